@@ -1,0 +1,19 @@
+"""Errors for the person at the keyboard: one sentence that says what is wrong, where, and what would be right."""
+
+from __future__ import annotations
+
+
+class SightlineError(Exception):
+    """Base of every error Sightline raises on purpose. The command line prints its one sentence and exits with 1."""
+
+
+class InputError(SightlineError):
+    """Wrong usage or input: a missing file, an unknown name, a field out of range. The command line exits with 2."""
+
+
+class ModelError(InputError):
+    """A model that cannot be found, loaded, reached or is of a kind that Sightline refuses."""
+
+
+class LayoutError(InputError):
+    """It is not known which positions of a prompt are text and which are image, video or audio."""
