@@ -1,0 +1,80 @@
+"""Sightline: does a vision-language model look at the image, or answer from language?
+
+    import sightline as sl
+
+    vlm = sl.load("tiny-llava")
+    inputs = vlm.encode(sl.Sample(image="cat.jpg", prompt="Is there a cat?"))
+    with sl.Dominance(queries="generated").on(vlm) as probe:
+        text = vlm.generate(inputs, max_new_tokens=20)
+    print(probe.result().stages())
+
+Names are imported when first used: `import sightline` costs milliseconds and loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sightline.anatomy import Anatomy, find_anatomy
+    from sightline.errors import InputError, LayoutError, ModelError, SightlineError
+    from sightline.layout import Modality, TokenLayout, layout_of
+    from sightline.measure import Dominance
+    from sightline.method import Method
+    from sightline.sample import Sample, read_samples
+    from sightline.vlm import VLM, load
+
+    __version__: str
+
+_HOMES = {
+    "Anatomy": "sightline.anatomy",
+    "find_anatomy": "sightline.anatomy",
+    "InputError": "sightline.errors",
+    "LayoutError": "sightline.errors",
+    "ModelError": "sightline.errors",
+    "SightlineError": "sightline.errors",
+    "Modality": "sightline.layout",
+    "TokenLayout": "sightline.layout",
+    "layout_of": "sightline.layout",
+    "Dominance": "sightline.measure",
+    "Method": "sightline.method",
+    "Sample": "sightline.sample",
+    "read_samples": "sightline.sample",
+    "VLM": "sightline.vlm",
+    "load": "sightline.vlm",
+}
+"""Where each exported name is defined."""
+
+__all__ = [
+    "VLM",
+    "Anatomy",
+    "Dominance",
+    "InputError",
+    "LayoutError",
+    "Method",
+    "Modality",
+    "ModelError",
+    "Sample",
+    "SightlineError",
+    "TokenLayout",
+    "__version__",
+    "find_anatomy",
+    "layout_of",
+    "load",
+    "read_samples",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sightline")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
