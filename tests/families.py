@@ -1,0 +1,25 @@
+"""Tiny random models of every supported family, built in memory, for `pytest.mark.parametrize`.
+
+    @pytest.mark.parametrize("family", FAMILIES, ids=str_of)
+    def test_it(family):
+        case = family.make_inputs(batch=2, padding="left")
+        family.model()(**case.inputs)
+
+`case.inputs` is what the model's forward takes; `case.modality` and `case.grids` are the truth about it, known from
+how the prompt was written and not from the package.
+"""
+
+from __future__ import annotations
+
+from family_builders import gemma, llava, qwen
+from family_builders.core import AUDIO, IMAGE, PADDING, TEXT, VIDEO, Case, Family
+
+FAMILIES: list[Family] = [*llava.FAMILIES, *qwen.FAMILIES, *gemma.FAMILIES]
+BY_NAME: dict[str, Family] = {family.name: family for family in FAMILIES}
+
+__all__ = ["AUDIO", "BY_NAME", "FAMILIES", "IMAGE", "PADDING", "TEXT", "VIDEO", "Case", "Family", "str_of"]
+
+
+def str_of(family: Family) -> str:
+    """A family's name, for pytest's test ids."""
+    return family.name

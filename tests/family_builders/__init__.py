@@ -1,0 +1,1 @@
+"""Tiny random models of every supported family, by group. `families.FAMILIES` lists them."""
