@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     ImageLike: TypeAlias = str | Path | Image.Image
 
 PIXEL_LIMIT = 4096 * 4096
-"""Larger images are reduced to at most so many pixels before a model's processor sees them. What it makes of them is smaller
-still (Qwen2-VL, the largest known, takes 12.8 million pixels at most), but it works in float32 on the whole picture."""
+"""Larger images are reduced to at most so many pixels before a model's processor sees them. What it makes of them is
+smaller still (Qwen2-VL, the largest known, takes 12.8 million pixels), but it works in float32 on the whole picture."""
 
 DECODED_LIMIT = 2**30
 """Images of more pixels than this are refused: decoding one would take several GB."""
@@ -198,8 +198,8 @@ def read_samples(path: str | Path) -> list[Sample]:
     """The samples of a JSON-lines file: one {"id", "image" or "images", "prompt", "answer"?} a line.
 
     Also "video", a list of frames, and "audio". File names are relative to the JSON-lines file. A line without "id" is
-    named by its number. Empty lines are passed over. Raises InputError, naming file and line, at the first line that is no
-    such object, and when two lines carry one id; whether the images can be read shows only when they are loaded.
+    named by its number. Empty lines are passed over. Raises InputError, naming file and line, at the first line that is
+    no such object, and when two lines carry one id; whether images can be read shows only when they are loaded.
     """
     path = Path(path)
     if not path.exists():

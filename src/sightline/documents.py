@@ -1,0 +1,75 @@
+"""JSON documents of plain numbers, and files that are replaced as a whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import SightlineError
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: string keys, lists, plain numbers; what is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, str) or value is None or isinstance(value, bool | int):
+        return value
+    if hasattr(value, "tolist"):  # NumPy's and torch's arrays and numbers
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Sequence | set | frozenset):
+        return [plain(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in a JSON document")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A JSON document without NaN: numbers that are not finite are null."""
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file so that a reader, or the next start after a crash, sees the old text or the new, never a part.
+
+    Raises SightlineError when the disk is full or the file cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise write_error(path.parent, error, "samples written before are kept there") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes new names in a folder last through a crash of the machine, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
+
+
+def write_error(folder: Path, error: OSError, kept: str) -> SightlineError:
+    """The sentence for a failed write: why, what is kept, and how to go on."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
+    then = "free some space and give the same command again" if full else "give the same command again to continue"
+    return SightlineError(f"{folder}: {why}; {kept}: {then}")
