@@ -11,10 +11,10 @@ how the prompt was written and not from the package.
 
 from __future__ import annotations
 
-from family_builders import gemma, llava, qwen
+from family_builders import gemma, llava, qwen, texts, tiles
 from family_builders.core import AUDIO, IMAGE, PADDING, TEXT, VIDEO, Case, Family
 
-FAMILIES: list[Family] = [*llava.FAMILIES, *qwen.FAMILIES, *gemma.FAMILIES]
+FAMILIES: list[Family] = [*llava.FAMILIES, *qwen.FAMILIES, *gemma.FAMILIES, *tiles.FAMILIES, *texts.FAMILIES]
 BY_NAME: dict[str, Family] = {family.name: family for family in FAMILIES}
 
 __all__ = ["AUDIO", "BY_NAME", "FAMILIES", "IMAGE", "PADDING", "TEXT", "VIDEO", "Case", "Family", "str_of"]

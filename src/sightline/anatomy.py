@@ -205,7 +205,8 @@ def _call_or_none(model: Any, method: str) -> Any:
 def _find_decoder(model: nn.Module, embedding: Any) -> tuple[str, nn.Module, tuple[nn.Module, ...]]:
     """The owner of the layers the text runs through: (dotted name, module, layers).
 
-    Causal layers at the embedding's width come first, then the nearest to the embedding, then the longest list.
+    Layers that keep a cache come first, then those at the embedding's width, then the nearest to the embedding, then
+    the longest list.
     """
     width = getattr(getattr(embedding, "weight", None), "shape", (None,))[-1]
     embedding_name = next((name for name, module in model.named_modules() if module is embedding), "")
@@ -216,7 +217,7 @@ def _find_decoder(model: nn.Module, embedding: Any) -> tuple[str, nn.Module, tup
             if not found:
                 continue
             rank = (
-                all(_is_causal(attention) for attention in found),
+                all(_takes_cache(attention) for attention in found),
                 width is None or getattr(found[0].config, "hidden_size", width) == width,
                 _shared_depth(name, embedding_name),
                 len(layers),
@@ -228,9 +229,11 @@ def _find_decoder(model: nn.Module, embedding: Any) -> tuple[str, nn.Module, tup
             f"{type(model).__name__} has no layers whose attention goes through the attention interface of "
             "Transformers, so its attention cannot be read."
         )
-    if not best[0][0]:
+    attention = _self_attention(best[3][0]) or next(filter(None, map(_self_attention, best[3])))
+    if not best[0][0] or not (_is_causal(attention) or _call_or_none(model, "can_generate")):
         raise ModelError(
-            f"{type(model).__name__} has no causal decoder layers: Sightline reads models that generate text."
+            f"{type(model).__name__} does not generate text: Sightline reads causal language models and "
+            "vision-language models built on them."
         )
     return best[1:]
 
@@ -242,6 +245,11 @@ def _shared_depth(name: str, other: str) -> int:
             break
         depth += 1
     return depth
+
+
+def _takes_cache(attention: Any) -> bool:
+    """Whether the attention keeps keys and values of earlier steps, as a tower's never does."""
+    return any(name.startswith("past_key_value") for name in inspect.signature(type(attention).forward).parameters)
 
 
 def _is_causal(attention: Any) -> bool:

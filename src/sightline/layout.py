@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from sightline.errors import LayoutError
-from sightline.grids import Modality, PatchGrid, find_grids
+from sightline.grids import find_grids
+from sightline.patches import Modality, PatchGrid
 
 if TYPE_CHECKING:
     from sightline.anatomy import Anatomy
@@ -124,7 +125,7 @@ def layout_of(anatomy: Anatomy, inputs: Mapping[str, Any], processor: Any = None
     present = _present(inputs, ids)
     modality[~present] = int(Modality.PADDING)
     _require_media(anatomy, inputs, modality)
-    grids, notes = find_grids(anatomy, inputs, modality, processor)
+    grids, notes = find_grids(anatomy, inputs, modality)
     bos = _bos(anatomy, ids, modality, present)
     return TokenLayout(modality, int(ids.shape[1]), grids, bos, notes)
 
@@ -133,7 +134,7 @@ _TYPES = {1: Modality.IMAGE, 2: Modality.VIDEO, 3: Modality.AUDIO}
 """What the values of a processor's `mm_token_type_ids` mean."""
 
 _FEATURES = {
-    Modality.IMAGE: ("pixel_values", "image_pixel_values", "image_patches"),
+    Modality.IMAGE: ("pixel_values", "pixel_values_images", "image_pixel_values", "image_patches"),
     Modality.VIDEO: ("pixel_values_videos", "video_pixel_values"),
     Modality.AUDIO: ("input_features", "input_values", "input_audio_embeds"),
 }

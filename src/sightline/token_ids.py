@@ -29,7 +29,7 @@ def configs(config: Any) -> Iterator[Any]:
             yield from configs(part)
 
 
-def generation_ids(model: nn.Module, text_config: Any, name: str) -> frozenset[int]:
+def generation_ids(model: Any, text_config: Any, name: str) -> frozenset[int]:
     for holder in (getattr(model, "generation_config", None), model.config, text_config):
         value = getattr(holder, name, None)
         values = value if isinstance(value, list | tuple) else [value]

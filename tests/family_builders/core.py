@@ -82,6 +82,16 @@ def image(count: int, token: int = IMAGE_ID) -> Row:
     return [(token, IMAGE)] * count
 
 
+def video(count: int, token: int = VIDEO_ID) -> Row:
+    """`count` video placeholders."""
+    return [(token, VIDEO)] * count
+
+
+def audio(count: int, token: int = AUDIO_ID) -> Row:
+    """`count` audio placeholders."""
+    return [(token, AUDIO)] * count
+
+
 def write(rows: list[Row], padding: str | None) -> tuple[dict[str, torch.Tensor], list[list[int]]]:
     """Token ids and attention mask of rows of (id, modality), padded to one length; and the modality of each."""
     length = max(map(len, rows))
