@@ -152,6 +152,14 @@ def test_other_settings_are_refused_by_name(tmp_path: Path, changes: dict[str, A
     assert words in str(caught.value)
 
 
+def test_a_setting_known_late_is_held_to(tmp_path: Path) -> None:
+    for _ in range(2):
+        with open_run(tmp_path) as run:
+            run.pin("revision of tiny-llava", "abc")
+    with open_run(tmp_path) as run, pytest.raises(InputError, match=r'revision of tiny-llava = "abc", not "def"'):
+        run.pin("revision of tiny-llava", "def")
+
+
 def test_what_is_only_told_may_differ(tmp_path: Path) -> None:
     open_run(tmp_path, info={"device": "cpu"}).__exit__(None, None, None)
     with open_run(tmp_path, info={"device": "cuda:0"}) as run:

@@ -30,9 +30,9 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a JSON document")
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
-    """A JSON document without NaN: numbers that are not finite are null."""
-    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+def json_text(value: Any, indent: int | None = None, is_ascii: bool = False) -> str:
+    """A JSON document without NaN: numbers that are not finite are null. is_ascii: for outputs of unknown encoding."""
+    return json.dumps(plain(value), indent=indent, ensure_ascii=is_ascii, allow_nan=False)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -72,4 +72,4 @@ def write_error(folder: Path, error: OSError, kept: str) -> SightlineError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
     then = "free some space and give the same command again" if full else "give the same command again to continue"
-    return SightlineError(f"{folder}: {why}; {kept}: {then}")
+    return SightlineError(f"{folder}: {why}; {kept}: {then}.")

@@ -101,7 +101,7 @@ class Run:
         if (folder / RUN_FILE).exists():
             _refuse_difference(folder, asked)
         elif has_samples:
-            raise InputError(f"{folder} holds samples but no {RUN_FILE}: it is no run folder, give another")
+            raise InputError(f"{folder} holds samples but no {RUN_FILE}: it is no run folder, give another.")
         else:
             about = asked | {"info": plain(info or {}), "versions": versions(), "started": _now()}
             write_atomically(folder / RUN_FILE, json_text(about, indent=2))
@@ -117,6 +117,15 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+    def pin(self, name: str, value: str) -> None:
+        """Adds a setting that is known only now, such as a model's revision; refused as InputError when it differs."""
+        path = self.folder / RUN_FILE
+        about = json.loads(path.read_text(encoding="utf-8"))
+        known = about["settings"].setdefault(name, value)
+        if known != value:
+            raise _difference(self.folder, name, known, value)
+        write_atomically(path, json_text(about, indent=2))
 
     def done_ids(self, model: str = "", method: str = "none") -> set[str]:
         """The samples not to do again: those with a result and, without retry_failed, those with an error."""
@@ -232,13 +241,13 @@ def versions() -> dict[str, str]:
 
 def _make_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"the run folder {folder} is a file: give a folder, or a name that is free")
+        raise InputError(f"The run folder {folder} is a file: give a folder, or a name that is free.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the run folder {folder} cannot be made ({error.strerror})") from error
+        raise InputError(f"The run folder {folder} cannot be made ({error.strerror}).") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"the run folder {folder} cannot be written: give another")
+        raise InputError(f"The run folder {folder} cannot be written: give another.")
 
 
 def _refuse_difference(folder: Path, asked: Mapping[str, Any]) -> None:
@@ -247,16 +256,19 @@ def _refuse_difference(folder: Path, asked: Mapping[str, Any]) -> None:
         known = json.loads(path.read_text(encoding="utf-8"))
         command, settings = known["command"], dict(known["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read as a run's description: give another folder") from error
+        raise InputError(f"{path} cannot be read as a run's description: give another folder.") from error
     if command != asked["command"]:
-        raise InputError(f"{folder} holds a run of `{command}`, not of `{asked['command']}`: give another folder")
-    for name in [*asked["settings"], *(name for name in settings if name not in asked["settings"])]:
-        before, now = settings.get(name), asked["settings"].get(name)
-        if before != now:
-            raise InputError(
-                f"{folder} holds a run with {name} = {_shown(before)}, not {_shown(now)}: "
-                f"give the same {name} to continue it, or another folder"
-            )
+        raise InputError(f"{folder} holds a run of `{command}`, not of `{asked['command']}`: give another folder.")
+    for name in asked["settings"]:
+        if settings.get(name) != asked["settings"][name]:
+            raise _difference(folder, name, settings.get(name), asked["settings"][name])
+
+
+def _difference(folder: Path, name: str, before: Any, now: Any) -> InputError:
+    return InputError(
+        f"{folder} holds a run with {name} = {_shown(before)}, not {_shown(now)}: "
+        f"give the same {name} to continue it, or another folder."
+    )
 
 
 def _shown(value: Any) -> str:
@@ -268,7 +280,7 @@ def _open_lines(path: Path) -> FileIO:
     try:
         file = path.open("a+b", buffering=0)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): give another folder") from error
+        raise InputError(f"{path} cannot be written ({error.strerror}): give another folder.") from error
     try:
         _lock(file, path)
         file.seek(0)
@@ -290,7 +302,7 @@ def _lock(file: FileIO, path: Path) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise InputError(
-            f"{path.parent} is being written by another process: wait until it ends, or give another folder"
+            f"{path.parent} is being written by another process: wait until it ends, or give another folder."
         ) from error
     except OSError:
         return  # a file system without locks

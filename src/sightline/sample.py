@@ -52,9 +52,9 @@ class Sample:
     def __post_init__(self, image: ImageLike | None) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             where = f" of sample {self.id!r}" if self.id else ""
-            raise InputError(f"the prompt{where} is empty: give the words to ask the model")
+            raise InputError(f"The prompt{where} is empty: give the words to ask the model.")
         if image is not None and self.images:
-            raise InputError("a sample takes image= or images=, not both")
+            raise InputError("A sample takes image= or images=, not both.")
         object.__setattr__(self, "images", tuple(self.images) if image is None else (image,))
         if self.video is not None:
             object.__setattr__(self, "video", tuple(self.video))
@@ -84,11 +84,11 @@ def load_image(source: ImageLike) -> Image.Image:
         return _fit(ImageOps.exif_transpose(source))
     path = Path(source)
     if not path.exists():
-        raise InputError(f"the image {path} does not exist")
+        raise InputError(f"The image {path} does not exist.")
     if path.is_dir():
-        raise InputError(f"the image {path} is a folder: give an image file")
+        raise InputError(f"The image {path} is a folder: give an image file.")
     if path.stat().st_size == 0:
-        raise InputError(f"the image {path} is empty (zero bytes)")
+        raise InputError(f"The image {path} is empty (zero bytes).")
     try:
         with _large_images_allowed(), Image.open(path) as picture:
             _refuse_gigapixels(picture, str(path))
@@ -99,7 +99,7 @@ def load_image(source: ImageLike) -> Image.Image:
     except InputError:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        raise InputError(f"the image {path} cannot be read ({_reason(error)})") from error
+        raise InputError(f"The image {path} cannot be read ({_reason(error)}).") from error
 
 
 _ORIENTATION = 0x0112
@@ -123,7 +123,7 @@ def _large_images_allowed() -> Iterator[None]:
 def _refuse_gigapixels(picture: Image.Image, name: str) -> None:
     width, height = picture.size
     if width * height > DECODED_LIMIT:
-        raise InputError(f"the image {name} is {width} x {height} pixels: {DECODED_LIMIT:,} pixels in all is the most")
+        raise InputError(f"The image {name} is {width} x {height} pixels: {DECODED_LIMIT:,} pixels in all is the most.")
 
 
 def _reason(error: Exception) -> str:
@@ -203,9 +203,9 @@ def read_samples(path: str | Path) -> list[Sample]:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"the data file {path} does not exist")
+        raise InputError(f"The data file {path} does not exist.")
     if path.is_dir():
-        raise InputError(f"the data {path} is a folder: give a JSON-lines file")
+        raise InputError(f"The data {path} is a folder: give a JSON-lines file.")
     samples: list[Sample] = []
     lines: dict[str, int] = {}
     for number, line in enumerate(_lines(path), start=1):
@@ -213,11 +213,11 @@ def read_samples(path: str | Path) -> list[Sample]:
             continue
         sample = _parse(line, f"{path}, line {number}", str(number), path.parent)
         if sample.id in lines:
-            raise InputError(f"{path}, line {number}: the id {sample.id!r} is already that of line {lines[sample.id]}")
+            raise InputError(f"{path}, line {number}: the id {sample.id!r} is already that of line {lines[sample.id]}.")
         lines[sample.id] = number
         samples.append(sample)
     if not samples:
-        raise InputError(f'the data file {path} holds no sample: one {{"id", "image", "prompt"}} a line is expected')
+        raise InputError(f'The data file {path} holds no sample: one {{"id", "image", "prompt"}} a line is expected.')
     return samples
 
 
@@ -226,9 +226,9 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         number = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}, line {number}: not UTF-8 text; a JSON-lines file is expected") from error
+        raise InputError(f"{path}, line {number}: not UTF-8 text; a JSON-lines file is expected.") from error
     except OSError as error:
-        raise InputError(f"the data file {path} cannot be read ({error.strerror})") from error
+        raise InputError(f"The data file {path} cannot be read ({error.strerror}).") from error
 
 
 def _parse(line: str, where: str, number: str, folder: Path) -> Sample:
@@ -236,14 +236,14 @@ def _parse(line: str, where: str, number: str, folder: Path) -> Sample:
         record = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = getattr(error, "msg", "nested too deeply")
-        raise InputError(f"{where}: not valid JSON ({reason}); one object a line is expected") from error
+        raise InputError(f"{where}: not valid JSON ({reason}); one object a line is expected.") from error
     if not isinstance(record, dict):
-        raise InputError(f'{where}: not a JSON object; {{"id", "image", "prompt"}} is expected')
+        raise InputError(f'{where}: not a JSON object; {{"id", "image", "prompt"}} is expected.')
     if "image" in record and "images" in record:
-        raise InputError(f'{where}: both "image" and "images"; give one of them')
+        raise InputError(f'{where}: both "image" and "images"; give one of them.')
     prompt = record.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
-        raise InputError(f'{where}: "prompt" is missing or empty; give the words to ask the model')
+        raise InputError(f'{where}: "prompt" is missing or empty; give the words to ask the model.')
     name = record.get("id")
     answer = record.get("answer")
     audio = _files(record, "audio", where, folder)
@@ -264,7 +264,7 @@ def _files(record: Mapping[str, Any], field: str, where: str, folder: Path) -> t
         return ()
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(name, str) and name for name in names):
-        raise InputError(f'{where}: "{field}" must be a file name or a list of file names')
+        raise InputError(f'{where}: "{field}" must be a file name or a list of file names.')
     return tuple(folder / name for name in names)
 
 

@@ -1,0 +1,112 @@
+"""The `sightline` command: finds the command's file, and ends every error in one sentence and an exit code.
+
+0 done, 2 wrong usage or input, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import MutableMapping, Sequence
+from typing import Any, NoReturn, cast
+
+import click
+
+from sightline.errors import InputError, SightlineError
+
+COMMANDS = {
+    "demo": "Measure the bundled model on bundled scenes, and draw the figures.",
+    "measure": "How attention splits between text and image, layer by layer.",
+    "generate": "What a model answers, with or without a method.",
+    "list": "The bundled models, the methods, the benchmarks.",
+}
+"""Each command, `sightline.cli.<name>`, with its line in `sightline --help`; its file is loaded when it is named."""
+
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "HF_HUB_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Set before the libraries load, unless set already or with --debug: what they tell is not one sentence."""
+
+
+class Commands(click.Group):
+    """A click group that loads a command's file when it is named, and reports errors as Sightline does."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return cast(click.Command, importlib.import_module(f"sightline.cli.{cmd_name}").command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, args: Sequence[str] | None = None, *positional: Any, **options: Any) -> Any:
+        """As click's, but every error ends as one sentence on standard error and an exit code; never returns."""
+        words = (sys.argv[1:] if args is None else list(args)) or ["--help"]
+        is_debug = "--debug" in words or os.environ.get("SIGHTLINE_DEBUG", "") not in ("", "0")
+        options["standalone_mode"] = False
+        with warnings.catch_warnings():
+            if not is_debug:
+                warnings.simplefilter("ignore")
+                _quieten(os.environ)
+            try:
+                code = super().main(words, *positional, **options)
+            except BrokenPipeError:
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (or the interpreter fails to flush it at exit)
+                sys.exit(1)
+            except Exception as error:
+                _fail(error, is_debug)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _quieten(environment: MutableMapping[str, str]) -> None:
+    for name, value in QUIET.items():
+        environment.setdefault(name, value)
+
+
+def _fail(error: Exception, is_debug: bool) -> NoReturn:
+    if is_debug and not isinstance(error, click.ClickException):
+        traceback.print_exception(error)
+    sentence, code = _report(error)
+    click.echo(f"Error: {sentence}", err=True)
+    sys.exit(code)
+
+
+def _report(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit code of an error."""
+    if isinstance(error, click.ClickException):
+        return _one_line(error.format_message()), 2
+    if isinstance(error, click.Abort):
+        return "stopped from the keyboard", 1
+    if isinstance(error, SightlineError):
+        return _one_line(str(error)), 2 if isinstance(error, InputError) else 1
+    return f"unexpected {type(error).__name__}: {_one_line(str(error))} (add --debug to see where)", 1
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: sightline measure tiny-llava --data shapes --limit 20",
+)
+@click.version_option(package_name="sightline", message="sightline %(version)s")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def cli() -> None:
+    """Does a vision-language model look at the image, or answer from language?"""
+
+
+def run() -> None:
+    """Entry point of the `sightline` script."""
+    cli.main(prog_name="sightline")
