@@ -1,0 +1,24 @@
+"""The attention core: exact weights of a few rows, masses of all rows, edits; lent to a model for one `with`."""
+
+from sightline.attention.call import AttentionCall
+from sightline.attention.edits import Edit, EditedCall
+from sightline.attention.groups import group_mass
+from sightline.attention.interface import Editor, Reader, lend
+from sightline.attention.rows import Block, block_bytes, limit_block_bytes, row_mass, row_weights
+from sightline.attention.steps import Step
+
+__all__ = [
+    "AttentionCall",
+    "Block",
+    "Edit",
+    "EditedCall",
+    "Editor",
+    "Reader",
+    "Step",
+    "block_bytes",
+    "group_mass",
+    "lend",
+    "limit_block_bytes",
+    "row_mass",
+    "row_weights",
+]

@@ -1,0 +1,175 @@
+"""One attention call of a model: its tensors, and which keys each query row may see.
+
+Every implementation of Transformers says "hidden" in its own way: SDPA by a boolean mask or by none (then causal), eager
+by a float mask, FlashAttention by the padding alone plus `sliding_window`, FlexAttention by a block mask. `AttentionCall`
+reads them all and answers one question for a few query rows at a time, so that no square of the sequence is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
+
+# A float mask hides by its dtype's lowest number, or by minus infinity; sums of two masks may halve or double it.
+_HIDDEN_BELOW = -1e4
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What a decoder layer handed to its attention function.
+
+    query: [batch, heads, queries, head_dim]; key, value: [batch, key_value_heads, keys, head_dim], rotary positions
+    applied. mask: as the implementation's mask function made it. options: the remaining keyword arguments (scaling,
+    softcap, sliding_window, s_aux, ...). offset: absolute position of the first query; first_key: of the first key
+    (above 0 where a sliding-window cache has dropped the oldest keys).
+    """
+
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Any
+    implementation: str
+    original: AttentionFunction
+    options: Mapping[str, Any] = field(default_factory=dict)
+    offset: int = 0
+
+    @property
+    def queries(self) -> int:
+        """Number of query rows."""
+        return int(self.query.shape[2])
+
+    @property
+    def keys(self) -> int:
+        """Number of keys that are filled: a static cache hands over room for the future too."""
+        return min(int(self.key.shape[2]), self.offset + self.queries)
+
+    @property
+    def first_key(self) -> int:
+        """Absolute position of key 0. Above 0 where a sliding-window cache has dropped the oldest keys."""
+        return max(0, self.offset + self.queries - int(self.key.shape[2]))
+
+    @property
+    def heads(self) -> int:
+        """Number of query heads."""
+        return int(self.query.shape[1])
+
+    @property
+    def group_size(self) -> int:
+        """Query heads per key/value head."""
+        return self.heads // int(self.key.shape[1])
+
+    @property
+    def scaling(self) -> float:
+        """The factor on query times key."""
+        given = self.options.get("scaling")
+        return float(given) if given is not None else float(self.query.shape[-1]) ** -0.5
+
+    def run(self, value: Tensor | None = None) -> Tensor:
+        """The model's own attention, bit for bit; with `value`, over other values: [batch, queries, heads, value_dim]."""
+        used = self.value if value is None else value
+        output, _ = self.original(self.module, self.query, self.key, used, self.mask, **self.options)
+        return output
+
+    def slice_heads(self, start: int, stop: int) -> AttentionCall:
+        """The same call for key/value heads start to stop and the query heads that use them."""
+        group = self.group_size
+        mask, options = self.mask, dict(self.options)
+        if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[1] > 1:
+            mask = mask[:, start * group : stop * group]
+        for name in ("position_bias", "s_aux"):
+            given = options.get(name)
+            if isinstance(given, Tensor):
+                axis = 0 if name == "s_aux" else given.dim() - 3
+                if axis >= 0 and given.shape[axis] == self.heads:
+                    options[name] = given.narrow(axis, start * group, (stop - start) * group)
+        return replace(
+            self,
+            query=self.query[:, start * group : stop * group],
+            key=self.key[:, start:stop],
+            value=self.value[:, start:stop],
+            mask=mask,
+            options=options,
+        )
+
+    def visible(self, rows: Int[Tensor, " rows"]) -> Bool[Tensor, "batch heads rows keys"]:
+        """Which of the `keys` each of these query rows may see (heads may be 1: shared by all)."""
+        return visible_keys(self, rows)
+
+    def bias(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "batch heads rows keys"] | None:
+        """What is added to the scores besides hiding: position biases and finite entries of a float mask, or None."""
+        keys = self.keys
+        total: Tensor | None = None
+        if isinstance(self.mask, Tensor) and self.mask.dim() == 4 and self.mask.dtype.is_floating_point:
+            block = self.mask[:, :, rows, :keys].float()
+            finite = block.masked_fill(block <= _HIDDEN_BELOW, 0.0)
+            # A mask of zeros and lowest numbers adds nothing; then the addition is spared.
+            if bool(finite.any()):
+                total = finite
+        position = self.options.get("position_bias")
+        if isinstance(position, Tensor):
+            addend = position[..., rows, :keys].float()
+            while addend.dim() < 4:
+                addend = addend.unsqueeze(0)
+            total = addend if total is None else total + addend
+        return total
+
+
+def visible_keys(call: AttentionCall, rows: Int[Tensor, " rows"]) -> Bool[Tensor, "batch heads rows keys"]:
+    """Which keys the given rows see, whatever the form of the mask."""
+    mask, keys = call.mask, call.keys
+    if isinstance(mask, Tensor) and mask.dim() == 4:
+        block = mask[:, :, rows, :keys]
+        return block if block.dtype == torch.bool else block > _HIDDEN_BELOW
+    if hasattr(mask, "mask_mod"):
+        return _from_block_mask(call, rows)
+    if mask is None and "flash" not in call.implementation:
+        return _from_no_mask(call, rows)
+    return _from_padding(call, rows)
+
+
+def _is_causal(call: AttentionCall) -> bool:
+    given = call.options.get("is_causal")
+    return bool(given if given is not None else getattr(call.module, "is_causal", True))
+
+
+def _from_no_mask(call: AttentionCall, rows: Tensor) -> Tensor:
+    """SDPA without a mask is causal from the upper left when there are several rows; eager without one hides nothing."""
+    index = torch.arange(call.keys, device=call.query.device)
+    if call.implementation == "eager" or call.queries == 1 or not _is_causal(call):
+        return index.new_ones((1, 1, len(rows), call.keys), dtype=torch.bool)
+    return (index[None, :] <= rows[:, None])[None, None]
+
+
+def _from_padding(call: AttentionCall, rows: Tensor) -> Tensor:
+    """FlashAttention: causal from the lower right, a window to the left, and a padding mask over the keys or none."""
+    device = call.query.device
+    position = rows.to(device) + call.offset
+    key = torch.arange(call.keys, device=device) + call.first_key
+    seen = torch.ones((len(rows), call.keys), dtype=torch.bool, device=device)
+    if _is_causal(call):
+        seen = key[None, :] <= position[:, None]
+        window = call.options.get("sliding_window")
+        if window is not None:
+            seen = seen & (key[None, :] > position[:, None] - int(window))
+    seen = seen[None, None]
+    if isinstance(call.mask, Tensor):
+        seen = seen & call.mask[:, None, None, -call.keys :].bool()
+    return seen
+
+
+def _from_block_mask(call: AttentionCall, rows: Tensor) -> Tensor:
+    """FlexAttention: its rule is asked for each pair of the block."""
+    device = call.query.device
+    batch = torch.arange(call.query.shape[0], device=device)[:, None, None, None]
+    head = torch.zeros((1, 1, 1, 1), dtype=torch.long, device=device)
+    key = torch.arange(call.keys, device=device)[None, None, None, :]
+    seen = call.mask.mask_mod(batch, head, rows.to(device)[None, None, :, None], key)
+    return seen.expand(len(batch), 1, len(rows), call.keys)  # type: ignore[no-any-return]

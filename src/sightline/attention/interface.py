@@ -1,0 +1,255 @@
+"""Lends readers and editors of attention to a Transformers model, for as long as a `with` lasts.
+
+Current models look their attention function up by a name in their configuration. On entry the name of the decoder's
+attention becomes ours, registered beside a mask function that is the very one of the model's own implementation; on exit
+the configuration, the hooks and the registries are as they were. The model's own kernel is still what computes its
+output, with the arguments that it would have got, so a model that is only read gives bit-identical logits.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sightline.anatomy import Anatomy
+from sightline.attention.call import AttentionCall, AttentionFunction
+from sightline.attention.edits import Edit, EditedCall
+from sightline.attention.steps import LayoutSource, Step, StepCounter
+from sightline.errors import ModelError
+
+PREFIX = "sightline_"
+
+
+class Reader(Protocol):
+    """Looks at attention while the model runs."""
+
+    def begin(self, step: Step) -> None:
+        """A forward pass starts."""
+
+    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+        """Layer `layer` computes its attention; edits that are in force are part of `attention`."""
+
+    def end(self, step: Step) -> None:
+        """The forward pass is over."""
+
+
+class Editor(Protocol):
+    """Changes attention while the model runs."""
+
+    def begin(self, step: Step) -> None:
+        """A forward pass starts."""
+
+    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+        """What to change in this call; None where nothing changes, and the model's own kernel is then left alone."""
+
+
+@dataclass
+class _Session:
+    """What is lent to one model at present. It lives from the first `with` entered to the last one left."""
+
+    anatomy: Anatomy
+    readers: list[Reader]
+    editors: list[Editor]
+    counter: StepCounter
+    step: Step | None = None
+
+
+_SESSIONS: dict[int, _Session] = {}
+"""By the id of the model; empty whenever no `with` is open."""
+
+_ATTENTIONS: dict[int, tuple[_Session, int]] = {}
+"""By the id of an attention module: its session and its layer; empty whenever no `with` is open."""
+
+
+@contextmanager
+def lend(
+    anatomy: Anatomy,
+    *,
+    reader: Reader | None = None,
+    editor: Editor | None = None,
+    layout: LayoutSource | None = None,
+) -> Iterator[None]:
+    """Inside, `reader` sees and `editor` changes the attention of the model's decoder layers.
+
+    anatomy: of the model. layout: a `TokenLayout` for all that is run inside, or a function from the forward's inputs to
+    one; by default it is derived from the inputs. Several may be open at once on one model: editors act in the order
+    of entry, and every reader sees what the model then uses.
+
+    Raises:
+        ModelError: when the model's attention does not go through the interface, in which case nothing was changed.
+    """
+    session = _SESSIONS.get(id(anatomy.model))
+    undo: Callable[[], None] | None = None
+    if session is None:
+        session = _Session(anatomy, [], [], StepCounter(anatomy))
+        undo = _install(session)
+    previous_layout = session.counter.source
+    if layout is not None:
+        session.counter.source = layout
+    if reader is not None:
+        session.readers.append(reader)
+    if editor is not None:
+        session.editors.append(editor)
+    try:
+        yield
+    finally:
+        if reader is not None:
+            session.readers.remove(reader)
+        if editor is not None:
+            session.editors.remove(editor)
+        session.counter.source = previous_layout
+        if undo is not None:
+            undo()
+
+
+def _install(session: _Session) -> Callable[[], None]:
+    """Put our attention function in the model's place; returns what takes it out again."""
+    anatomy = session.anatomy
+    configs = _attention_configs(anatomy)
+    names = {id(config): _implementation(config) for config in configs}
+    registered = [_register(name) for name in sorted(set(names.values()))]
+    modules = {id(module): layer for layer, module in enumerate(anatomy.attentions) if module is not None}
+    for config in configs:
+        config._attn_implementation_internal = PREFIX + names[id(config)]
+    handles = [
+        anatomy.model.register_forward_pre_hook(_beginner(session), with_kwargs=True),
+        anatomy.model.register_forward_hook(_ender(session), always_call=True),
+    ]
+    _SESSIONS[id(anatomy.model)] = session
+    _ATTENTIONS.update({key: (session, layer) for key, layer in modules.items()})
+
+    def undo() -> None:
+        for key in modules:
+            _ATTENTIONS.pop(key, None)
+        _SESSIONS.pop(id(anatomy.model), None)
+        for handle in handles:
+            handle.remove()
+        for config in configs:
+            config._attn_implementation_internal = names[id(config)]
+        if not _SESSIONS:
+            for unregister in registered:
+                unregister()
+
+    return undo
+
+
+def _attention_configs(anatomy: Anatomy) -> list[Any]:
+    """The distinct configuration objects that the decoder and its attention modules look their implementation up in."""
+    holders = [anatomy.decoder, *(module for module in anatomy.attentions if module is not None)]
+    found = {id(config): config for holder in holders if (config := getattr(holder, "config", None)) is not None}
+    found.setdefault(id(anatomy.text_config), anatomy.text_config)
+    return [config for config in found.values() if hasattr(config, "_attn_implementation_internal")]
+
+
+def _implementation(config: Any) -> str:
+    name = config._attn_implementation_internal or "eager"
+    if name.startswith("paged|"):
+        raise ModelError(f"Attention of kind {name} serves continuous batching and cannot be read: load with sdpa or eager.")
+    return str(name).removeprefix(PREFIX)
+
+
+def _register(implementation: str) -> Callable[[], None]:
+    """Enter our name for an implementation in both registries; returns what takes it out again."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    name = PREFIX + implementation
+    attention, masks = type(ALL_ATTENTION_FUNCTIONS)._global_mapping, type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping
+    attention[name] = _attention_function(implementation)
+    # Without a mask function of its own a custom name would silently lose the causal mask.
+    if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
+        masks[name] = ALL_MASK_ATTENTION_FUNCTIONS[implementation]
+
+    def unregister() -> None:
+        attention.pop(name, None)
+        masks.pop(name, None)
+
+    return unregister
+
+
+def _attention_function(implementation: str) -> AttentionFunction:
+    @torch.compiler.disable
+    def attention(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        original = _original(module, implementation)
+        session, layer = _ATTENTIONS.get(id(module), (None, -1))
+        # Outside a forward pass of the whole model (a recomputation under gradient checkpointing) nothing is read twice.
+        if session is None or session.step is None:
+            return original(module, query, key, value, attention_mask, **options)
+        step = session.step
+        call = AttentionCall(
+            module, query, key, value, attention_mask, implementation, original, options, offset=step.offset
+        )
+        edits = tuple(edit for editor in session.editors if (edit := editor.edit(layer, call, step)) is not None)
+        shown = EditedCall(call, edits)
+        weights: Tensor | None = None
+        if edits:
+            output = shown.output()
+        else:
+            output, weights = original(module, query, key, value, attention_mask, **options)
+        for reader in session.readers:
+            reader.read(layer, shown, step)
+        return output, weights
+
+    return attention
+
+
+def _original(module: nn.Module, implementation: str) -> AttentionFunction:
+    """The function the module would have called: its own file's eager function or registry, else the shared registry."""
+    names = inspect.unwrap(type(module).forward).__globals__
+    if implementation == "eager":
+        for name in ("eager_attention_forward", "text_eager_attention_forward", "simple_eager_attention_forward"):
+            if name in names:
+                return names[name]  # type: ignore[no-any-return]
+        raise ModelError(f"{type(module).__name__} has no eager attention function to call: load the model with sdpa.")
+    function: AttentionFunction = names["ALL_ATTENTION_FUNCTIONS"][implementation]
+    return function if implementation == "sdpa" else _under_own_name(function, module, implementation)
+
+
+def _under_own_name(function: AttentionFunction, module: Any, implementation: str) -> AttentionFunction:
+    """FlashAttention asks the configuration which version is meant, so it must find the name it knows there."""
+
+    def call(*args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        lent = module.config._attn_implementation_internal
+        module.config._attn_implementation_internal = implementation
+        try:
+            return function(*args, **options)
+        finally:
+            module.config._attn_implementation_internal = lent
+
+    return call
+
+
+def _beginner(session: _Session) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    names = [
+        name
+        for name, parameter in inspect.signature(inspect.unwrap(type(session.anatomy.model).forward)).parameters.items()
+        if name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+
+    def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        session.step = None
+        inputs: Mapping[str, Any] = dict(zip(names, args, strict=False)) | kwargs
+        step = session.counter.next(inputs)
+        for user in [*session.editors, *session.readers]:
+            user.begin(step)
+        session.step = step
+
+    return begin
+
+
+def _ender(session: _Session) -> Callable[[nn.Module, Any, Any], None]:
+    def end(module: nn.Module, args: Any, output: Any) -> None:
+        step, session.step = session.step, None
+        if step is not None:
+            for reader in session.readers:
+                reader.end(step)
+
+    return end

@@ -1,0 +1,126 @@
+"""Exact attention weights of a few query rows, computed beside the model's kernel in float32, block by block.
+
+    w_ij = exp(s_ij) / (sum_k exp(s_ik) + exp(s_aux)),   s_ij = softcap(scaling * q_i . k_j) + bias_ij,   j visible to i
+
+A block is a few key/value heads by a few rows, small enough for `block_bytes`; nothing larger is ever held. A row that
+sees no key (padding) has weights 0, never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sightline.attention.call import AttentionCall
+from sightline.errors import InputError
+
+_BLOCK_BYTES: ContextVar[int] = ContextVar("sightline_block_bytes", default=64 * 2**20)
+SMALLEST_BLOCK = 2**20
+
+
+def block_bytes() -> int:
+    """Bytes that one block of weights and its float32 keys may take together."""
+    return _BLOCK_BYTES.get()
+
+
+@contextmanager
+def limit_block_bytes(limit: int) -> Iterator[None]:
+    """Inside, blocks take at most `limit` bytes (at least one row of one head is always computed)."""
+    if limit < 1:
+        raise InputError(f"A block of {limit} bytes can hold nothing; give a positive number of bytes.")
+    token = _BLOCK_BYTES.set(limit)
+    try:
+        yield
+    finally:
+        _BLOCK_BYTES.reset(token)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Part of the scores or weights: `values` is [batch, query heads of the block, rows of the block, keys]."""
+
+    head: int
+    rows: Int[Tensor, " rows"]
+    first_row: int
+    values: Float[Tensor, "batch heads rows keys"]
+
+
+def score_blocks(call: AttentionCall, rows: Int[Tensor, " rows"]) -> Iterator[tuple[AttentionCall, Block]]:
+    """Scores before softmax, hidden keys at minus infinity, in blocks over key/value heads and rows.
+
+    rows: indices into the call's query rows. Yields the call cut to the block's heads, and the block.
+    """
+    rows = rows.to(call.query.device)
+    batch, kv_heads, width = call.query.shape[0], int(call.key.shape[1]), int(call.key.shape[-1])
+    keys, group, budget = call.keys, call.group_size, block_bytes()
+    key_cost = 0 if call.key.dtype == torch.float32 else batch * keys * width * 4
+    # Softmax holds its input and output at once.
+    row_cost = 2 * batch * group * keys * 4
+    heads_at_once = max(1, min(kv_heads, budget // max(1, key_cost + row_cost * min(len(rows), 64))))
+    rows_at_once = max(1, (budget // heads_at_once - key_cost) // max(1, row_cost))
+    for head in range(0, kv_heads, heads_at_once):
+        part = call.slice_heads(head, min(kv_heads, head + heads_at_once))
+        key = part.key[:, :, :keys].float().transpose(-1, -2)
+        for start in range(0, len(rows), rows_at_once):
+            chosen = rows[start : start + rows_at_once]
+            yield part, Block(head * group, chosen, start, _scores(part, chosen, key))
+
+
+def _scores(call: AttentionCall, rows: Tensor, key: Tensor) -> Tensor:
+    batch, heads, _, width = call.query.shape
+    kv_heads, group = heads // call.group_size, call.group_size
+    query = call.query[:, :, rows].float() * call.scaling
+    packed = query.reshape(batch, kv_heads, group * len(rows), width)
+    scores = torch.matmul(packed, key).reshape(batch, heads, len(rows), call.keys)
+    softcap = call.options.get("softcap")
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    bias = call.bias(rows)
+    if bias is not None:
+        scores = scores + bias
+    return scores.masked_fill_(~call.visible(rows), float("-inf"))
+
+
+def normalise(call: AttentionCall, scores: Float[Tensor, "batch heads rows keys"]) -> Tensor:
+    """Softmax over the keys, with the learned sink `s_aux` of models that have one; rows that see nothing become 0."""
+    sink = call.options.get("s_aux")
+    if isinstance(sink, Tensor):
+        column = sink.float().reshape(1, -1, 1, 1).expand(scores.shape[0], scores.shape[1], scores.shape[2], 1)
+        weights = torch.softmax(torch.cat([scores, column], dim=-1), dim=-1)[..., :-1]
+    else:
+        weights = torch.softmax(scores, dim=-1)
+    return weights.masked_fill_(weights.isnan(), 0.0)
+
+
+def weight_blocks(call: AttentionCall, rows: Int[Tensor, " rows"]) -> Iterator[Block]:
+    """Attention weights of the rows, block by block; each block's rows sum to 1 (below 1 with a learned sink)."""
+    for part, block in score_blocks(call, rows):
+        yield Block(block.head, block.rows, block.first_row, normalise(part, block.values))
+
+
+def row_weights(call: AttentionCall, rows: Int[Tensor, " rows"]) -> Float[Tensor, "batch heads rows keys"]:
+    """All weights of the rows at once. For a handful of rows; reduce `weight_blocks` where there are many."""
+    whole = call.query.new_empty((call.query.shape[0], call.heads, len(rows), call.keys), dtype=torch.float32)
+    for block in weight_blocks(call, rows):
+        heads = slice(block.head, block.head + block.values.shape[1])
+        whole[:, heads, block.first_row : block.first_row + len(block.rows)] = block.values
+    return whole
+
+
+def row_mass(
+    call: AttentionCall, rows: Int[Tensor, " rows"], membership: Float[Tensor, "batch keys groups"]
+) -> Float[Tensor, "batch heads rows groups"]:
+    """Attention mass that the rows give to each group of keys: sum_j w_ij membership_jg."""
+    batch, groups = call.query.shape[0], int(membership.shape[-1])
+    mass = call.query.new_zeros((batch, call.heads, len(rows), groups), dtype=torch.float32)
+    member = membership.to(call.query.device, torch.float32)[:, None]
+    for block in weight_blocks(call, rows):
+        heads = slice(block.head, block.head + block.values.shape[1])
+        mass[:, heads, block.first_row : block.first_row + len(block.rows)] = torch.matmul(block.values, member)
+    return mass
