@@ -1,10 +1,10 @@
 """Bundled models, and the small world of coloured shapes that they were trained on.
 
-    world.py       Kind, Item, Scene; drawing scenes; co-occurrence and POPE's negatives
-    render.py      a scene as a Pillow picture of any size
-    questions.py   what can be asked about a scene, with the true answer
-    samples.py     ready samples, the command line's `--data shapes`
-    checkpoints/   tiny-llava and tiny-llava-early, ordinary Transformers folders made by recipes/tiny_llava
+world.py       Kind, Item, Scene; drawing scenes; co-occurrence and POPE's negatives
+render.py      a scene as a Pillow picture of any size
+questions.py   what can be asked about a scene, with the true answer
+samples.py     ready samples, the command line's `--data shapes`
+checkpoints/   tiny-llava and tiny-llava-early, ordinary Transformers folders made by recipes/tiny_llava
 """
 
 from __future__ import annotations

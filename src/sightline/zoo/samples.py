@@ -24,7 +24,9 @@ def _existence(scene: Scene, rng: random.Random) -> Question:
 
 def _count(scene: Scene, rng: random.Random) -> Question:
     kind = rng.choice(scene.items).kind
-    return questions.count(scene, colour=kind.colour) if rng.random() < 0.5 else questions.count(scene, shape=kind.shape)
+    return (
+        questions.count(scene, colour=kind.colour) if rng.random() < 0.5 else questions.count(scene, shape=kind.shape)
+    )
 
 
 def _choice(scene: Scene, rng: random.Random) -> Question:
@@ -54,7 +56,7 @@ def shapes_questions(count: int, seed: int = 0, kind: str = "mix") -> Iterator[t
 
 
 def shapes_samples(count: int, seed: int = 0, kind: str = "mix", size: int = 48) -> Iterator[dict[str, Any]]:
-    """Ready samples {"id", "image", "prompt", "answer", "task"}; `image` is an RGB Pillow picture of size x size pixels."""
+    """Ready samples {"id", "image", "prompt", "answer", "task"}; `image` is RGB, size x size pixels."""
     for index, (scene, question) in enumerate(shapes_questions(count, seed, kind)):
         yield {
             "id": f"shapes-{seed}-{index}",

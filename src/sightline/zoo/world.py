@@ -1,9 +1,9 @@
 """The small world: coloured shapes on a 3 x 3 grid, drawn so that some objects keep company far more often than others.
 
-An object is a `Kind` (a colour and a shape); a `Scene` holds up to nine `Item`s, each a kind in a grid cell. Scenes are drawn
-from themes: a theme prefers five of the 25 kinds, and themes differ in how common they are. That gives the world popular kinds and
-kinds that co-occur, hence language priors a model can learn instead of looking. Each theme holds every colour and every shape
-once, so a prior is about the pair and never about a colour or a shape alone.
+An object is a `Kind` (a colour and a shape); a `Scene` holds up to nine `Item`s, each a kind in a grid cell. Scenes
+are drawn from themes: a theme prefers five of the 25 kinds, and themes differ in how common they are. That gives the
+world popular kinds and kinds that co-occur, hence language priors a model can learn instead of looking. Each theme
+holds every colour and every shape once, so a prior is about the pair and never about a colour or a shape alone.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ THEMES: tuple[tuple[Kind, ...], ...] = tuple(
 class Item:
     """One object in a scene.
 
-    row, column: its grid cell, 0 to 2. scale: its extent as a fraction of the cell. shift: (x, y) offset of its centre as a
-    fraction of the cell. shade: factor on its colour's brightness.
+    row, column: its grid cell, 0 to 2. scale: its extent as a fraction of the cell. shift: (x, y) offset of its
+    centre as a fraction of the cell. shade: factor on its colour's brightness.
     """
 
     kind: Kind
@@ -193,8 +193,9 @@ def negatives(
 ) -> tuple[Kind, ...]:
     """Kinds that are not in the scene, chosen the three ways of POPE (arXiv 2305.10355).
 
-    how: "random", any absent kind; "popular", the absent kinds seen most in the world; "adversarial", the absent kinds seen most
-    in the company of what is in the scene. table: the co-occurrence to go by, the world's own by default.
+    how: "random", any absent kind; "popular", the absent kinds seen most in the world; "adversarial", the absent
+    kinds seen most in the company of what is in the scene. table: the co-occurrence to go by, the world's own by
+    default.
     """
     absent = [kind for kind in KINDS if kind not in scene.kinds]
     if how == "random":
