@@ -166,6 +166,22 @@ def test_what_is_only_told_may_differ(tmp_path: Path) -> None:
         assert run.records == {}
 
 
+def test_a_run_that_failed_before_its_first_sample_leaves_nothing(tmp_path: Path) -> None:
+    def fail(**changes: Any) -> None:
+        with pytest.raises(InputError, match="no such model"), open_run(tmp_path / "run", **changes):
+            raise InputError("There is no such model.")
+
+    fail()
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").touch()
+    fail(model="other")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+    fill(tmp_path / "run", ["a"])
+    fail()
+    assert len(read_records(tmp_path / "run")) == 1
+
+
 def test_folders_that_cannot_be_runs(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in ("file", "file/below"):

@@ -17,6 +17,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from io import FileIO
@@ -117,6 +118,17 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        if error is not None and not self.records:
+            self._vanish()
+
+    def _vanish(self) -> None:
+        """Leaves nothing of a run that failed before its first sample, so that the folder can be given again."""
+        (self.folder / samples_name(self.rank)).unlink(missing_ok=True)
+        if any(self.folder.glob("samples*.jsonl")):
+            return  # another process is at work
+        (self.folder / RUN_FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: it was there before
+            self.folder.rmdir()
 
     def pin(self, name: str, value: str) -> None:
         """Adds a setting that is known only now, such as a model's revision; refused as InputError when it differs."""

@@ -1,0 +1,59 @@
+"""sightline generate: what a model answers."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sightline.cli.data import single_sample
+from sightline.cli.models import load_model, require_media
+from sightline.cli.options import Common, common_options, method_option, sample_options
+from sightline.cli.output import Output
+
+
+@click.command(
+    "generate", epilog='Example: sightline generate tiny-llava --image scene.png --prompt "Is there a red circle?"'
+)
+@click.argument("model")
+@sample_options
+@click.option("--new-tokens", type=click.IntRange(1), default=128, show_default=True, help="At most so many.")
+@method_option
+@common_options
+def command(
+    common: Common,
+    model: str,
+    images: tuple[Path, ...],
+    prompt: str | None,
+    layout: Path | None,
+    new_tokens: int,
+    method: str | None,
+) -> None:
+    """What MODEL (a bundled name, a hub name or a folder) answers, greedily, with or without a method."""
+    output = Output(common.json)
+    with output.guarded():
+        sample = single_sample(images, prompt)
+        document = _generate(common, model, sample, layout, new_tokens, method)
+    output.document(document)
+    output.text(document["text"])
+
+
+def _generate(
+    common: Common, model: str, sample: Any, layout: Path | None, new_tokens: int, spec: str | None
+) -> dict[str, Any]:
+    from sightline.cli.methods import find_method
+
+    method = find_method(spec)
+    import torch
+
+    torch.manual_seed(common.seed)
+    vlm = load_model(model, common, layout)
+    require_media(vlm, sample)
+    inputs = vlm.encode(sample)
+    with nullcontext() if method is None else method.on(vlm):
+        (tokens,) = vlm.generate_tokens(inputs, max_new_tokens=new_tokens, do_sample=False)
+    text = vlm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    name = "none" if method is None else method.spec()
+    return {"model": model, "text": text, "tokens": tokens, "method": name, "revision": vlm.revision}

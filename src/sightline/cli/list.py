@@ -1,0 +1,63 @@
+"""sightline list: what can be named on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import click
+
+from sightline.cli.options import Common, common_options
+from sightline.cli.output import Output
+
+
+@click.command("list", epilog="Example: sightline list methods")
+@click.argument("kind", type=click.Choice(("models", "methods", "benches")))
+@common_options
+def command(common: Common, kind: str) -> None:
+    """The bundled models, the methods and their fields, or the benchmarks."""
+    output = Output(common.json)
+    entries = {"models": _models, "methods": _methods, "benches": _benches}[kind]()
+    output.document({kind: entries})
+    if not entries:
+        output.text(f"No {kind} yet.")
+        return
+    for entry in entries:
+        output.text(f"{entry['name']:<18}{entry['about']}")
+        for field in entry.get("fields", ()):
+            output.text(f"    {field['name']}={field['default']}  {field['help']}")
+
+
+def _models() -> list[dict[str, Any]]:
+    from sightline.zoo import BUNDLED, bundled_path
+
+    return [
+        {"name": name, "about": about, "path": str(bundled_path(name))}
+        for name, about in BUNDLED.items()
+        if bundled_path(name).exists()
+    ]
+
+
+def _methods() -> list[dict[str, Any]]:
+    from sightline.cli.methods import known_methods
+
+    return [
+        {
+            "name": name,
+            "about": (inspect.getdoc(kind) or "").split("\n")[0],
+            "fields": [
+                {"name": field.name, "default": _default(field), "help": field.metadata.get("help", "")}
+                for field in dataclasses.fields(kind)
+            ],
+        }
+        for name, kind in sorted(known_methods().items())
+    ]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _benches() -> list[dict[str, Any]]:
+    return [{"name": "shapes", "about": "bundled scenes of coloured shapes with questions and captions"}]

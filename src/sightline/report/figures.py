@@ -1,0 +1,101 @@
+"""Figures of `measure` documents, written as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import SightlineError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 150
+
+
+def dominance_figures(documents: Mapping[str, dict[str, Any]], folder: Path) -> list[Path]:
+    """Writes mdi_by_layer.png and stages.png into `folder` and returns their paths.
+
+    documents: `measure` documents by the name their line carries. Raises SightlineError when a file cannot be written.
+    """
+    drawn = {"mdi_by_layer.png": mdi_by_layer(documents), "stages.png": stage_bars(documents)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in drawn.items():
+            figure.savefig(folder / name, dpi=DPI)
+    except OSError as error:
+        raise SightlineError(f"The figures could not be written into {folder} ({error.strerror or error}).") from error
+    return [folder / name for name in drawn]
+
+
+def mdi_by_layer(documents: Mapping[str, dict[str, Any]]) -> Figure:
+    """MDI by layer, a line a document with its 95% interval; dashed, without sinks, where there is one document."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _canvas()
+    for name, document in documents.items():
+        layers = [layer for layer in document["layers"] if layer["mdi"] is not None]
+        places = [layer["layer"] for layer in layers]
+        (line,) = axes.plot(places, [layer["mdi"] for layer in layers], marker="o", markersize=4, label=name)
+        known = [layer for layer in layers if layer.get("mdi_ci95")]
+        low, high = ([layer["mdi_ci95"][side] for layer in known] for side in (0, 1))
+        axes.fill_between(
+            [layer["layer"] for layer in known], low, high, color=line.get_color(), alpha=0.2, linewidth=0
+        )
+        if len(documents) == 1:
+            rest = [layer for layer in layers if layer["mdi_no_sinks"] is not None]
+            axes.plot(
+                [layer["layer"] for layer in rest],
+                [layer["mdi_no_sinks"] for layer in rest],
+                color=line.get_color(),
+                linestyle="--",
+                label="without sinks",
+            )
+    _balanced(axes)
+    axes.set_xlabel("layer")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _finished(figure, axes, documents)
+
+
+def stage_bars(documents: Mapping[str, dict[str, Any]]) -> Figure:
+    """MDI of early, middle and late layers, a bar a document, with its 95% interval."""
+    figure, axes = _canvas()
+    stages = list(next(iter(documents.values()))["stages"])
+    width = 0.8 / len(documents)
+    for number, (name, document) in enumerate(documents.items()):
+        figures = [document["stages"][stage] for stage in stages]
+        heights = [stage["mdi"] or 0.0 for stage in figures]
+        places = [place + (number - (len(documents) - 1) / 2) * width for place in range(len(stages))]
+        bounds = [stage.get("mdi_ci95") or (height, height) for stage, height in zip(figures, heights, strict=True)]
+        errors = [
+            [max(0.0, height - low) for height, (low, _) in zip(heights, bounds, strict=True)],
+            [max(0.0, high - height) for height, (_, high) in zip(heights, bounds, strict=True)],
+        ]
+        axes.bar(places, heights, width * 0.9, yerr=errors, capsize=3, label=name)
+    _balanced(axes)
+    axes.set_xticks(range(len(stages)), stages)
+    return _finished(figure, axes, documents)
+
+
+def _canvas() -> tuple[Figure, Axes]:
+    # No pyplot: it keeps every figure, and picks a window system.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _balanced(axes: Axes) -> None:
+    axes.axhline(1.0, color="0.4", linewidth=1, linestyle=":")
+    axes.annotate("balanced", (0.01, 1.0), xycoords=("axes fraction", "data"), va="bottom", fontsize=8, color="0.4")
+
+
+def _finished(figure: Figure, axes: Axes, documents: Mapping[str, dict[str, Any]]) -> Figure:
+    first = next(iter(documents.values()))
+    axes.set_ylabel("MDI (above 1: text dominates)")
+    axes.set_title(f"{first['samples']} samples, queries {first['queries']}", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
