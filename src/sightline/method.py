@@ -62,7 +62,7 @@ def setting(default: Any, help: str) -> Any:
 
 
 def anatomy_and_layout(model: Any, layout: LayoutSource | None) -> tuple[Anatomy, LayoutSource | None]:
-    """The anatomy of what `.on` was given, and where layouts come from: a `VLM` knows its own, a bare model has none."""
+    """The anatomy of what `.on` was given, and where layouts come from: a `VLM` brings its own way to tell."""
     from sightline.anatomy import Anatomy, find_anatomy
 
     known = getattr(model, "anatomy", None)
@@ -92,7 +92,9 @@ def parse_spec(spec: str) -> Method | None:
     for part in filter(None, (piece.strip() for piece in written.split(","))):
         key, equals, text = part.partition("=")
         if not equals:
-            raise InputError(f"'{part}' in the method '{spec}' is no field=value pair; write for example {_example(kind)}.")
+            raise InputError(
+                f"'{part}' in the method '{spec}' is no field=value pair; write for example {_example(kind)}."
+            )
         if key not in fields:
             raise InputError(f"The method {name} has no field '{key}'; its fields are {', '.join(fields) or 'none'}.")
         values[key] = _read(text.strip(), hints[key], f"field '{key}' of the method {name}")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sightline.anatomy import Anatomy
-from sightline.attention import EditedCall, Step
+from sightline.attention import AttentionCall, EditedCall, Step
 
 
 def eager_twin(model: Any) -> Any:
-    """The same model on eager attention, built once a model."""
+    """The same model on eager attention, built once."""
     twin = model.__dict__.get("_eager_twin")
     if twin is None:
         twin = copy.deepcopy(model)
@@ -22,30 +22,31 @@ def eager_twin(model: Any) -> Any:
     return twin
 
 
-@torch.no_grad()
-def plain_attentions(model: Any, anatomy: Anatomy, inputs: dict[str, Any]) -> dict[int, Tensor]:
-    """By layer: [batch, heads, queries, keys] of one forward pass."""
-    found = eager_twin(model)(**inputs, output_attentions=True).attentions
-    return _by_layer(anatomy, found)
+class Masks:
+    """A reader that keeps the masks which the model's implementation makes, by step and layer."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[int, Any]] = []
+
+    def begin(self, step: Step) -> None:
+        self.steps.append({})
+
+    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+        self.steps[-1][layer] = attention.call.mask
+
+    def end(self, step: Step) -> None:
+        pass
 
 
-@torch.no_grad()
-def plain_generation(model: Any, anatomy: Anatomy, inputs: dict[str, Any], count: int) -> list[dict[int, Tensor]]:
-    """By step and layer: [batch, heads, queries, keys] of a greedy generation of `count` tokens."""
-    found = eager_twin(model).generate(
-        **inputs, max_new_tokens=count, min_new_tokens=count, do_sample=False, output_attentions=True,
-        return_dict_in_generate=True,
-    )  # fmt: skip
-    return [_by_layer(anatomy, step) for step in found.attentions]
+def plain_weights(call: AttentionCall, eager_mask: Tensor | None) -> Tensor:
+    """[batch, heads, queries, keys] by the eager function of the module's own file, with the mask eager was given.
 
-
-def _by_layer(anatomy: Anatomy, found: Any) -> dict[int, Tensor]:
-    kept = [attention for attention in found if attention is not None]
-    layers = anatomy.attention_layers
-    if len(kept) == len(anatomy.layers) != len(layers):
-        kept = [kept[layer] for layer in layers]
-    assert len(kept) == len(layers)
-    return dict(zip(layers, kept, strict=True))
+    From the very queries and keys of the call: a whole eager run would differ by what later layers make of 1e-7.
+    """
+    names = inspect.unwrap(type(call.module).forward).__globals__
+    found = call.original if call.implementation == "eager" else names["eager_attention_forward"]
+    with torch.no_grad():
+        return found(call.module, call.query, call.key, call.value, eager_mask, **call.options)[1]
 
 
 class Rows:

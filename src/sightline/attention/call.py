@@ -1,8 +1,8 @@
 """One attention call of a model: its tensors, and which keys each query row may see.
 
-Every implementation of Transformers says "hidden" in its own way: SDPA by a boolean mask or by none (then causal), eager
-by a float mask, FlashAttention by the padding alone plus `sliding_window`, FlexAttention by a block mask. `AttentionCall`
-reads them all and answers one question for a few query rows at a time, so that no square of the sequence is built.
+Every implementation of Transformers says "hidden" in its own way: SDPA by a boolean mask or by none (then causal),
+eager by a float mask, FlashAttention by the padding alone plus `sliding_window`, FlexAttention by a block mask.
+`AttentionCall` reads them all for a few query rows at a time, so that no square of the sequence is built.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class AttentionCall:
         return float(given) if given is not None else float(self.query.shape[-1]) ** -0.5
 
     def run(self, value: Tensor | None = None) -> Tensor:
-        """The model's own attention, bit for bit; with `value`, over other values: [batch, queries, heads, value_dim]."""
+        """The model's own attention, bit for bit, maybe over other values: [batch, queries, heads, value_dim]."""
         used = self.value if value is None else value
         output, _ = self.original(self.module, self.query, self.key, used, self.mask, **self.options)
         return output
@@ -141,7 +141,7 @@ def _is_causal(call: AttentionCall) -> bool:
 
 
 def _from_no_mask(call: AttentionCall, rows: Tensor) -> Tensor:
-    """SDPA without a mask is causal from the upper left when there are several rows; eager without one hides nothing."""
+    """SDPA without a mask is causal from the upper left for several rows; eager without one hides nothing."""
     index = torch.arange(call.keys, device=call.query.device)
     if call.implementation == "eager" or call.queries == 1 or not _is_causal(call):
         return index.new_ones((1, 1, len(rows), call.keys), dtype=torch.bool)

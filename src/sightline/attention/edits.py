@@ -23,8 +23,9 @@ from sightline.attention.rows import Block, normalise, row_weights, score_blocks
 class Edit:
     """A wish to change query rows of one attention call.
 
-    rows: indices into the call's query rows. scores, weights: take a `Block` whose rows are all among `rows` and return
-    its new values in the same shape, [batch, heads of the block, rows of the block, keys]; None leaves that stage alone.
+    rows: indices into the call's query rows. scores, weights: take a `Block` whose rows are all among `rows` and
+    return its new values in the same shape, [batch, heads of the block, rows of the block, keys]; None leaves that
+    stage alone.
     """
 
     rows: Int[Tensor, " rows"]
@@ -45,7 +46,8 @@ class EditedCall:
         device = self.call.query.device
         if not self.edits:
             return torch.zeros(0, dtype=torch.long, device=device)
-        return torch.cat([edit.rows.to(device) for edit in self.edits]).unique()
+        rows: Tensor = torch.unique(torch.cat([edit.rows.to(device) for edit in self.edits]))
+        return rows
 
     def weight_blocks(self, rows: Int[Tensor, " rows"]) -> Iterator[tuple[AttentionCall, Block]]:
         """Weights as the model uses them, with the call cut to the block's heads."""
@@ -60,7 +62,9 @@ class EditedCall:
         rows = rows.to(self.call.query.device)
         if not self.edits:
             return row_weights(self.call, rows)
-        whole = self.call.query.new_empty((self.call.query.shape[0], self.call.heads, len(rows), self.call.keys)).float()
+        whole = self.call.query.new_empty(
+            (self.call.query.shape[0], self.call.heads, len(rows), self.call.keys)
+        ).float()
         for _, block in self.weight_blocks(rows):
             heads = slice(block.head, block.head + block.values.shape[1])
             whole[:, heads, block.first_row : block.first_row + len(block.rows)] = block.values
@@ -79,9 +83,7 @@ class EditedCall:
             mass[:, heads, block.first_row : block.first_row + len(block.rows)] = torch.matmul(block.values, member)
         return mass
 
-    def group_mass(
-        self, membership: Float[Tensor, "batch keys groups"]
-    ) -> Float[Tensor, "batch heads queries groups"]:
+    def group_mass(self, membership: Float[Tensor, "batch keys groups"]) -> Float[Tensor, "batch heads queries groups"]:
         """Mass that every row gives to each group of keys: the kernel's for untouched rows, ours for edited ones."""
         mass = group_mass(self.call, membership)
         rows = self.rows
@@ -127,5 +129,3 @@ def _apply(block: Block, changes: Sequence[tuple[Tensor, Callable[[Block], Tenso
             part = change(Block(block.head, block.rows[mine], block.first_row, values[:, :, mine]))
             values = values.index_copy(2, mine, part)
     return values
-
-

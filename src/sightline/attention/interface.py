@@ -1,9 +1,9 @@
 """Lends readers and editors of attention to a Transformers model, for as long as a `with` lasts.
 
 Current models look their attention function up by a name in their configuration. On entry the name of the decoder's
-attention becomes ours, registered beside a mask function that is the very one of the model's own implementation; on exit
-the configuration, the hooks and the registries are as they were. The model's own kernel is still what computes its
-output, with the arguments that it would have got, so a model that is only read gives bit-identical logits.
+attention becomes ours, registered beside a mask function that is the very one of the model's own implementation; on
+exit the configuration, the hooks and the registries are as they were. The model's own kernel is still what computes
+its output, with the arguments that it would have got, so a model that is only read gives bit-identical logits.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def lend(
 ) -> Iterator[None]:
     """Inside, `reader` sees and `editor` changes the attention of the model's decoder layers.
 
-    anatomy: of the model. layout: a `TokenLayout` for all that is run inside, or a function from the forward's inputs to
-    one; by default it is derived from the inputs. Several may be open at once on one model: editors act in the order
-    of entry, and every reader sees what the model then uses.
+    anatomy: of the model. layout: a `TokenLayout` for all that is run inside, or a function from the forward's inputs
+    to one; by default it is derived from the inputs. Several may be open at once on one model: editors act in the
+    order of entry, and every reader sees what the model then uses.
 
     Raises:
         ModelError: when the model's attention does not go through the interface, in which case nothing was changed.
@@ -150,7 +150,9 @@ def _attention_configs(anatomy: Anatomy) -> list[Any]:
 def _implementation(config: Any) -> str:
     name = config._attn_implementation_internal or "eager"
     if name.startswith("paged|"):
-        raise ModelError(f"Attention of kind {name} serves continuous batching and cannot be read: load with sdpa or eager.")
+        raise ModelError(
+            f"Attention of kind {name} serves continuous batching and cannot be read: load with sdpa or eager."
+        )
     return str(name).removeprefix(PREFIX)
 
 
@@ -174,13 +176,13 @@ def _register(implementation: str) -> Callable[[], None]:
 
 
 def _attention_function(implementation: str) -> AttentionFunction:
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
         original = _original(module, implementation)
         session, layer = _ATTENTIONS.get(id(module), (None, -1))
-        # Outside a forward pass of the whole model (a recomputation under gradient checkpointing) nothing is read twice.
+        # Gradient checkpointing computes a layer again outside the model's forward pass: nothing is read twice.
         if session is None or session.step is None:
             return original(module, query, key, value, attention_mask, **options)
         step = session.step
@@ -198,11 +200,11 @@ def _attention_function(implementation: str) -> AttentionFunction:
             reader.read(layer, shown, step)
         return output, weights
 
-    return attention
+    return attention  # type: ignore[no-any-return]
 
 
 def _original(module: nn.Module, implementation: str) -> AttentionFunction:
-    """The function the module would have called: its own file's eager function or registry, else the shared registry."""
+    """The function the module would have called, looked up where its own file looks."""
     names = inspect.unwrap(type(module).forward).__globals__
     if implementation == "eager":
         for name in ("eager_attention_forward", "text_eager_attention_forward", "simple_eager_attention_forward"):
@@ -238,8 +240,10 @@ def _beginner(session: _Session) -> Callable[[nn.Module, tuple[Any, ...], dict[s
         session.step = None
         inputs: Mapping[str, Any] = dict(zip(names, args, strict=False)) | kwargs
         step = session.counter.next(inputs)
-        for user in [*session.editors, *session.readers]:
-            user.begin(step)
+        for editor in session.editors:
+            editor.begin(step)
+        for reader in session.readers:
+            reader.begin(step)
         session.step = step
 
     return begin

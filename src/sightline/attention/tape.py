@@ -97,7 +97,7 @@ class RowTape:
         return replace(joined, mask=self._visible(waiting, joined.keys))
 
     def _visible(self, waiting: _Waiting, keys: int) -> Tensor:
-        """[batch, heads or 1, rows, keys], bool. Layers share their masks, so that of the layer before is tried first."""
+        """[batch, heads or 1, rows, keys], bool. Layers share masks, so that of the layer before is tried first."""
         name = (keys, *((id(call.mask), call.offset) for call in waiting.calls))
         if self._mask is not None and self._mask[0] == name:
             return self._mask[1]
@@ -125,7 +125,7 @@ def _row(call: AttentionCall) -> Tensor:
 
 
 def _cached_keys(cache: Any, module: Any) -> Any:
-    """The very tensor in which the cache keeps this layer's keys, or None where it keeps them otherwise or drops some."""
+    """The very tensor in which the cache keeps this layer's keys; None where it keeps them otherwise or drops some."""
     layers, index = getattr(cache, "layers", None), getattr(module, "layer_idx", None)
     if layers is None or index is None or index >= len(layers) or getattr(layers[index], "is_sliding", False):
         return None

@@ -125,7 +125,9 @@ class DominanceProbe:
         """
         self.finish()
         if not self._done:
-            raise SightlineError("Nothing was measured: run the model inside the `with`, by generate or a forward pass.")
+            raise SightlineError(
+                "Nothing was measured: run the model inside the `with`, by generate or a forward pass."
+            )
         return aggregate(self._done, model=self.model_name, stages=self.spec.stages)
 
     def _opened(self, layout: TokenLayout, before: _Prompt | None) -> _Prompt:

@@ -45,7 +45,9 @@ PUBLISHED: dict[str, PublishedRow] = {
         _row("videollama3-7b", (19.14, 17.90, 140.10, 73.75, 157.53, 76.26), _ONE, "MMBench-Video"),
         _row("qwen2-audio-7b-x1", (1.02, 1.32, 3.24, 1.99, 1.16, 1.08), _ONE, "IEMOCAP"),
         _row("qwen2-audio-7b-x5", (2.65, 2.56, 8.09, 5.17, 6.73, 4.31), _ONE, "IEMOCAP, audio tokens repeated 5 times"),
-        _row("qwen2-audio-7b-x10", (2.80, 2.50, 10.10, 5.46, 8.70, 5.09), _ONE, "IEMOCAP, audio tokens repeated 10 times"),
+        _row(
+            "qwen2-audio-7b-x10", (2.80, 2.50, 10.10, 5.46, 8.70, 5.09), _ONE, "IEMOCAP, audio tokens repeated 10 times"
+        ),
         _row("chatts-14b-x1", (1.52, 1.19, 4.37, 1.40, 3.52, 1.37), _ONE),
         _row("chatts-14b-x5", (2.08, 1.95, 10.72, 3.15, 9.28, 3.03), _ONE, "series tokens repeated 5 times"),
         _row("chatts-14b-x10", (2.36, 2.67, 20.70, 5.37, 16.25, 5.13), _ONE, "series tokens repeated 10 times"),

@@ -44,9 +44,10 @@ class Summary:
 
 
 def summarise(values: Sequence[float | None], seed: int = 0) -> Summary:
-    """Mean, sample standard deviation, median and 95% percentile bootstrap interval of the mean; None entries are left out.
+    """Mean, sample standard deviation, median and 95% percentile bootstrap interval of the mean.
 
-    One value has no deviation and no interval. The bootstrap is seeded, so the same samples give the same interval.
+    Entries that are None are left out. One value has no deviation and no interval. The bootstrap is seeded, so the
+    same samples give the same interval.
     """
     known = [float(value) for value in values if value is not None and math.isfinite(value)]
     if not known:
@@ -117,14 +118,15 @@ class DominanceResult:
         """One row a sample and layer: sample, layer, the indices, and the mass of each group."""
         import pandas as pd
 
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"sample": index, "layer": entry.layer}
             | {name: read(sample, entry) for name, read in _READERS.items()}
             | {f"{name}_mass": mass for name, mass in entry.masses.items()}
             for index, sample in enumerate(self.samples)
             for entry in sample.layers
         ]
-        return pd.DataFrame(rows)
+        frame: pd.DataFrame = pd.DataFrame(rows)
+        return frame
 
     def plot(self) -> Any:
         """A matplotlib figure: MDI by layer with its interval."""
@@ -133,13 +135,14 @@ class DominanceResult:
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.subplots()
         for name, label in (("mdi", "MDI"), ("mdi_no_sinks", "MDI without sinks")):
-            drawn = [(layer, found) for layer in self.layers if (found := self.layer_figures[layer][name]).mean is not None]
-            if not drawn:
+            found = {layer: self.layer_figures[layer][name] for layer in self.layers}
+            means = {layer: summary.mean for layer, summary in found.items() if summary.mean is not None}
+            if not means:
                 continue
-            (line,) = axes.plot([layer for layer, _ in drawn], [figures.mean for _, figures in drawn], "o-", label=label)
-            bands = [(layer, *found.ci95) for layer, found in drawn if found.ci95 is not None]
-            if bands:
-                axes.fill_between(*zip(*bands, strict=True), alpha=0.2, color=line.get_color(), linewidth=0)
+            (line,) = axes.plot(list(means), list(means.values()), "o-", label=label)
+            bands = {layer: summary.ci95 for layer, summary in found.items() if summary.ci95 is not None}
+            low, high = [band[0] for band in bands.values()], [band[1] for band in bands.values()]
+            axes.fill_between(list(bands), low, high, alpha=0.2, color=line.get_color(), linewidth=0)
         axes.axhline(1, color="grey", linewidth=0.8, linestyle="--")
         axes.set(xlabel="layer", ylabel="MDI", title=f"{self.model}: {self.queries} queries, n = {len(self.samples)}")
         axes.legend(frameon=False)
@@ -193,7 +196,8 @@ def aggregate(
         layers=layers,
         stage_layers=parts,
         layer_figures={
-            layer: {name: summarise([sample[layer].get(name) for sample in table]) for name in names} for layer in layers
+            layer: {name: summarise([sample[layer].get(name) for sample in table]) for name in names}
+            for layer in layers
         },
         stage_figures={
             stage: {name: summarise([_stage_mean(sample, chosen, name) for sample in table]) for name in names}
