@@ -13,6 +13,9 @@ from sightline.errors import InputError
 from sightline.sample import Sample, read_samples
 
 SHAPES = "shapes"
+SINGLE = "1"
+"""The id of the one sample of --image and --prompt."""
+
 SHAPES_COUNT = 100
 """Bundled scenes that are drawn without --limit."""
 
@@ -51,7 +54,7 @@ def single_sample(images: Sequence[Path], prompt: str | None) -> Sample:
     """The sample of --image and --prompt, its images opened, so that an unusable one is told before a model loads."""
     if prompt is None:
         raise InputError("There is no prompt: give --prompt with what to ask.")
-    sample = Sample(prompt=prompt, images=tuple(images), id="1")
+    sample = Sample(prompt=prompt, images=tuple(images))
     return replace(sample, images=tuple(sample.load_images()))
 
 
@@ -63,7 +66,7 @@ def _single(images: Sequence[Path], prompt: str | None) -> Data:
     sample = single_sample(images, prompt)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in images]
     settings = {"images": [path.name for path in images], "images_sha256": digests, "prompt": prompt}
-    return Data(images[0].stem if images else "text", (sample,), settings, is_single=True)
+    return Data(images[0].stem if images else "text", (replace(sample, id=SINGLE),), settings, is_single=True)
 
 
 def _shapes(count: int, seed: int) -> Data:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sightline.cli.data import single_sample
-from sightline.cli.models import load_model, require_media
+from sightline.cli.models import load_model
 from sightline.cli.options import Common, common_options, method_option, sample_options
 from sightline.cli.output import Output
 
@@ -50,7 +50,6 @@ def _generate(
 
     torch.manual_seed(common.seed)
     vlm = load_model(model, common, layout)
-    require_media(vlm, sample)
     inputs = vlm.encode(sample)
     with nullcontext() if method is None else method.on(vlm):
         (tokens,) = vlm.generate_tokens(inputs, max_new_tokens=new_tokens, do_sample=False)

@@ -7,13 +7,13 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.cli.data import Data
 from sightline.cli.methods import find_method
-from sightline.cli.models import load_model, require_media
+from sightline.cli.models import load_model
 from sightline.cli.options import Common
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
@@ -171,11 +171,9 @@ class _Worker:
 
         from sightline.measure import Dominance
 
-        for sample in batch:
-            require_media(self.vlm, sample)
         # Of the sample, not of the run: a continued run draws what an uninterrupted one would.
         torch.manual_seed(zlib.crc32(f"{self.seed}/{batch[0].id}".encode("utf-8", "surrogatepass")))
-        inputs = self.vlm.encode(list(batch))
+        inputs = self.vlm.encode([replace(sample, id="") for sample in batch] if self.plan.data.is_single else batch)
         is_answering = self.plan.queries == "generated"
         probing = Dominance(queries=self.plan.queries)  # type: ignore[arg-type]
         with nullcontext() if method is None else method.on(self.vlm), probing.on(self.vlm) as probe:

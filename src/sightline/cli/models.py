@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightline.cli.options import Common
-from sightline.errors import InputError
-from sightline.sample import Sample
 
 if TYPE_CHECKING:
     from sightline.vlm import VLM
@@ -34,13 +32,3 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def require_media(vlm: VLM, sample: Sample) -> None:
-    """InputError when a model that sees is asked without anything to see or hear."""
-    anatomy = vlm.anatomy
-    if (anatomy.vision_tower is None and anatomy.audio_tower is None) or sample.has_media:
-        return
-    where = f"sample {sample.id!r}" if sample.id not in ("", "1") else "the prompt"
-    kind = "an image" if anatomy.vision_tower is not None else "a sound"
-    raise InputError(f"{vlm.name} is to be asked about {kind}, and {where} comes without one: give --image FILE.")

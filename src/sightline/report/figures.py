@@ -76,6 +76,7 @@ def stage_bars(documents: Mapping[str, dict[str, Any]]) -> Figure:
         axes.bar(places, heights, width * 0.9, yerr=errors, capsize=3, label=name)
     _balanced(axes)
     axes.set_xticks(range(len(stages)), stages)
+    axes.margins(y=0.2)  # room for the legend
     return _finished(figure, axes, documents)
 
 
@@ -97,5 +98,5 @@ def _finished(figure: Figure, axes: Axes, documents: Mapping[str, dict[str, Any]
     axes.set_ylabel("MDI (above 1: text dominates)")
     axes.set_title(f"{first['samples']} samples, queries {first['queries']}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="best")
     return figure
