@@ -24,7 +24,7 @@ INTERFACE_NAME = "ALL_ATTENTION_FUNCTIONS"
 """The global through which a Transformers attention module looks up its attention function."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Anatomy:
     """The parts of a Transformers language model that Sightline reads, each found by structure and configuration.
 
@@ -91,6 +91,9 @@ class Anatomy:
 
     def __str__(self) -> str:
         return draw_anatomy(self)
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def find_anatomy(model: Any) -> Anatomy:
@@ -230,7 +233,8 @@ def _find_decoder(model: nn.Module, embedding: Any) -> tuple[str, nn.Module, tup
             "Transformers, so its attention cannot be read."
         )
     attention = _self_attention(best[3][0]) or next(filter(None, map(_self_attention, best[3])))
-    if not best[0][0] or not (_is_causal(attention) or _call_or_none(model, "can_generate")):
+    generates = _is_causal(attention) or _call_or_none(model, "can_generate")
+    if not best[0][0] or not generates or getattr(attention, "is_decoder", True) is False:
         raise ModelError(
             f"{type(model).__name__} does not generate text: Sightline reads causal language models and "
             "vision-language models built on them."

@@ -122,7 +122,7 @@ def layout_of(anatomy: Anatomy, inputs: Mapping[str, Any], processor: Any = None
     modality = torch.full(ids.shape, int(Modality.TEXT), dtype=torch.int8)
     for kind, found in _media_positions(anatomy, inputs, processor, ids):
         modality[found] = int(kind)
-    present = _present(inputs, ids)
+    present = present_positions(inputs, ids)
     modality[~present] = int(Modality.PADDING)
     _require_media(anatomy, inputs, modality)
     grids, notes = find_grids(anatomy, inputs, modality)
@@ -195,8 +195,8 @@ def _marked(inputs: Mapping[str, Any], kind: Modality, ids: Tensor) -> Tensor:
     return marked
 
 
-def _present(inputs: Mapping[str, Any], ids: Tensor) -> Tensor:
-    """[batch, positions], False at padding."""
+def present_positions(inputs: Mapping[str, Any], ids: Tensor) -> Tensor:
+    """[batch, positions], False at padding; LayoutError for a mask of another shape."""
     mask = inputs.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.dim() != 2:
         return torch.ones(ids.shape, dtype=torch.bool)

@@ -1,0 +1,49 @@
+"""A processor without its video part, for machines without torchvision: images and text need none."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+
+class NoVideo:
+    """Stands where a processor keeps its video processor, so that it need not be there for images."""
+
+    model_input_names: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
+
+
+def load_without_video(path: str, config: Any, options: dict[str, Any]) -> Any:
+    """The processor of a model, built from its parts with `NoVideo` for the video processor.
+
+    Raises whatever Transformers raises when another part is missing.
+    """
+    from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    kind: Any = _without_check(PROCESSOR_MAPPING[type(config)])
+    loaders = {
+        "tokenizer": AutoTokenizer,
+        "image_processor": AutoImageProcessor,
+        "feature_extractor": AutoFeatureExtractor,
+        "audio_processor": AutoFeatureExtractor,
+    }
+    settings, _ = kind.get_processor_dict(path, **options)
+    parts: dict[str, Any] = {}
+    for name in kind.get_attributes():
+        parts[name] = NoVideo() if "video" in name else loaders[name].from_pretrained(path, **options)
+    taken = set(inspect.signature(kind.__init__).parameters) - set(parts)
+    return kind(**parts, **{name: value for name, value in settings.items() if name in taken})
+
+
+def _without_check(kind: Any) -> Any:
+    """The processor class, letting `NoVideo` pass the check of its parts' classes."""
+
+    def check(self: Any, name: str, part: Any) -> Any:
+        return NoVideo if isinstance(part, NoVideo) else kind.check_argument_for_proper_class(self, name, part)
+
+    return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check, "__module__": kind.__module__})

@@ -1,0 +1,206 @@
+"""Loading folders as users have them, encoding, generating, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from model_folders import save_llama, save_llava, save_qwen2_5_vl
+from sightline.errors import InputError, ModelError
+from sightline.patches import Modality
+from sightline.sample import Sample
+from sightline.vlm import VLM, load
+
+SAVERS: dict[str, Callable[[Path], Path]] = {
+    "llava": save_llava,
+    "llava_without_template": lambda folder: save_llava(folder, chat=False),
+    "qwen2_5_vl": save_qwen2_5_vl,
+    "llama": save_llama,
+    "llama_without_template": lambda folder: save_llama(folder, chat=False),
+}
+PICTURE = Image.radial_gradient("L").convert("RGB")
+WIDE = PICTURE.resize((64, 32))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {name: save(root / name) for name, save in SAVERS.items()}
+
+
+@pytest.fixture(scope="module")
+def models(folders: dict[str, Path]) -> dict[str, VLM]:
+    return {name: load(folder) for name, folder in folders.items()}
+
+
+def ask(vlm: VLM, *pictures: Image.Image) -> Sample:
+    return Sample(prompt="What is it?", images=pictures if vlm.anatomy.is_multimodal else ())
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_a_folder_is_loaded_encoded_and_answers(models: dict[str, VLM], name: str) -> None:
+    vlm = models[name]
+    inputs = vlm.encode(ask(vlm, PICTURE))
+    layout = vlm.layout(inputs)
+    assert vlm.check(inputs) == []
+    assert ("image" in layout.counts()) == vlm.anatomy.is_multimodal
+    tokens = vlm.generate_tokens(inputs, max_new_tokens=4)
+    assert len(tokens) == 1
+    assert 1 <= len(tokens[0]) <= 4
+    assert vlm.generate(inputs, max_new_tokens=4) == vlm.tokenizer.decode(tokens[0], skip_special_tokens=True).strip()
+    assert "decoder" in str(vlm)
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_a_batch_is_padded_on_the_left_and_answers_like_its_samples(models: dict[str, VLM], name: str) -> None:
+    vlm = models[name]
+    samples = [ask(vlm, PICTURE), Sample(prompt="Why is that so?", images=ask(vlm, WIDE, PICTURE).images)]
+    inputs = vlm.encode(samples)
+    layout = vlm.layout(inputs)
+    assert (layout.modality[0] == Modality.PADDING).nonzero().tolist() == [
+        [i] for i in range(layout.counts(0)["padding"])
+    ]
+    batched = vlm.generate(inputs, max_new_tokens=4)
+    assert batched == [vlm.generate(vlm.encode(sample), max_new_tokens=4) for sample in samples]
+    if vlm.anatomy.is_multimodal:
+        assert len(layout.grids[1]) == 2 * len(layout.grids[0])
+
+
+def test_qwen_reads_images_without_torchvision(models: dict[str, VLM]) -> None:
+    vlm = models["qwen2_5_vl"]
+    grid = vlm.layout(vlm.encode(ask(vlm, WIDE))).grids[0][0]
+    assert grid.columns == 2 * grid.rows or grid.columns > grid.rows
+    if not hasattr(vlm.processor, "video_processor") or vlm.processor.video_processor.__class__.__name__ == "NoVideo":
+        with pytest.raises(InputError, match="torchvision"):
+            vlm.encode(Sample(prompt="What happens?", video=(PICTURE, PICTURE)))
+
+
+def test_what_the_user_must_give(models: dict[str, VLM]) -> None:
+    llava, llama = models["llava"], models["llama"]
+    with pytest.raises(InputError, match="without an image"):
+        llava.encode(Sample(prompt="What is it?"))
+    assert "image" not in llava.layout(llava.encode(Sample(prompt="What is it?"), allow_text_only=True)).counts()
+    with pytest.raises(InputError, match="text alone"):
+        llama.encode(Sample(prompt="What is it?", image=PICTURE))
+    with pytest.raises(InputError, match="with and without images"):
+        llava.encode([ask(llava, PICTURE), Sample(prompt="What?")], allow_text_only=True)
+    with pytest.raises(InputError, match="no samples"):
+        llava.encode([])
+    with pytest.raises(InputError, match="max_new_tokens"):
+        llava.generate(llava.encode(ask(llava, PICTURE)), max_new_tokens=0)
+
+
+def test_one_pixel(models: dict[str, VLM]) -> None:
+    for name in ("llava", "qwen2_5_vl"):
+        vlm = models[name]
+        assert vlm.layout(vlm.encode(ask(vlm, Image.new("RGB", (1, 1))))).counts()["image"] > 0
+
+
+def test_several_answers_of_one_prompt(models: dict[str, VLM]) -> None:
+    vlm = models["llava"]
+    inputs = vlm.encode(ask(vlm, PICTURE))
+    torch.manual_seed(0)
+    assert len(vlm.generate_tokens(inputs, 3, do_sample=True, num_return_sequences=2)) == 2
+
+
+def edited(folder: Path, target: Path, name: str, text: str | bytes | None) -> Path:
+    """A copy of a model folder, with one file replaced or (None) left out."""
+    target.mkdir()
+    for file in folder.iterdir():
+        if file.name != name:
+            (target / file.name).write_bytes(file.read_bytes())
+    if text is not None:
+        (target / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return target
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("config.json", None, "holds no config.json"),
+        ("config.json", "{", "not valid JSON"),
+        ("config.json", "{}", "no model_type"),
+        ("config.json", '{"model_type": "made_up"}', "of kind made_up"),
+        ("config.json", '{"model_type": "x", "auto_map": {"AutoConfig": "x.X"}}', "its own model code"),
+        ("model.safetensors", None, "no weights"),
+        ("model.safetensors", b"\x10\x00", "damaged"),
+        ("tokenizer.json", None, "has no usable processor"),
+        ("processor_config.json", None, "no processor"),
+    ],
+)
+def test_a_spoiled_folder(
+    folders: dict[str, Path], tmp_path: Path, file: str, text: str | bytes | None, said: str
+) -> None:
+    with pytest.raises(ModelError, match=said) as caught:
+        load(edited(folders["llava"], tmp_path / "spoiled", file, text))
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+
+
+def test_cut_weights(folders: dict[str, Path], tmp_path: Path) -> None:
+    whole = (folders["llava"] / "model.safetensors").read_bytes()
+    with pytest.raises(ModelError, match="damaged"):
+        load(edited(folders["llava"], tmp_path / "cut", "model.safetensors", whole[: len(whole) // 2]))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./no-such-folder", "does not exist"),
+        ("/no/such/folder", "does not exist"),
+        ("a/b/c", "does not exist"),
+        ("not a name", "names no model"),
+        ("nobody/no-such-model", "hub cannot be reached"),
+    ],
+)
+def test_a_name_that_leads_nowhere(name: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        load(name)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_text("")
+    with pytest.raises(ModelError, match="is a file"):
+        load(tmp_path / "model.bin")
+
+
+def test_bert_is_refused(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForMaskedLM, BertLMHeadModel
+
+    config = BertConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, vocab_size=32)
+    for number, kind in enumerate((BertForMaskedLM, BertLMHeadModel)):
+        kind(config).save_pretrained(tmp_path / str(number))
+        with pytest.raises(ModelError, match="does not generate text"):
+            load(tmp_path / str(number))
+
+
+def test_settings_that_are_wrong(folders: dict[str, Path]) -> None:
+    settings: list[tuple[dict[str, Any], str]] = [
+        ({"dtype": "float8"}, "no dtype"),
+        ({"device": "toaster"}, "no device"),
+        ({"quantize": "3bit"}, "4bit or 8bit"),
+    ]
+    if not torch.cuda.is_available():
+        settings += [({"device": "cuda"}, "CUDA GPUs"), ({"quantize": "4bit"}, r"bitsandbytes|CUDA GPU")]
+    for options, said in settings:
+        with pytest.raises(InputError, match=said):
+            load(folders["llava"], **options)
+    assert load(folders["llama"], dtype="bfloat16", device="cpu").model.dtype == torch.bfloat16
+
+
+def test_layout_by_hand(folders: dict[str, Path], tmp_path: Path) -> None:
+    file = tmp_path / "layout.json"
+    file.write_text(json.dumps({"text": [[0, 6], [15, None]], "image": [[6, 15]], "grid": [3, 3]}))
+    vlm = load(folders["llava"], layout=file)
+    inputs = vlm.encode(ask(vlm, PICTURE))
+    read = load(folders["llava"]).layout(inputs)
+    given = vlm.layout(inputs)
+    assert torch.equal(given.modality, read.modality)
+    assert torch.equal(given.grids[0][0].positions, read.grids[0][0].positions)
+    assert torch.equal(given.bos, read.bos)
