@@ -196,8 +196,10 @@ def _attention_function(implementation: str) -> AttentionFunction:
             output = shown.output()
         else:
             output, weights = original(module, query, key, value, attention_mask, **options)
-        for reader in session.readers:
-            reader.read(layer, shown, step)
+        # What is only looked at must not enter the graph that a backward pass goes through.
+        with torch.no_grad():
+            for reader in session.readers:
+                reader.read(layer, shown, step)
         return output, weights
 
     return attention  # type: ignore[no-any-return]
