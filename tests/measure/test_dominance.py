@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+
 from attention.plain import eager_twin
 from families import BY_NAME, FAMILIES, PADDING, TEXT, Family, str_of
-
 from sightline.anatomy import find_anatomy
 from sightline.errors import InputError, SightlineError
 from sightline.measure import Dominance, SampleDominance

@@ -95,7 +95,9 @@ def normalise(call: AttentionCall, scores: Float[Tensor, "batch heads rows keys"
         weights = torch.softmax(torch.cat([scores, column], dim=-1), dim=-1)[..., :-1]
     else:
         weights = torch.softmax(scores, dim=-1)
-    return weights.masked_fill_(weights.isnan(), 0.0)
+    # A backward pass needs the softmax as it was.
+    fill = weights.masked_fill if weights.requires_grad else weights.masked_fill_
+    return fill(weights.isnan(), 0.0)
 
 
 def weight_blocks(call: AttentionCall, rows: Int[Tensor, " rows"]) -> Iterator[Block]:
