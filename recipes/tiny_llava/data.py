@@ -22,7 +22,7 @@ from sightline.zoo.questions import Question
 from sightline.zoo.world import COLOURS, GRID, KINDS, SHAPES, Kind, Scene, negatives
 
 TASKS = ("existence", "attribute", "count", "colour", "position", "place", "verify", "relation", "choice", "caption")
-ANSWER_WEIGHT = {"caption": 4.0}
+ANSWER_WEIGHT = {"caption": 3.0}
 END_WEIGHT = 0.05
 PADDING, HEAD, IMAGE, BLIND = -1, -2, 0, 1000
 
@@ -31,14 +31,14 @@ PADDING, HEAD, IMAGE, BLIND = -1, -2, 0, 1000
 class Mix:
     """How many questions of each task stand behind one image (a fraction is a probability)."""
 
-    existence: float = 6
+    existence: float = 7
     attribute: float = 2
     count: float = 1.5
     colour: float = 0.5
     position: float = 1.5
     place: float = 1.0
-    verify: float = 1.0
-    relation: float = 1.0
+    verify: float = 0.7
+    relation: float = 0.5
     choice: float = 2.0
     caption: float = 1.0
 

@@ -1,9 +1,9 @@
-"""Stage 1 and 2: give the vision tower meaning, and say it in the language model's words.
+"""The first stage: give the vision tower meaning, and say it in the language model's words.
 
-Stage 1 trains the tower to tell, for each patch, which of the 25 kinds of object (or nothing) stands in its cell, and
-which cell that is. Stage 2, CLIP-like, goes with it: the projected patch is pulled towards the embeddings of the
-colour word and the shape word that name it ("nothing" where the cell is empty), and has to keep saying which cell it
-is from. Afterwards the tower is frozen; projector and words go on learning with the language model.
+The tower learns to tell, for each patch, which of the 25 kinds of object (or nothing) stands in its cell, and which
+cell that is. With it, as CLIP does, the projected patch is pulled towards the embeddings of the colour word and the
+shape word that name it ("nothing" where the cell is empty) and of the words for its place. Afterwards the tower is
+frozen; projector and words go on learning with the language model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from sightline.zoo.render import render
-from sightline.zoo.world import COLOURS, GRID, KINDS, SHAPES, Scene, draw_scenes
+from sightline.zoo.world import COLOURS, GRID, KINDS, POSITIONS, SHAPES, Scene, draw_scenes
 
 SIDE = IMAGE_SIZE // PATCH
 SHARPNESS = 16.0
@@ -52,10 +52,11 @@ def train_vision(
     torch.manual_seed(seed)
     width = model.config.vision_config.hidden_size
     kind_head, cell_head = nn.Linear(width, len(KINDS) + 1), nn.Linear(width, GRID * GRID)
-    place_head = nn.Linear(model.config.text_config.hidden_size, GRID * GRID, bias=False)
     words = torch.tensor(tokenizer.convert_tokens_to_ids([*COLOURS, *SHAPES, "nothing"]))
+    places = tokenizer(list(POSITIONS), add_special_tokens=False, padding=True, return_tensors="pt")
+    place_words, in_phrase = places["input_ids"], places["attention_mask"]
     embeddings = model.get_input_embeddings()
-    parts = [model.model.vision_tower, model.model.multi_modal_projector, embeddings, kind_head, cell_head, place_head]
+    parts = [model.model.vision_tower, model.model.multi_modal_projector, embeddings, kind_head, cell_head]
     parameters = [parameter for part in parts for parameter in part.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
@@ -72,7 +73,8 @@ def train_vision(
         projected = model.model.multi_modal_projector(features)
         direction = F.normalize(projected, dim=-1)
         near = direction @ F.normalize(embeddings(words), dim=-1).T * SHARPNESS
-        place_logits = direction @ F.normalize(place_head.weight, dim=-1).T * SHARPNESS
+        phrases = F.normalize((embeddings(place_words) * in_phrase[..., None]).sum(1), dim=-1)
+        place_logits = direction @ phrases.T * SHARPNESS
         colour_logits = near[..., [*range(5), 10]]
         shape_logits = near[..., [*range(5, 10), 10]]
         kind_logits, cell_logits = kind_head(features), cell_head(features)
@@ -93,7 +95,7 @@ def train_vision(
             figures = {
                 "kind": (kind_logits.argmax(-1) == labels)[there].float().mean().item(),
                 "cell": (cell_logits.argmax(-1) == CELL_OF_PATCH).float().mean().item(),
-                "cell, projected": (place_logits.argmax(-1) == CELL_OF_PATCH).float().mean().item(),
+                "place words": (place_logits.argmax(-1) == CELL_OF_PATCH).float().mean().item(),
                 "colour word": (colour_logits.argmax(-1) == colour_of[labels]).float().mean().item(),
                 "shape word": (shape_logits.argmax(-1) == shape_of[labels]).float().mean().item(),
             }
