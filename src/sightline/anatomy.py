@@ -7,21 +7,16 @@ stands beside it on the way up to the whole model is a tower (it takes pixels or
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from types import CodeType
 from typing import Any
 
 from torch import nn
 
+from sightline.configuration import generation_ids, token_ids, value_of
+from sightline.decoder import call_or_none, find_decoder, refuse_cross_attention, self_attention
 from sightline.errors import ModelError
-from sightline.token_ids import configs, generation_ids, token_ids
-from sightline.tree import describe_missing, draw_anatomy, ranges
-
-INTERFACE_NAME = "ALL_ATTENTION_FUNCTIONS"
-"""The global through which a Transformers attention module looks up its attention function."""
+from sightline.towers import find_towers
+from sightline.tree import describe_missing, draw_anatomy
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -113,18 +108,18 @@ def find_anatomy(model: Any) -> Anatomy:
     name = type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(
-            f"{name} is an encoder-decoder, whose text attends to the image by cross-attention: Sightline reads "
+            f"{name} is an encoder-decoder, whose text reads the image by cross-attention: Sightline reads "
             "decoder-only models, where image and text share one sequence."
         )
     model = _generating_part(model)
-    embedding = _call_or_none(model, "get_input_embeddings")
-    decoder_name, decoder, layers = _find_decoder(model, embedding)
-    attentions = tuple(_self_attention(layer) for layer in layers)
-    _refuse_cross_attention(name, decoder, layers)
+    embedding = call_or_none(model, "get_input_embeddings")
+    decoder_name, decoder, layers = find_decoder(model, embedding)
+    attentions = tuple(self_attention(layer) for layer in layers)
+    refuse_cross_attention(name, decoder, layers)
     first = next(attention for attention in attentions if attention is not None)
     config: Any = first.config
-    head = _call_or_none(model, "get_output_embeddings")
-    vision, audio, projector = _find_towers(model, decoder_name, (embedding, head))
+    head = _head(model)
+    vision, audio, projector = find_towers(model, decoder_name, (embedding, head))
     ids = {modality: token_ids(model.config, modality) for modality in ("image", "video", "audio")}
     norm = _final_norm(decoder, layers)
     heads, key_value_heads, head_dim = _head_shape(first, config)
@@ -150,7 +145,7 @@ def find_anatomy(model: Any) -> Anatomy:
         num_heads=heads,
         num_key_value_heads=key_value_heads,
         head_dim=head_dim,
-        hidden_size=int(getattr(config, "hidden_size", 0) or embedding.weight.shape[-1]),
+        hidden_size=int(value_of(config, "hidden_size") or embedding.weight.shape[-1]),
         missing=describe_missing(layers, attentions, norm, head, vision, audio, projector, ids),
     )
 
@@ -168,179 +163,42 @@ def unwrap(model: Any) -> Any:
         model = inner
 
 
-def uses_interface(module: nn.Module) -> bool:
-    """Whether the module's forward looks its attention function up in the attention interface of Transformers."""
-    kind: Any = type(module)
-    return hasattr(module, "config") and _class_uses_interface(kind)
-
-
-@cache
-def _class_uses_interface(kind: Any) -> bool:
-    forward = inspect.unwrap(kind.forward)
-    code = getattr(forward, "__code__", None)
-    return code is not None and any(INTERFACE_NAME in names for names in _names_in(code))
-
-
-def _names_in(code: CodeType) -> Iterator[tuple[str, ...]]:
-    yield code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_in(constant)
-
-
 def _generating_part(model: nn.Module) -> nn.Module:
     """The part of an any-to-any model that reads the prompt and writes text (Qwen-Omni's thinker beside its talker)."""
-    if _call_or_none(model, "get_input_embeddings") is not None:
+    if call_or_none(model, "get_input_embeddings") is not None:
         return model
     for child in model.children():
-        if hasattr(child, "config") and _call_or_none(child, "get_output_embeddings") is not None:
+        if hasattr(child, "config") and call_or_none(child, "get_output_embeddings") is not None:
             return child
     return model
 
 
-def _call_or_none(model: Any, method: str) -> Any:
-    try:
-        return getattr(model, method)()
-    except (AttributeError, NotImplementedError, TypeError):
-        return None
-
-
-def _find_decoder(model: nn.Module, embedding: Any) -> tuple[str, nn.Module, tuple[nn.Module, ...]]:
-    """The owner of the layers the text runs through: (dotted name, module, layers).
-
-    Layers that keep a cache come first, then those at the embedding's width, then the nearest to the embedding, then
-    the longest list.
-    """
-    width = getattr(getattr(embedding, "weight", None), "shape", (None,))[-1]
-    embedding_name = next((name for name, module in model.named_modules() if module is embedding), "")
-    best: tuple[tuple[bool, bool, int, int], str, nn.Module, tuple[nn.Module, ...]] | None = None
-    for name, owner in model.named_modules():
-        for layers in (child for child in owner.children() if isinstance(child, nn.ModuleList)):
-            found = [attention for attention in map(_self_attention, layers) if attention is not None]
-            if not found:
-                continue
-            rank = (
-                all(_takes_cache(attention) for attention in found),
-                width is None or getattr(found[0].config, "hidden_size", width) == width,
-                _shared_depth(name, embedding_name),
-                len(layers),
-            )
-            if best is None or rank > best[0]:
-                best = rank, name, owner, tuple(layers)
-    if best is None:
-        raise ModelError(
-            f"{type(model).__name__} has no layers whose attention goes through the attention interface of "
-            "Transformers, so its attention cannot be read."
-        )
-    attention = _self_attention(best[3][0]) or next(filter(None, map(_self_attention, best[3])))
-    generates = _is_causal(attention) or _call_or_none(model, "can_generate")
-    if not best[0][0] or not generates or getattr(attention, "is_decoder", True) is False:
-        raise ModelError(
-            f"{type(model).__name__} does not generate text: Sightline reads causal language models and "
-            "vision-language models built on them."
-        )
-    return best[1:]
-
-
-def _shared_depth(name: str, other: str) -> int:
-    depth = 0
-    for mine, theirs in zip(name.split("."), other.split("."), strict=False):
-        if mine != theirs:
-            break
-        depth += 1
-    return depth
-
-
-def _takes_cache(attention: Any) -> bool:
-    """Whether the attention keeps keys and values of earlier steps, as a tower's never does."""
-    return any(name.startswith("past_key_value") for name in inspect.signature(type(attention).forward).parameters)
-
-
-def _is_causal(attention: Any) -> bool:
-    return bool(getattr(attention, "is_causal", False))
-
-
-def _self_attention(layer: nn.Module) -> Any:
-    """The attention module of a layer that goes through the interface, outside any nested list of layers."""
-    candidates = [module for module in layer.modules() if uses_interface(module)]
-    return next((module for module in candidates if not _is_cross(module)), None)
-
-
-def _is_cross(module: nn.Module) -> bool:
-    return "cross" in type(module).__name__.lower() or bool(getattr(module, "is_cross_attention", False))
-
-
-def _refuse_cross_attention(name: str, decoder: nn.Module, layers: tuple[nn.Module, ...]) -> None:
-    crossed = [index for index, layer in enumerate(layers) if any(_is_cross(module) for module in layer.modules())]
-    if crossed or any(_is_cross(module) for module in decoder.modules() if uses_interface(module)):
-        where = f" (layers {ranges(crossed)})" if crossed else ""
-        raise ModelError(
-            f"{name} sees its image by cross-attention{where} and holds no image tokens in the sequence: Sightline "
-            "reads models where image and text share one sequence."
-        )
-
-
-def _find_towers(
-    model: nn.Module, decoder_name: str, known: tuple[Any, ...]
-) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:
-    """What stands beside the decoder on the way up to the model: (vision tower, audio tower, projector)."""
-    vision: nn.Module | None = None
-    audio: nn.Module | None = None
-    others: list[nn.Module] = []
-    for sibling in _siblings(model, decoder_name):
-        modality = _tower_modality(sibling, model.config)
-        if any(sibling is module for module in known) or not any(True for _ in sibling.parameters()):
-            continue
-        if modality == "image" and vision is None:
-            vision = sibling
-        elif modality == "audio" and audio is None:
-            audio = sibling
-        else:
-            others.append(sibling)
-    projector = next(iter(others), None)
-    if projector is None and vision is not None:
-        width = getattr(known[0], "embedding_dim", None)
-        projector = next(
-            (
-                child
-                for child in reversed(list(vision.children()))
-                if any(getattr(part, "out_features", -1) == width for part in child.modules())
-                and not isinstance(child, nn.ModuleList)
-            ),
-            None,
-        )
-    return vision, audio, projector
-
-
-def _siblings(model: nn.Module, decoder_name: str) -> Iterator[nn.Module]:
-    """Modules beside the decoder's path, the nearest to the decoder first."""
-    path = decoder_name.split(".") if decoder_name else []
-    for depth in range(len(path), 0, -1):
-        parent = model.get_submodule(".".join(path[: depth - 1]))
-        yield from (child for name, child in parent.named_children() if name != path[depth - 1])
-
-
-def _tower_modality(module: Any, config: Any) -> str | None:
-    """ "image" or "audio" for a model of its own that takes pixels or sound, else None."""
-    if not hasattr(module, "config") or not hasattr(module, "main_input_name"):
-        return None
-    places = [name for part in configs(config) for name, value in vars(part).items() if value is module.config]
-    places.append(str(getattr(module.config, "base_config_key", "")))
-    for words, modality in ((("vision", "image"), "image"), (("audio", "speech"), "audio")):
-        if any(word in place for word in words for place in places):
-            return modality
-    return {"pixel_values": "image", "input_features": "audio", "input_values": "audio"}.get(module.main_input_name)
+def _head(model: nn.Module) -> Any:
+    """The language-model head; where the model does not tell, its last module of that name."""
+    told = call_or_none(model, "get_output_embeddings")
+    named = [module for name, module in model.named_modules() if name.split(".")[-1] == "lm_head"]
+    return told if told is not None or not named else named[-1]
 
 
 def _final_norm(decoder: nn.Module, layers: tuple[nn.Module, ...]) -> nn.Module | None:
-    """The last norm among the decoder's own children (an embedding norm, where there is one, comes before it)."""
-    norms = [child for name, child in decoder.named_children() if "norm" in f"{name} {type(child).__name__}".lower()]
-    return norms[-1] if norms else None
+    """The first norm behind the layers among the decoder's own children; else the last one before them."""
+    before: list[nn.Module] = []
+    after: list[nn.Module] = []
+    side = before
+    for name, child in decoder.named_children():
+        if isinstance(child, nn.ModuleList) and len(child) and child[0] is layers[0]:
+            side = after
+        elif "norm" in f"{name} {type(child).__name__}".lower() or name == "ln_f":
+            side.append(child)
+    return after[0] if after else before[-1] if before else None
 
 
 def _head_shape(attention: Any, config: Any) -> tuple[int, int, int]:
-    heads: int = getattr(config, "num_attention_heads", 0) or getattr(attention, "num_heads", 0)
+    """Query heads, key-value heads, and the width of one head, of one layer's attention."""
+    width = getattr(attention, "head_dim", None) or value_of(config, "head_dim")
+    heads = getattr(attention, "num_heads", None) or value_of(config, "num_attention_heads")
+    if not heads:  # heads that differ between layers are in no one field; the projection tells
+        heads = attention.q_proj.out_features // width
     groups = getattr(attention, "num_key_value_groups", None)
-    key_value_heads = heads // groups if groups else int(getattr(config, "num_key_value_heads", 0) or heads)
-    head_dim: Any = getattr(attention, "head_dim", None) or getattr(config, "head_dim", None)
-    return heads, key_value_heads, int(head_dim or config.hidden_size // heads)
+    key_value_heads = heads // groups if groups else value_of(config, "num_key_value_heads") or heads
+    return int(heads), int(key_value_heads), int(width or value_of(config, "hidden_size") // heads)

@@ -57,8 +57,8 @@ def _unknown(media: Media) -> str:
 
 def is_resampled(anatomy: Anatomy) -> bool:
     """Whether image tokens are learned queries (Q-Former, Perceiver) rather than patches."""
-    parts = (part for part in (anatomy.projector, anatomy.vision_tower) if part is not None)
-    names = (type(module).__name__.lower() for part in parts for module in part.modules())
+    inside = {id(module) for layer in anatomy.layers for module in layer.modules()}
+    names = (type(module).__name__.lower() for module in anatomy.model.modules() if id(module) not in inside)
     return any(word in name for name in names for word in ("perceiver", "resampler", "qformer", "abstractor"))
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sightline.configuration import value_of
+
 if TYPE_CHECKING:
     from sightline.anatomy import Anatomy
 
@@ -92,7 +94,7 @@ class Media:
         """A field of the model's configuration or of its vision configuration, or None."""
         whole = self.anatomy.config
         vision = getattr(self.anatomy.vision_tower, "config", None) or getattr(whole, "vision_config", None)
-        values = (getattr(part, name, None) for part in (whole, vision))
+        values = (value_of(part, name) for part in (whole, vision))
         return next((value for value in values if value is not None), None)
 
     def side(self, name: str) -> int | None:

@@ -81,7 +81,8 @@ def _mixer_name(layer: nn.Module) -> str:
     """The class of the child that mixes positions in a layer without softmax attention."""
     children = [child for _, child in layer.named_children()]
     with_index = [child for child in children if hasattr(child, "layer_idx")]
-    return type((with_index or children or [layer])[0]).__name__
+    mixers = with_index or [child for child in children if "norm" not in type(child).__name__.lower()]
+    return type((mixers or [layer])[0]).__name__
 
 
 def ranges(indices: list[int]) -> str:

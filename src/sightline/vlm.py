@@ -45,6 +45,7 @@ def load(
     source = find_source(name, revision)
     model = load_model(source, dtype, device, quantize)
     anatomy = find_anatomy(model)
+    model = anatomy.model  # of an any-to-any model, the part that writes text
     processor = load_processor(source, model, anatomy.is_multimodal)
     commit = getattr(model.config, "_commit_hash", None) or revision
     return VLM(model, processor, source.name, anatomy, commit, given)
