@@ -15,8 +15,8 @@ from sightline.documents import json_text
 
 Item = TypeVar("Item")
 
-WIDTH = 110
-"""Columns of a table that is written to a file or a pipe."""
+WIDTH = 1000
+"""Columns that a table may take in a file or a pipe; it takes as many as it needs."""
 
 
 class Output:
@@ -50,7 +50,7 @@ class Output:
             return
         table = Table(title=title, title_justify="left", title_style="bold")
         for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if number else "left", no_wrap=True)
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
         for row in rows:
             table.add_row(*row)
         self._out.print(table, markup=False)

@@ -75,8 +75,10 @@ def _compare_layers(output: Output, documents: Sequence[dict[str, Any]]) -> None
 
 
 def label(document: dict[str, Any]) -> str:
-    """A document's name among others: the model, and the method if there is one."""
-    return document["model"] if document["method"] == "none" else f"{document['model']} {document['method']}"
+    """A document's name among others: the model, a folder by its last name, and the method if there is one."""
+    model = document["model"].rstrip("/")
+    name = model.rsplit("/", 1)[-1] if model.startswith((".", "/", "~")) else model
+    return name if document["method"] == "none" else f"{name} {document['method']}"
 
 
 def _show_stages(output: Output, documents: Sequence[dict[str, Any]]) -> None:

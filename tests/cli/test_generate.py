@@ -1,0 +1,43 @@
+"""sightline generate, list and demo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def test_generate(sightline: Callable[..., Any], tiny: Path, picture: Path, idle: str) -> None:
+    words = ("generate", tiny, "--image", picture, "--prompt", "What do you see?", "--new-tokens", 4)
+    document = sightline(*words, "--json").document
+    assert document["model"] == str(tiny)
+    assert document["method"] == "none"
+    assert all(isinstance(token, int) for token in document["tokens"])
+    assert 1 <= len(document["tokens"]) <= 4
+    assert sightline(*words).out.strip() == document["text"]
+    mended = sightline(*words, "--json", "--method", idle).document
+    assert mended == document | {"method": idle}
+
+
+def test_list(sightline: Callable[..., Any], idle: str) -> None:
+    methods = sightline("list", "methods", "--json").document["methods"]
+    (found,) = (method for method in methods if method["name"] == "nothing")
+    assert found["about"] == "Changes nothing."
+    assert found["fields"] == [{"name": "strength", "default": 0.5, "help": "how little"}]
+    assert "strength=0.5  how little" in sightline("list", "methods").out
+    assert isinstance(sightline("list", "models", "--json").document["models"], list)
+    assert [bench["name"] for bench in sightline("list", "benches", "--json").document["benches"]] == ["shapes"]
+
+
+def test_demo(sightline: Callable[..., Any], tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.cli.demo.MODEL", str(tiny))
+    ended = sightline("demo", "--limit", 2)
+    assert ended.code == 0
+    assert "Stages" in ended.out
+    assert "demo-run/figures/mdi_by_layer.png" in ended.out.replace("\n", "")
+    begun = json.loads(Path("demo-run/run.json").read_text())
+    assert sightline("demo", "--limit", 3, "--seed", 1, "--json").document["samples"] == 3
+    assert json.loads(Path("demo-run/run.json").read_text())["settings"]["seed"] != begun["settings"]["seed"]
