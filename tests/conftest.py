@@ -19,5 +19,10 @@ settings.load_profile("sightline")
 
 def pytest_configure() -> None:
     import torch
+    from jaxtyping import install_import_hook
+
+    # Array shapes written in annotations are checked while the tests run, and only then.
+    shaped = [f"sightline.attention.{name}" for name in ("call", "rows", "groups", "edits")]
+    install_import_hook(shaped, "beartype.beartype")
 
     torch.set_num_threads(1)
