@@ -3,7 +3,7 @@
 from sightline.attention.call import AttentionCall
 from sightline.attention.edits import Edit, EditedCall
 from sightline.attention.groups import group_mass
-from sightline.attention.interface import Editor, Reader, lend
+from sightline.attention.interface import Editor, Reader, Shortener, is_suspended, lend, suspended
 from sightline.attention.rows import Block, block_bytes, limit_block_bytes, row_mass, row_weights
 from sightline.attention.steps import Step
 
@@ -14,11 +14,14 @@ __all__ = [
     "EditedCall",
     "Editor",
     "Reader",
+    "Shortener",
     "Step",
     "block_bytes",
     "group_mass",
+    "is_suspended",
     "lend",
     "limit_block_bytes",
     "row_mass",
     "row_weights",
+    "suspended",
 ]

@@ -9,9 +9,9 @@ its output, with the arguments that it would have got, so a model that is only r
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -49,15 +49,30 @@ class Editor(Protocol):
         """What to change in this call; None where nothing changes, and the model's own kernel is then left alone."""
 
 
+class Shortener(Protocol):
+    """Leaves positions of the prompt out before the decoder runs; readers and editors are shown the shorter prompt."""
+
+    def at_model(self, step: Step, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The model is entered: what its forward should be given instead of `inputs`."""
+
+    def at_decoder(self, step: Step, inputs: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+        """The decoder is entered: the step with the layout that is left, and what its forward should be given."""
+
+
 @dataclass
 class _Session:
-    """What is lent to one model at present. It lives from the first `with` entered to the last one left."""
+    """What is lent to one model at present. It lives from the first `with` entered to the last one left.
+
+    step: the pass that the decoder is in; waiting: one that has entered the model and not yet its decoder.
+    """
 
     anatomy: Anatomy
     readers: list[Reader]
     editors: list[Editor]
     counter: StepCounter
+    shorteners: list[Shortener] = field(default_factory=list)
     step: Step | None = None
+    waiting: Step | None = None
 
 
 _SESSIONS: dict[int, _Session] = {}
@@ -67,17 +82,55 @@ _ATTENTIONS: dict[int, tuple[_Session, int]] = {}
 """By the id of an attention module: its session and its layer; empty whenever no `with` is open."""
 
 
+_SUSPENDED: set[int] = set()
+"""Ids of models that are inside a pass which no reader, editor or shortener may see."""
+
+
+@contextmanager
+def suspended(anatomy: Anatomy) -> Iterator[None]:
+    """Inside, the model runs untouched and unseen, whatever is lent to it: for a method's second pass.
+
+    The pass of the model that this may happen in goes on afterwards as if nothing had been. The state that models with
+    three-dimensional positions keep about their last prompt (`rope_deltas`) is put back.
+    """
+    key = id(anatomy.model)
+    if key in _SUSPENDED:
+        yield
+        return
+    kept = [(module, module.rope_deltas) for module in anatomy.model.modules() if hasattr(module, "rope_deltas")]
+    session = _SESSIONS.get(key)
+    steps = (session.step, session.waiting) if session is not None else (None, None)
+    _SUSPENDED.add(key)
+    if session is not None:
+        session.step = session.waiting = None
+    try:
+        yield
+    finally:
+        _SUSPENDED.discard(key)
+        if session is not None:
+            session.step, session.waiting = steps
+        for module, deltas in kept:
+            module.rope_deltas = deltas  # type: ignore[assignment]
+
+
+def is_suspended(anatomy: Anatomy) -> bool:
+    """Whether the model is inside a pass that nothing may see or change."""
+    return id(anatomy.model) in _SUSPENDED
+
+
 @contextmanager
 def lend(
     anatomy: Anatomy,
     *,
     reader: Reader | None = None,
     editor: Editor | None = None,
+    shortener: Shortener | None = None,
     layout: LayoutSource | None = None,
 ) -> Iterator[None]:
     """Inside, `reader` sees and `editor` changes the attention of the model's decoder layers.
 
-    anatomy: of the model. layout: a `TokenLayout` for all that is run inside, or a function from the forward's inputs
+    anatomy: of the model. shortener: leaves positions of the prompt out; readers, editors and their layouts then know
+    only the others. layout: a `TokenLayout` for all that is run inside, or a function from the forward's inputs
     to one; by default it is derived from the inputs. Several may be open at once on one model: editors act in the
     order of entry, and every reader sees what the model then uses.
 
@@ -96,6 +149,8 @@ def lend(
         session.readers.append(reader)
     if editor is not None:
         session.editors.append(editor)
+    if shortener is not None:
+        session.shorteners.append(shortener)
     try:
         yield
     finally:
@@ -103,6 +158,8 @@ def lend(
             session.readers.remove(reader)
         if editor is not None:
             session.editors.remove(editor)
+        if shortener is not None:
+            session.shorteners.remove(shortener)
         session.counter.source = previous_layout
         if undo is not None:
             undo()
@@ -119,6 +176,7 @@ def _install(session: _Session) -> Callable[[], None]:
         config._attn_implementation_internal = PREFIX + names[id(config)]
     handles = [
         anatomy.model.register_forward_pre_hook(_beginner(session), with_kwargs=True),
+        anatomy.decoder.register_forward_pre_hook(_starter(session), with_kwargs=True),
         anatomy.model.register_forward_hook(_ender(session), always_call=True),
     ]
     _SESSIONS[id(anatomy.model)] = session
@@ -231,29 +289,58 @@ def _under_own_name(function: AttentionFunction, module: Any, implementation: st
     return call
 
 
-def _beginner(session: _Session) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-    names = [
-        name
-        for name, parameter in inspect.signature(inspect.unwrap(type(session.anatomy.model).forward)).parameters.items()
-        if name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-    ]
+Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], "tuple[tuple[Any, ...], dict[str, Any]] | None"]
 
-    def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        session.step = None
-        inputs: Mapping[str, Any] = dict(zip(names, args, strict=False)) | kwargs
-        step = session.counter.next(inputs)
+
+def _beginner(session: _Session) -> Hook:
+    """At the model's entry its inputs tell which step this is."""
+    parameters = inspect.signature(inspect.unwrap(type(session.anatomy.model).forward)).parameters.items()
+    names = [name for name, kind in parameters if name != "self" and kind.kind is kind.POSITIONAL_OR_KEYWORD]
+
+    def begin(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if is_suspended(session.anatomy):
+            return None
+        session.step = session.waiting = None
+        inputs = dict(zip(names, args, strict=False)) | kwargs
+        session.waiting = step = session.counter.next(inputs)
+        if not session.shorteners:
+            return None
+        for shortener in session.shorteners:
+            inputs = shortener.at_model(step, inputs)
+        return (), inputs
+
+    return begin
+
+
+def _starter(session: _Session) -> Hook:
+    """At the decoder's entry the prompt has its final length, and readers and editors are told."""
+
+    def start(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        step, session.waiting = session.waiting, None
+        if step is None:
+            return None
+        for shortener in session.shorteners:
+            step, kwargs = shortener.at_decoder(step, kwargs)
+            session.counter.layout = step.layout
         for editor in session.editors:
             editor.begin(step)
         for reader in session.readers:
             reader.begin(step)
         session.step = step
+        return args, kwargs
 
-    return begin
+    return start
 
 
 def _ender(session: _Session) -> Callable[[nn.Module, Any, Any], None]:
     def end(module: nn.Module, args: Any, output: Any) -> None:
-        step, session.step = session.step, None
+        if is_suspended(session.anatomy):
+            return
+        step, session.step, session.waiting = session.step, None, None
         if step is not None:
             for reader in session.readers:
                 reader.end(step)
