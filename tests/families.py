@@ -11,13 +11,38 @@ how the prompt was written and not from the package.
 
 from __future__ import annotations
 
-from family_builders import gemma, llava, qwen, texts, tiles
+from family_builders import gemma, llava, more, qwen, texts, tiles
 from family_builders.core import AUDIO, IMAGE, PADDING, TEXT, VIDEO, Case, Family
 
-FAMILIES: list[Family] = [*llava.FAMILIES, *qwen.FAMILIES, *gemma.FAMILIES, *tiles.FAMILIES, *texts.FAMILIES]
-BY_NAME: dict[str, Family] = {family.name: family for family in FAMILIES}
+FAMILIES: list[Family] = [
+    *llava.FAMILIES,
+    *qwen.FAMILIES,
+    *gemma.FAMILIES,
+    *tiles.FAMILIES,
+    *texts.FAMILIES,
+]
+"""The families that are promised."""
 
-__all__ = ["AUDIO", "BY_NAME", "FAMILIES", "IMAGE", "PADDING", "TEXT", "VIDEO", "Case", "Family", "str_of"]
+MORE: list[Family] = more.FAMILIES
+"""Families that no rule was written for: what works with these works with a new one."""
+
+EVERY: list[Family] = [*FAMILIES, *MORE]
+BY_NAME: dict[str, Family] = {family.name: family for family in EVERY}
+
+__all__ = [
+    "AUDIO",
+    "BY_NAME",
+    "EVERY",
+    "FAMILIES",
+    "IMAGE",
+    "MORE",
+    "PADDING",
+    "TEXT",
+    "VIDEO",
+    "Case",
+    "Family",
+    "str_of",
+]
 
 
 def str_of(family: Family) -> str:

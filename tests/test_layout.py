@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from families import FAMILIES, Family, str_of
+from families import EVERY, Family, str_of
 from sightline.anatomy import find_anatomy
 from sightline.layout import layout_of
 
@@ -12,7 +12,7 @@ SHAPES = [(1, None, 1), (1, None, 2), (2, None, 1), (2, "left", 2), (2, "right",
 
 
 @pytest.mark.parametrize(("batch", "padding", "images"), SHAPES, ids=str)
-@pytest.mark.parametrize("family", FAMILIES, ids=str_of)
+@pytest.mark.parametrize("family", EVERY, ids=str_of)
 def test_positions_and_grids(family: Family, batch: int, padding: str | None, images: int) -> None:
     case = family.make_inputs(batch, padding, min(images, family.max_images))
     layout = layout_of(find_anatomy(family.model()), case.inputs)

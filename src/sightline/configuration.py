@@ -27,6 +27,9 @@ def token_ids(config: Any, modality: str) -> frozenset[int]:
             value = value_of(part, name) if match and match[1] == modality else None
             if isinstance(value, int):
                 found.add(value)
+        named = value_of(part, "vocabulary_map", {}).get(f"<{modality}>")
+        if isinstance(named, int):
+            found.add(named)
     return frozenset(found)
 
 

@@ -55,20 +55,26 @@ def _unknown(media: Media) -> str:
     return f"How the {media.total} {media.name} tokens lie in rows and columns is not known, so they have no grid."
 
 
+_LEARNED_QUERIES = re.compile(r"(^|\.)(latents?|quer(y|ies)|query_tokens|latent_quer(y|ies))$")
+
+
 def is_resampled(anatomy: Anatomy) -> bool:
-    """Whether image tokens are learned queries (Q-Former, Perceiver) rather than patches."""
-    inside = {id(module) for layer in anatomy.layers for module in layer.modules()}
-    names = (type(module).__name__.lower() for module in anatomy.model.modules() if id(module) not in inside)
-    return any(word in name for name in names for word in ("perceiver", "resampler", "qformer", "abstractor"))
+    """Whether image tokens are learned queries (Q-Former, Perceiver) that see the whole image, rather than patches."""
+    inside = {id(parameter) for layer in anatomy.layers for parameter in layer.parameters()}
+    return any(
+        _LEARNED_QUERIES.search(name) and id(parameter) not in inside
+        for name, parameter in anatomy.model.named_parameters()
+    )
 
 
 def from_grid_inputs(media: Media) -> Grids | None:
-    """`image_grid_thw` and its kin: frames, rows and columns of patches; neighbours are merged before the decoder."""
+    """`image_grid_thw` and its kin: (frames,) rows and columns of patches; neighbours are merged before the decoder."""
     name = re.compile(rf"^{media.name}_grid_(thw|hw)s?$")
-    table = media.tensor(*(key for key in media.inputs if name.match(key)))
-    if table is None:
+    shapes = ("target_sizes_videos",) if media.kind is Modality.VIDEO else ("spatial_shapes", "target_sizes")
+    table = media.tensor(*(key for key in media.inputs if name.match(key)), *shapes)
+    if table is None or table.dim() != 2 or table.shape[1] not in (2, 3):
         return None
-    return _merged(media, [tuple((1, *row)[-3:]) for row in table.tolist()])
+    return _merged(media, [(1, *row)[-3:] for row in table.tolist()])
 
 
 def from_coordinates(media: Media) -> Grids | None:
@@ -80,32 +86,6 @@ def from_coordinates(media: Media) -> Grids | None:
     return _merged(media, [(1, int(rows), int(columns)) for columns, rows in corners.tolist() if rows and columns])
 
 
-def _merged(media: Media, sizes: list[tuple[int, ...]]) -> Grids | None:
-    """Grids of (frames, rows, columns) of patches, of which every square of neighbours became one token."""
-    patches = sum(frames * rows * columns for frames, rows, columns in sizes)
-    merge = math.isqrt(patches // media.total)
-    if merge < 1 or merge * merge * media.total != patches:
-        return None
-    dealt = media.share([frames * (rows // merge) * (columns // merge) for frames, rows, columns in sizes])
-    if dealt is None:
-        return None
-    is_video = media.kind is Modality.VIDEO
-    return [
-        [
-            PatchGrid(media.kind, index, plane, frame=frame if is_video else None)
-            for index, (item, tokens) in enumerate(mine)
-            for frame, plane in enumerate(
-                tokens.reshape(sizes[item][0], sizes[item][1] // merge, sizes[item][2] // merge)
-            )
-        ]
-        for mine in dealt
-    ]
-
-
-_LARGEST_MERGE = 8
-"""No known family merges more than eight by eight patches into one token."""
-
-
 def from_pixel_sizes(media: Media) -> Grids | None:
     """`image_sizes`: the height and width in pixels of images that keep their shape, in whole patches.
 
@@ -114,22 +94,41 @@ def from_pixel_sizes(media: Media) -> Grids | None:
     sizes, patch = media.tensor(f"{media.name}_sizes"), media.side("patch_size")
     if sizes is None or sizes.dim() != 2 or sizes.shape[1] != 2 or not patch:
         return None
-    for unit in (patch * merge for merge in range(1, _LARGEST_MERGE + 1)):
-        shapes = [(height // unit, width // unit) for height, width in sizes.tolist()]
-        dealt = media.share([rows * columns for rows, columns in shapes])
+    return _merged(media, [(1, height // patch, width // patch) for height, width in sizes.tolist()])
+
+
+_LARGEST_MERGE = 8
+"""No known family merges more than eight by eight patches into one token."""
+
+
+def _merged(media: Media, sizes: list[tuple[int, ...]]) -> Grids | None:
+    """Grids of (frames, rows, columns) of patches, of which every square of neighbours became one token.
+
+    The side of that square is told by the inputs, or it is the one with which the counts of tokens agree.
+    """
+    told = media.tensor(f"{media.name}_merge_sizes")
+    squares = [told.tolist()] if told is not None else [[side] * len(sizes) for side in range(1, _LARGEST_MERGE + 1)]
+    for sides in squares:
+        shapes = [
+            (frames, rows // side, columns // side) for (frames, rows, columns), side in zip(sizes, sides, strict=True)
+        ]
+        dealt = media.share([math.prod(shape) for shape in shapes])
         if dealt is not None:
-            return [
-                [
-                    PatchGrid(media.kind, index, tokens.reshape(shapes[item]))
-                    for index, (item, tokens) in enumerate(mine)
-                ]
-                for mine in dealt
-            ]
+            return [_planes(media, mine, shapes) for mine in dealt]
     return None
 
 
+def _planes(media: Media, mine: list[tuple[int, Tensor]], shapes: list[tuple[int, ...]]) -> list[PatchGrid]:
+    is_video = media.kind is Modality.VIDEO
+    return [
+        PatchGrid(media.kind, index, plane, frame=frame if is_video else None)
+        for index, (item, tokens) in enumerate(mine)
+        for frame, plane in enumerate(tokens.reshape(shapes[item]))
+    ]
+
+
 _PIXELS = {
-    Modality.IMAGE: ("pixel_values", "pixel_values_images"),
+    Modality.IMAGE: ("pixel_values", "pixel_values_images", "image_pixel_values"),
     Modality.VIDEO: ("pixel_values_videos", "video_pixel_values"),
 }
 
@@ -137,7 +136,7 @@ _PIXELS = {
 def from_frames(media: Media) -> Grids | None:
     """Videos of [videos, frames, channels, height, width]: a square of tokens a frame, maybe one more at the end."""
     pixels = media.tensor(*_PIXELS[media.kind])
-    if media.kind is not Modality.VIDEO or pixels is None or pixels.dim() != 5:
+    if media.kind is not Modality.VIDEO or pixels is None or pixels.dim() != 5 or pixels.shape[-1] != pixels.shape[-2]:
         return None
     videos, frames = pixels.shape[:2]
     each = media.total // videos
@@ -158,11 +157,14 @@ def from_frames(media: Media) -> Grids | None:
 
 
 def from_crops(media: Media) -> Grids | None:
-    """Crops of one size, a square of tokens each: a whole image each, or tiles of one.
+    """Square crops of one size, a square of tokens each: a whole image each, or tiles of one.
 
     Tiles of one image either follow one another in one run of positions, or stand in runs of their own.
     """
     count = _crop_count(media)
+    told = media.tensor(f"{media.name}_sizes", *_PIXELS[media.kind])
+    if count is None and told is not None:
+        return None  # pictures of other shapes, which none of the other finders could read
     each = media.total // count if count and media.total % count == 0 else 0
     grids: Grids = []
     for positions in media.positions:
@@ -180,6 +182,32 @@ def from_crops(media: Media) -> Grids | None:
     return grids
 
 
+def from_lines(media: Media) -> Grids | None:
+    """Images given as a list of patches: lines of one length, one break token between each and the next."""
+    pixels, ids = media.tensor(*_PIXELS[media.kind]), media.tensor("input_ids")
+    if pixels is None or pixels.dim() in (4, 5) or ids is None:
+        return None
+    grids: Grids = []
+    for row, positions in zip(ids, media.positions, strict=True):
+        images: list[list[Tensor]] = []
+        for line in runs_of(positions):
+            above = images[-1][-1] if images else None
+            if above is not None and len(line) == len(above) and _breaks(row, images[-1], line):
+                images[-1].append(line)
+            else:
+                images.append([line])
+        if any(len(lines) == 1 for lines in images):
+            return None
+        grids.append([PatchGrid(media.kind, index, torch.stack(lines)) for index, lines in enumerate(images)])
+    return grids
+
+
+def _breaks(ids: Tensor, lines: list[Tensor], line: Tensor) -> bool:
+    """Whether one token parts a line from the one above, the same as between the lines before."""
+    gap = int(line[0]) - int(lines[-1][-1])
+    return gap == 2 and (len(lines) == 1 or bool(ids[line[0] - 1] == ids[lines[-1][0] - 1]))
+
+
 def _is_stacked(media: Media) -> bool:
     """Whether the crops of a sample come in an axis of their own, so that several may be tiles of one image."""
     pixels = media.tensor(*_PIXELS[media.kind])
@@ -187,9 +215,9 @@ def _is_stacked(media: Media) -> bool:
 
 
 def _crop_count(media: Media) -> int | None:
-    """How many crops the batch has; an all-zero crop only fills the stack up."""
+    """How many square crops the batch has; an all-zero crop only fills the stack up."""
     pixels = media.tensor(*_PIXELS[media.kind])
-    if pixels is None or pixels.dim() not in (4, 5):
+    if pixels is None or pixels.dim() not in (4, 5) or pixels.shape[-1] != pixels.shape[-2]:
         return None
     if pixels.dim() == 4:
         return int(pixels.shape[0])
@@ -202,5 +230,6 @@ FINDERS: tuple[Callable[[Media], Grids | None], ...] = (
     from_resolutions,
     from_pixel_sizes,
     from_frames,
+    from_lines,
     from_crops,
 )

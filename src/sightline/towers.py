@@ -70,7 +70,7 @@ def _modality(module: Any, config: Any) -> str | None:
         return None  # a projector may hold its tower's configuration
     places = [name for part in configs(config) for name, value in vars(part).items() if value is own]
     places.append(str(getattr(own, "base_config_key", "")))
-    for words, modality in ((("vision", "image"), "image"), (("audio", "speech", "encoder_config"), "audio")):
+    for words, modality in ((("vision", "image", "vq_"), "image"), (("audio", "speech", "encoder_config"), "audio")):
         if any(word in place for word in words for place in places):
             return modality
     taken = getattr(module, "main_input_name", "")
