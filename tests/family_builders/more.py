@@ -457,6 +457,6 @@ FAMILIES = [
     Family("janus", build_janus, square_case),
     Family("deepseek_vl", build_deepseek_vl, square_case),
     Family("video_llama_3", build_video_llama_3, video_llama_3_case),
-    Family("chameleon", build_chameleon, chameleon_case),
+    Family("chameleon", build_chameleon, chameleon_case, tags=frozenset({"no_projector"})),
     Family("lighton_ocr", build_lighton_ocr, lighton_case),
 ]
