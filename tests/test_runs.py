@@ -219,6 +219,17 @@ def test_a_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None
     open_run(tmp_path).__exit__(None, None, None)
 
 
+def test_the_summary_of_this_time_is_told_from_an_older_one(tmp_path: Path) -> None:
+    with open_run(tmp_path) as run:
+        assert not run.is_summed_up
+        with run.alone():
+            run.finish({})
+        assert run.is_summed_up
+    os.utime(tmp_path / "summary.json", (1, 1))
+    with open_run(tmp_path) as run:
+        assert not run.is_summed_up
+
+
 class FullDisk:
     """A file on a disk with room for so many bytes."""
 

@@ -17,7 +17,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from io import FileIO
@@ -72,6 +72,7 @@ class Run:
     _file: FileIO = field(repr=False)
     records: dict[tuple[str, str, str], Record] = field(default_factory=dict, repr=False)
     retry_failed: bool = False
+    _opened: int = field(default_factory=time.time_ns, repr=False)
 
     @classmethod
     def open(
@@ -133,11 +134,32 @@ class Run:
     def pin(self, name: str, value: str) -> None:
         """Adds a setting that is known only now, such as a model's revision; refused as InputError when it differs."""
         path = self.folder / RUN_FILE
-        about = json.loads(path.read_text(encoding="utf-8"))
-        known = about["settings"].setdefault(name, value)
-        if known != value:
-            raise _difference(self.folder, name, known, value)
-        write_atomically(path, json_text(about, indent=2))
+        with self.alone():
+            about = json.loads(path.read_text(encoding="utf-8"))
+            known = about["settings"].setdefault(name, value)
+            if known != value:
+                raise _difference(self.folder, name, known, value)
+            write_atomically(path, json_text(about, indent=2))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, no other process of this run is; each waits for its turn."""
+        if sys.platform == "win32":
+            yield
+            return
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    @property
+    def is_summed_up(self) -> bool:
+        """Whether a process has written summary.json since this one opened the run."""
+        path = self.folder / SUMMARY_FILE
+        return path.exists() and path.stat().st_mtime_ns >= self._opened
 
     def done_ids(self, model: str = "", method: str = "none") -> set[str]:
         """The samples not to do again: those with a result and, without retry_failed, those with an error."""

@@ -117,12 +117,15 @@ def execute(task: Task, output: Output) -> None:
                 measuring.measure(plan, common, run, output, world)
         except KeyboardInterrupt:
             raise _stopped(run, is_kept) from None
-        if not measuring.is_complete(plan, run):
-            output.note("Other processes are still at work; the last to end prints the result.")
-            return
-        measured = measuring.results(plan, run)
-        document = measuring.document(plan, measured, task.published)
-        run.finish(document)
+        with run.alone():
+            if not measuring.is_complete(plan, run):
+                output.note("Other processes are still at work; the last to end prints the result.")
+                return
+            if world > 1 and run.is_summed_up:
+                return  # another process ended at the same time and prints it
+            measured = measuring.results(plan, run)
+            document = measuring.document(plan, measured, task.published)
+            run.finish(document)
         documents = [entry.document() for entry in measured]
         _show(output, documents, document)
         output.document(document)
