@@ -1,0 +1,48 @@
+"""Figures are drawn whatever is missing in a document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sightline.errors import SightlineError
+from sightline.report.figures import dominance_figures, mdi_by_layer
+
+
+def document(mdi: float | None, interval: list[float] | None) -> dict[str, Any]:
+    layers = [{"layer": layer, "mdi": mdi, "mdi_ci95": interval, "mdi_no_sinks": mdi} for layer in range(4)]
+    stages = {stage: {"mdi": mdi, "mdi_ci95": interval} for stage in ("early", "middle", "late")}
+    return {"samples": 3, "queries": "generated", "layers": layers, "stages": stages}
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        {"one": document(2.0, [1.5, 2.5])},
+        {"one sample": document(2.0, None)},
+        {"no image": document(None, None)},
+        {"one": document(2.0, [1.5, 2.5]), "two": document(0.5, None), "three": document(None, None)},
+    ],
+    ids=lambda documents: " and ".join(documents),
+)
+def test_both_figures_are_written(tmp_path: Path, documents: dict[str, Any]) -> None:
+    paths = dominance_figures(documents, tmp_path / "figures")
+    assert [path.name for path in paths] == ["mdi_by_layer.png", "stages.png"]
+    for path in paths:
+        assert min(Image.open(path).size) > 500
+
+
+def test_lines_carry_names_and_values() -> None:
+    (axes,) = mdi_by_layer({"a": document(2.0, [1.5, 2.5]), "b": document(0.5, None)}).axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
+    assert lines["a"] == [2.0] * 4
+    assert lines["b"] == [0.5] * 4
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SightlineError, match="could not be written"):
+        dominance_figures({"a": document(1.0, None)}, tmp_path / "file" / "figures")
