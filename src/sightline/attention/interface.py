@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -78,8 +78,8 @@ class _Session:
 _SESSIONS: dict[int, _Session] = {}
 """By the id of the model; empty whenever no `with` is open."""
 
-_ATTENTIONS: dict[int, tuple[_Session, int]] = {}
-"""By the id of an attention module: its session and its layer; empty whenever no `with` is open."""
+_ATTENTIONS: dict[int, tuple[_Session, int, AttentionFunction]] = {}
+"""By the id of an attention module: its session, its layer, its own function; empty whenever no `with` is open."""
 
 
 _SUSPENDED: set[int] = set()
@@ -110,7 +110,7 @@ def suspended(anatomy: Anatomy) -> Iterator[None]:
         if session is not None:
             session.step, session.waiting = steps
         for module, deltas in kept:
-            module.rope_deltas = deltas  # type: ignore[assignment]
+            module.rope_deltas = deltas
 
 
 def is_suspended(anatomy: Anatomy) -> bool:
@@ -171,7 +171,11 @@ def _install(session: _Session) -> Callable[[], None]:
     configs = _attention_configs(anatomy)
     names = {id(config): _implementation(config) for config in configs}
     registered = [_register(name) for name in sorted(set(names.values()))]
-    modules = {id(module): layer for layer, module in enumerate(anatomy.attentions) if module is not None}
+    attentions = {
+        id(module): (session, layer, _original(module, _implementation(module.config)))
+        for layer, module in enumerate(anatomy.attentions)
+        if module is not None
+    }
     for config in configs:
         config._attn_implementation_internal = PREFIX + names[id(config)]
     handles = [
@@ -180,10 +184,10 @@ def _install(session: _Session) -> Callable[[], None]:
         anatomy.model.register_forward_hook(_ender(session), always_call=True),
     ]
     _SESSIONS[id(anatomy.model)] = session
-    _ATTENTIONS.update({key: (session, layer) for key, layer in modules.items()})
+    _ATTENTIONS.update(attentions)
 
     def undo() -> None:
-        for key in modules:
+        for key in attentions:
             _ATTENTIONS.pop(key, None)
         _SESSIONS.pop(id(anatomy.model), None)
         for handle in handles:
@@ -234,12 +238,13 @@ def _register(implementation: str) -> Callable[[], None]:
 
 
 def _attention_function(implementation: str) -> AttentionFunction:
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    #@torch.compiler.disable  # type: ignore[untyped-decorator]
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        original = _original(module, implementation)
-        session, layer = _ATTENTIONS.get(id(module), (None, -1))
+        session, layer, original = _ATTENTIONS.get(id(module), (None, -1, None))
+        if original is None:
+            original = _original(module, implementation)
         # Gradient checkpointing computes a layer again outside the model's forward pass: nothing is read twice.
         if session is None or session.step is None:
             return original(module, query, key, value, attention_mask, **options)
@@ -247,7 +252,10 @@ def _attention_function(implementation: str) -> AttentionFunction:
         call = AttentionCall(
             module, query, key, value, attention_mask, implementation, original, options, offset=step.offset
         )
-        edits = tuple(edit for editor in session.editors if (edit := editor.edit(layer, call, step)) is not None)
+        edits: tuple[Edit, ...] = ()
+        if session.editors:
+            found = (editor.edit(layer, call, step) for editor in session.editors)
+            edits = tuple(edit for edit in found if edit is not None)
         shown = EditedCall(call, edits)
         weights: Tensor | None = None
         if edits:
@@ -255,7 +263,7 @@ def _attention_function(implementation: str) -> AttentionFunction:
         else:
             output, weights = original(module, query, key, value, attention_mask, **options)
         # What is only looked at must not enter the graph that a backward pass goes through.
-        with torch.no_grad():
+        with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
             for reader in session.readers:
                 reader.read(layer, shown, step)
         return output, weights

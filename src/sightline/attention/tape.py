@@ -28,10 +28,12 @@ LONGEST = 64
 
 @dataclass
 class _Waiting:
-    """One layer's rows that were not computed yet."""
+    """One layer's rows that were not computed yet: by row its query, its mask and its position."""
 
     last: AttentionCall
-    calls: list[AttentionCall] = field(default_factory=list)
+    queries: list[Tensor] = field(default_factory=list)
+    masks: list[Any] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
 
 
@@ -41,7 +43,7 @@ class RowTape:
     def __init__(self, consume: Consumer) -> None:
         self._consume = consume
         self._waiting: dict[int, _Waiting] = {}
-        self._mask: tuple[tuple[Any, ...], Tensor] | None = None
+        self._mask: tuple[tuple[int, ...], Tensor, list[Any]] | None = None
         self._last_rows: dict[int, Any] = {}
 
     def begin(self, step: Step) -> None:
@@ -59,10 +61,15 @@ class RowTape:
             self._flush(layer)
             self._consume(layer, attention, torch.tensor([call.queries - 1], device=call.query.device), [number])
             return
-        waiting = self._waiting.setdefault(layer, _Waiting(call))
-        waiting.last = call if call.queries == 1 else self._last_row(call)
-        # Only the newest call may hold on to keys: older ones are prefixes of it.
-        waiting.calls.append(replace(waiting.last, key=call.key[:, :, :0], value=call.value[:, :, :0]))
+        waiting = self._waiting.get(layer)
+        if waiting is None:
+            waiting = self._waiting[layer] = _Waiting(call)
+        # Only the newest call holds on to keys: those of older ones are prefixes of them.
+        last = call if call.queries == 1 else self._last_row(call)
+        waiting.last = last
+        waiting.queries.append(last.query)
+        waiting.masks.append(last.mask)
+        waiting.offsets.append(last.offset)
         waiting.steps.append(number)
 
     def flush(self) -> None:
@@ -75,7 +82,7 @@ class RowTape:
         waiting = self._waiting.pop(layer, None)
         if waiting is None:
             return
-        rows = torch.arange(len(waiting.calls), device=waiting.last.query.device)
+        rows = torch.arange(len(waiting.steps), device=waiting.last.query.device)
         self._consume(layer, EditedCall(self._joined(waiting)), rows, waiting.steps)
 
     def _last_row(self, call: AttentionCall) -> AttentionCall:
@@ -90,34 +97,35 @@ class RowTape:
         return replace(call, query=call.query[:, :, last:].clone(), mask=mask, offset=call.offset + last)
 
     def _joined(self, waiting: _Waiting) -> AttentionCall:
-        last, count = waiting.last, len(waiting.calls)
-        query = torch.cat([call.query for call in waiting.calls], dim=2)
+        last, count = waiting.last, len(waiting.steps)
+        query = torch.cat(waiting.queries, dim=2)
         # Its end is the end of the last row, so that all keys up to there count as filled.
         joined = replace(last, query=query, mask=None, offset=last.offset + 1 - count)
         return replace(joined, mask=self._visible(waiting, joined.keys))
 
     def _visible(self, waiting: _Waiting, keys: int) -> Tensor:
         """[batch, heads or 1, rows, keys], bool. Layers share masks, so that of the layer before is tried first."""
-        name = (keys, *((id(call.mask), call.offset) for call in waiting.calls))
+        name = (keys, *map(id, waiting.masks), *waiting.offsets)
         if self._mask is not None and self._mask[0] == name:
             return self._mask[1]
         row = torch.zeros(1, dtype=torch.long, device=waiting.last.query.device)
         batch = int(waiting.last.query.shape[0])
         blocks = []
-        for call in waiting.calls:
-            seen = replace(call, key=waiting.last.key).visible(row)
+        for query, mask, offset in zip(waiting.queries, waiting.masks, waiting.offsets, strict=True):
+            seen = replace(waiting.last, query=query, mask=mask, offset=offset).visible(row)
             blocks.append(torch.nn.functional.pad(seen, (0, keys - seen.shape[-1])).expand(batch, -1, -1, -1))
-        mask = torch.cat(blocks, dim=2)
-        # The masks themselves are kept with it, so that their ids stay theirs.
-        self._mask = (name, mask)
-        return mask
+        joined = torch.cat(blocks, dim=2)
+        # Their masks are kept with it, so that ids stay theirs.
+        self._mask = (name, joined, list(waiting.masks))
+        return joined
 
 
 def _can_wait(call: AttentionCall, step: Step) -> bool:
     """Whether the keys outlive the pass as they are, and the row is told by its query and a yes-or-no mask alone."""
-    if call.options.get("position_bias") is not None or call.bias(_row(call)) is not None:
+    if _cached_keys(step.cache, call.module) is not call.key or call.options.get("position_bias") is not None:
         return False
-    return _cached_keys(step.cache, call.module) is call.key
+    is_float = isinstance(call.mask, Tensor) and call.mask.is_floating_point()
+    return not is_float or call.bias(_row(call)) is None
 
 
 def _row(call: AttentionCall) -> Tensor:

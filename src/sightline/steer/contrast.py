@@ -148,7 +148,7 @@ class SecondPass:
 
 
 def _every(value: Any, repeats: int, ids: Tensor) -> Any:
-    """One row a sample of what has `repeats` rows a sample; the batch is the axis before the positions, or the first."""
+    """One row a sample of what has `repeats`; the batch is the axis before the positions, or the first."""
     if repeats == 1 or not isinstance(value, Tensor) or value.dim() == 0:
         return value
     axis = 1 if value.dim() == 3 and value.shape[1:] == ids.shape else 0

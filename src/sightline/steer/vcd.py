@@ -18,7 +18,7 @@ from sightline.method import Method, anatomy_and_layout, register, setting
 from sightline.steer.contrast import contrasted, image_inputs
 
 STEPS = 1000
-"""Steps of the diffusion schedule; from about 800 on nothing is left of the image."""
+"""Steps of the diffusion schedule."""
 
 
 @register
@@ -64,13 +64,13 @@ class VCD(Method):
             yield
 
 
-def add_noise(pixels: Float[Tensor, "..."], step: int, seed: int = 0) -> Float[Tensor, "..."]:
+def add_noise(pixels: Float[Tensor, "*shape"], step: int, seed: int = 0) -> Float[Tensor, "*shape"]:
     """The pixels after steps 0 to `step` of the schedule in `VCD`; tiles of zeros only fill a stack up and stay so."""
     rates = torch.linspace(-6, 6, STEPS, dtype=torch.float64).sigmoid() * (5e-3 - 1e-5) + 1e-5
     kept = float((1 - rates)[: step + 1].prod())
     # A generator of our own: the noise must not move the one that sampling draws from.
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed)).to(pixels.device)
-    noised = (kept**0.5 * pixels.float() + (1 - kept) ** 0.5 * noise).to(pixels.dtype)
+    noised: Tensor = (kept**0.5 * pixels.float() + (1 - kept) ** 0.5 * noise).to(pixels.dtype)
     if pixels.dim() < 5:
         return noised
     is_filled = pixels.flatten(2).any(-1).reshape(*pixels.shape[:2], *[1] * (pixels.dim() - 2))

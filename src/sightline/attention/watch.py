@@ -1,0 +1,57 @@
+"""Looks at the attention of modules outside the decoder, such as a vision tower's, for as long as a `with` lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.attention.call import AttentionCall, AttentionFunction
+from sightline.attention.interface import _original
+
+_NUMBERS = count()
+
+
+@contextmanager
+def watch(module: nn.Module, look: Callable[[AttentionCall], None]) -> Iterator[None]:
+    """Inside, every call that `module` makes of its attention function is shown to `look` before it is computed.
+
+    The module's own kernel computes the output with the arguments it would have got. Modules that share the
+    configuration object go through the same function and are not shown. On leaving, everything is as it was.
+    """
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    config: Any = module.config
+    before = config._attn_implementation_internal
+    implementation = str(before or "eager")
+    name = f"sightline_watch{next(_NUMBERS)}_{implementation}"
+    attention, masks = type(ALL_ATTENTION_FUNCTIONS)._global_mapping, type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping
+    attention[name] = _watching(module, implementation, look)
+    if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
+        masks[name] = ALL_MASK_ATTENTION_FUNCTIONS[implementation]
+    config._attn_implementation_internal = name
+    try:
+        yield
+    finally:
+        config._attn_implementation_internal = before
+        attention.pop(name, None)
+        masks.pop(name, None)
+
+
+def _watching(watched: nn.Module, implementation: str, look: Callable[[AttentionCall], None]) -> AttentionFunction:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def attention(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        original = _original(module, implementation)
+        if module is watched:
+            with torch.no_grad():
+                look(AttentionCall(module, query, key, value, attention_mask, implementation, original, options))
+        return original(module, query, key, value, attention_mask, **options)
+
+    return attention  # type: ignore[no-any-return]
