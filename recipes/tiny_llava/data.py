@@ -1,4 +1,4 @@
-"""Training sequences: one picture, then many conversations about it that cannot see each other.
+"""Training batches: some pictures, and many conversations about each that cannot see each other.
 
 A user asks one question right after the image. So every conversation ("branch") sees the prefix with the image and
 itself only, at the positions it would have alone; packing them behind one image makes an image cost once what twenty
@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
-from build import PATCHES
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -24,14 +24,14 @@ from sightline.zoo.world import COLOURS, GRID, KINDS, SHAPES, Kind, Scene, negat
 TASKS = ("existence", "attribute", "count", "colour", "position", "place", "verify", "relation", "choice", "caption")
 ANSWER_WEIGHT = {"caption": 3.0}
 END_WEIGHT = 0.05
-PADDING, HEAD, IMAGE, BLIND = -1, -2, 0, 1000
+LENGTHS = (0, 16, 28, 44, 64, 1000)
 
 
 @dataclass(frozen=True)
 class Mix:
     """How many questions of each task stand behind one image (a fraction is a probability)."""
 
-    existence: float = 7
+    existence: float = 8
     attribute: float = 2
     count: float = 1.5
     colour: float = 0.5
@@ -44,29 +44,28 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Packed sequences. ids, positions, branches, labels, owners: (batch, length); weights: (batch, length) float.
+class Group:
+    """Conversations of about one length, padded to it on the right.
 
-    branches: HEAD and IMAGE for the prefix, PADDING, else the conversation, plus BLIND for one without the image.
-    labels: the token to be said next, -1 where nothing is learned. owners: which question (index into `asked`) a
-    label belongs to.
+    ids, labels, owners: (conversations, length); weights: the same, float; images: (conversations,) which image of
+    the batch each is about; is_blind: (conversations,) bool. labels: the token to be said next, -1 where nothing is
+    learned. owners: which question (index into the batch's `asked`) a label belongs to.
     """
 
     ids: Tensor
-    positions: Tensor
-    branches: Tensor
     labels: Tensor
     owners: Tensor
     weights: Tensor
-    asked: tuple[Question, ...]
+    images: Tensor
+    is_blind: Tensor
 
-    def mask(self) -> Tensor:
-        """(batch, 1, length, length) bool: causal, and only within the own branch or the prefix."""
-        mine = self.branches[:, :, None] == self.branches[:, None, :]
-        head = (self.branches == HEAD)[:, None, :]
-        image = (self.branches == IMAGE)[:, None, :] & (self.branches < BLIND)[:, :, None]
-        length = self.ids.shape[1]
-        return ((mine | head | image) & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
+
+@dataclass(frozen=True)
+class Batch:
+    """Conversations about some images, grouped by length, and the questions in them."""
+
+    groups: tuple[Group, ...]
+    asked: tuple[Question, ...]
 
 
 def near_miss(scene: Scene, rng: random.Random) -> Kind:
@@ -83,11 +82,10 @@ def _existence(scene: Scene, rng: random.Random) -> Question:
     phrase = rng.choices(ask.EXISTENCE_PHRASES, (7, 1, 1, 1))[0]
     if rng.random() < 0.5:
         return ask.existence(scene, rng.choice(scene.kinds), phrase)
-    how = rng.choices(("random", "near", "adversarial", "popular"), (40, 35, 15, 10))[0]
-    kind = (
-        near_miss(scene, rng) if how == "near" else rng.choice(negatives(scene, 1 if how == "random" else 3, how, rng))
-    )
-    return ask.existence(scene, kind, phrase, split=how)
+    # Never by popularity or company: what is common stays likelier to be there, as it is for large models.
+    if rng.random() < 0.35:
+        return ask.existence(scene, near_miss(scene, rng), phrase, split="near")
+    return ask.existence(scene, negatives(scene, 1, "random", rng)[0], phrase, split="random")
 
 
 def _attribute(scene: Scene, rng: random.Random) -> Question:
@@ -219,9 +217,8 @@ class Packer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer = tokenizer
-        image = tokenizer.convert_tokens_to_ids("<image>")
         self.head = tokenizer.encode("USER:")
-        self.prefix = [*self.head, *[image] * PATCHES]
+
         self._cache: dict[str, list[int]] = {}
 
     def _tokens(self, text: str) -> list[int]:
@@ -246,33 +243,37 @@ class Packer:
         return tokens, weights, owners
 
     def pack(self, talks: list[list[Conversation]]) -> Batch:
-        """One sequence an image; `talks[i]` are the conversations about image i."""
-        rows: list[list[tuple[int, int, int, int, int, float]]] = []
+        """`talks[i]` are the conversations about image i."""
         flat: list[Question] = []
-        for about in talks:
-            row = [
-                (token, place, HEAD if place < len(self.head) else IMAGE, -1, -1, 0.0)
-                for place, token in enumerate(self.prefix)
-            ]
-            for number, talk in enumerate(about, start=1):
-                start = len(self.head) if talk.is_blind else len(self.prefix)
-                tokens, weights, owners = self._talk(talk, len(flat))
-                branch = number + BLIND if talk.is_blind else number
-                for offset in range(len(tokens) - 1):
-                    label = tokens[offset + 1] if weights[offset + 1] else -1
-                    row.append((tokens[offset], start + offset, branch, label, owners[offset + 1], weights[offset + 1]))
+        rows: list[tuple[list[int], list[float], list[int], int, bool]] = []
+        for image, about in enumerate(talks):
+            for talk in about:
+                rows.append((*self._talk(talk, len(flat)), image, talk.is_blind))
                 flat.extend(talk.turns)
-            rows.append(row)
-        length = max(len(row) for row in rows)
-        empty = (self.tokenizer.pad_token_id, 0, PADDING, -1, -1, 0.0)
-        table = np.array([row + [empty] * (length - len(row)) for row in rows], dtype=np.float64)
-        whole = torch.from_numpy(table[..., :5].astype(np.int64))
-        return Batch(
-            ids=whole[..., 0],
-            positions=whole[..., 1],
-            branches=whole[..., 2],
-            labels=whole[..., 3],
-            owners=whole[..., 4],
-            weights=torch.from_numpy(table[..., 5].astype(np.float32)),
-            asked=tuple(flat),
+        rows.sort(key=lambda row: len(row[0]))
+        groups = []
+        for low, high in pairwise(LENGTHS):
+            members = [row for row in rows if low < len(row[0]) <= high]
+            if members:
+                groups.append(self._group(members))
+        return Batch(tuple(groups), tuple(flat))
+
+    def _group(self, rows: list[tuple[list[int], list[float], list[int], int, bool]]) -> Group:
+        length = len(rows[-1][0]) - 1
+        ids = np.full((len(rows), length), self.tokenizer.pad_token_id)
+        labels, owners = np.full((len(rows), length), -1), np.full((len(rows), length), -1)
+        weights = np.zeros((len(rows), length), dtype=np.float32)
+        for index, (tokens, said, about, _, _) in enumerate(rows):
+            end = len(tokens) - 1
+            ids[index, :end] = tokens[:-1]
+            weights[index, :end] = said[1:]
+            owners[index, :end] = about[1:]
+            labels[index, :end] = np.where(weights[index, :end] > 0, tokens[1:], -1)
+        return Group(
+            ids=torch.from_numpy(ids),
+            labels=torch.from_numpy(labels),
+            owners=torch.from_numpy(owners),
+            weights=torch.from_numpy(weights),
+            images=torch.tensor([row[3] for row in rows]),
+            is_blind=torch.tensor([row[4] for row in rows]),
         )

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from build import PATCHES, build_config, build_model, build_processor
-from data import END_WEIGHT, Batch, Conversation, Mix, Packer, converse, draw_questions
+from build import build_config, build_model, build_processor
+from data import END_WEIGHT, Conversation, Mix, Packer, converse, draw_questions
 from optim import Muon
+from packed import answer
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration
@@ -46,19 +47,6 @@ def scene_features(model: LlavaForConditionalGeneration, scenes: list[Scene]) ->
     return torch.cat([tower_features(model, pixels(scenes[i : i + 256])).half() for i in range(0, len(scenes), 256)])
 
 
-def answer_logits(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (answers' tokens, vocabulary) and the mask (batch, length) of the positions they were taken at."""
-    words = model.get_input_embeddings()(batch.ids)
-    patches = model.model.multi_modal_projector(features.float())
-    start = int((batch.ids[0] == model.config.image_token_id).nonzero()[0])
-    inputs = torch.cat([words[:, :start], patches, words[:, start + PATCHES :]], dim=1)
-    hidden = model.model.language_model(
-        inputs_embeds=inputs, attention_mask=batch.mask(), position_ids=batch.positions, use_cache=False
-    ).last_hidden_state
-    taken = batch.labels >= 0
-    return model.lm_head(hidden[taken]), taken
-
-
 @torch.no_grad()
 def check(
     model: LlavaForConditionalGeneration, packer: Packer, scenes: list[Scene], features: Tensor
@@ -77,9 +65,9 @@ def check(
             drawn = [*balanced, *draw_questions(scene, Mix(existence=0, attribute=2, choice=3), rng)]
             asked.append([Conversation((question,)) for question in drawn])
         batch = packer.pack(asked)
-        logits, taken = answer_logits(model, batch, features[start : start + 50])
+        said = answer(model, batch, features[start : start + 50], packer.head)
         good = torch.ones(len(batch.asked))
-        good.scatter_reduce_(0, batch.owners[taken], (logits.argmax(-1) == batch.labels[taken]).float(), "amin")
+        good.scatter_reduce_(0, said.owners, (said.logits.argmax(-1) == said.labels).float(), "amin")
         for question, value in zip(batch.asked, good.tolist(), strict=True):
             right[question.task if question.task != "existence" else f"pope {question.split}"].append(value)
             if question.task == "existence" and question.split == "random":
@@ -88,6 +76,26 @@ def check(
                 right[f"choice of {'2-4' if len(question.options) < 5 else '5-10'}"].append(value)
     model.train()
     return {name: float(np.mean(values)) for name, values in sorted(right.items())}
+
+
+class Threads:
+    """One thread or all of them, whichever is faster now: on a shared machine two threads wait for the slower one."""
+
+    def __init__(self, most: int) -> None:
+        self.seconds = {1: 0.0, most: 0.0}
+        self.now = most
+
+    def choose(self, step: int) -> None:
+        """Tries the other number for two of every 20 steps, else keeps to the faster one."""
+        fastest = min(self.seconds, key=lambda number: self.seconds[number])
+        others = [number for number in self.seconds if number != fastest]
+        self.now = others[0] if others and step % 20 < 2 else fastest
+        torch.set_num_threads(self.now)
+
+    def took(self, seconds: float) -> None:
+        """How long the step took."""
+        before = self.seconds[self.now]
+        self.seconds[self.now] = seconds if before == 0 else 0.5 * before + 0.5 * seconds
 
 
 def learning_rate(step: int, steps: int, warmup: int, fall: int) -> float:
@@ -151,18 +159,20 @@ def train(args: argparse.Namespace) -> None:
     rates = [args.lr] if args.muon_lr == 0 else [args.muon_lr, args.lr]
     model.train()
     tally: dict[str, list[float]] = defaultdict(list)
+    threads = Threads(args.threads)
     started, spent = time.time(), 0.0
     for step in range(first, args.steps):
         while PAUSE.exists():
             time.sleep(2)
         begun = time.time()
+        threads.choose(step)
         rng = random.Random(f"train/{args.seed}/{step}")
         chosen = rng.sample(range(args.bank), args.batch)
         scenes = [draw_scene(TRAIN_SEED * 1_000_000 + index) for index in chosen]
         batch = packer.pack([converse(draw_questions(scene, mix, rng), rng) for scene in scenes])
-        logits, taken = answer_logits(model, batch, bank[chosen])
-        losses = F.cross_entropy(logits, batch.labels[taken], reduction="none")
-        weights = batch.weights[taken]
+        said = answer(model, batch, bank[chosen], packer.head)
+        losses = F.cross_entropy(said.logits, said.labels, reduction="none")
+        weights = said.weights
         loss = (losses * weights).sum() / weights.sum()
         for optimiser, rate in zip(optimisers, rates, strict=True):
             for group in optimiser.param_groups:
@@ -172,9 +182,9 @@ def train(args: argparse.Namespace) -> None:
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         for optimiser in optimisers:
             optimiser.step()
+        threads.took(time.time() - begun)
         spent += time.time() - begun
-        owners = batch.owners[taken]
-        for owner, value, weight in zip(owners.tolist(), losses.tolist(), weights.tolist(), strict=True):
+        for owner, value, weight in zip(said.owners.tolist(), losses.tolist(), weights.tolist(), strict=True):
             if weight > 2 * END_WEIGHT:
                 tally[batch.asked[owner].task].append(value)
         if step % 25 == 24:

@@ -2,8 +2,8 @@
 
 The tower learns to tell, for each patch, which of the 25 kinds of object (or nothing) stands in its cell, and which
 cell that is. With it, as CLIP does, the projected patch is pulled towards the embeddings of the colour word and the
-shape word that name it ("nothing" where the cell is empty) and of the words for its place. Afterwards the tower is
-frozen; projector and words go on learning with the language model.
+shape word that name it ("nothing" where the cell is empty). Afterwards the tower is frozen; projector and words go on
+learning with the language model.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from sightline.zoo.render import render
-from sightline.zoo.world import COLOURS, GRID, KINDS, POSITIONS, SHAPES, Scene, draw_scenes
+from sightline.zoo.world import COLOURS, GRID, KINDS, SHAPES, Scene, draw_scenes
 
 SIDE = IMAGE_SIZE // PATCH
-SHARPNESS = 16.0
+SHARPNESS = 10.0
 CELL_OF_PATCH = torch.tensor([(p // SIDE) * GRID // SIDE * GRID + (p % SIDE) * GRID // SIDE for p in range(PATCHES)])
 
 
@@ -53,8 +53,6 @@ def train_vision(
     width = model.config.vision_config.hidden_size
     kind_head, cell_head = nn.Linear(width, len(KINDS) + 1), nn.Linear(width, GRID * GRID)
     words = torch.tensor(tokenizer.convert_tokens_to_ids([*COLOURS, *SHAPES, "nothing"]))
-    places = tokenizer(list(POSITIONS), add_special_tokens=False, padding=True, return_tensors="pt")
-    place_words, in_phrase = places["input_ids"], places["attention_mask"]
     embeddings = model.get_input_embeddings()
     parts = [model.model.vision_tower, model.model.multi_modal_projector, embeddings, kind_head, cell_head]
     parameters = [parameter for part in parts for parameter in part.parameters()]
@@ -73,15 +71,12 @@ def train_vision(
         projected = model.model.multi_modal_projector(features)
         direction = F.normalize(projected, dim=-1)
         near = direction @ F.normalize(embeddings(words), dim=-1).T * SHARPNESS
-        phrases = F.normalize((embeddings(place_words) * in_phrase[..., None]).sum(1), dim=-1)
-        place_logits = direction @ phrases.T * SHARPNESS
         colour_logits = near[..., [*range(5), 10]]
         shape_logits = near[..., [*range(5, 10), 10]]
         kind_logits, cell_logits = kind_head(features), cell_head(features)
         loss = (
             F.cross_entropy(kind_logits.flatten(0, 1), labels.flatten())
             + F.cross_entropy(cell_logits.flatten(0, 1), CELL_OF_PATCH.repeat(batch))
-            + F.cross_entropy(place_logits.flatten(0, 1), CELL_OF_PATCH.repeat(batch))
             + F.cross_entropy(colour_logits.flatten(0, 1), colour_of[labels].flatten())
             + F.cross_entropy(shape_logits.flatten(0, 1), shape_of[labels].flatten())
         )
@@ -95,7 +90,6 @@ def train_vision(
             figures = {
                 "kind": (kind_logits.argmax(-1) == labels)[there].float().mean().item(),
                 "cell": (cell_logits.argmax(-1) == CELL_OF_PATCH).float().mean().item(),
-                "place words": (place_logits.argmax(-1) == CELL_OF_PATCH).float().mean().item(),
                 "colour word": (colour_logits.argmax(-1) == colour_of[labels]).float().mean().item(),
                 "shape word": (shape_logits.argmax(-1) == shape_of[labels]).float().mean().item(),
             }
