@@ -238,7 +238,7 @@ def _register(implementation: str) -> Callable[[], None]:
 
 
 def _attention_function(implementation: str) -> AttentionFunction:
-    #@torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
