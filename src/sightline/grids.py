@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sightline.anyres import from_resolutions
+from sightline.named_tiles import from_named_tiles
 from sightline.patches import WHOLE, Grids, Media, Modality, PatchGrid, runs_of
 
 if TYPE_CHECKING:
@@ -23,17 +24,18 @@ if TYPE_CHECKING:
 
 
 def find_grids(
-    anatomy: Anatomy, inputs: Mapping[str, Any], modality: Tensor
+    anatomy: Anatomy, inputs: Mapping[str, Any], modality: Tensor, processor: Any = None
 ) -> tuple[tuple[tuple[PatchGrid, ...], ...], tuple[str, ...]]:
     """Patch grids of every sample, and a sentence for each modality whose grid is not known.
 
     Args:
         modality: [batch, positions], values of `Modality`.
+        processor: of the model, where it is known; it tells whether images are cut into tiles.
     """
     found: Grids = [[] for _ in range(len(modality))]
     notes = []
     for kind in (Modality.IMAGE, Modality.VIDEO):
-        media = Media(kind, anatomy, inputs, [(row == kind).nonzero()[:, 0] for row in modality])
+        media = Media(kind, anatomy, inputs, [(row == kind).nonzero()[:, 0] for row in modality], processor)
         if not media.total:
             continue
         finders = () if is_resampled(anatomy) else FINDERS
@@ -168,16 +170,22 @@ def from_crops(media: Media) -> Grids | None:
     each = media.total // count if count and media.total % count == 0 else 0
     grids: Grids = []
     for positions in media.positions:
-        sample = []
         runs = runs_of(positions)
-        for index, run in enumerate(runs):
-            size = each if each and len(run) % each == 0 else len(run)
-            tiles = [media.square(tile) for tile in run.split(size)]
-            box = None if len(tiles) > 1 or (_is_stacked(media) and len(runs) > 1) else WHOLE
-            for tile in tiles:
-                if tile is None:
-                    return None
-                sample.append(PatchGrid(media.kind, index, tile, box=box))
+        crops = [
+            (index, media.square(crop))
+            for index, run in enumerate(runs)
+            for crop in run.split(each if each and len(run) % each == 0 else len(run))
+        ]
+        if not media.may_tile:
+            crops = [(index, square) for index, (_, square) in enumerate(crops)]
+        is_tiled = media.may_tile and (len(crops) > len(runs) or (_is_stacked(media) and len(runs) > 1))
+        sample = [
+            PatchGrid(media.kind, index, square, box=None if is_tiled else WHOLE)
+            for index, square in crops
+            if square is not None
+        ]
+        if len(sample) < len(crops):
+            return None
         grids.append(sample)
     return grids
 
@@ -231,5 +239,6 @@ FINDERS: tuple[Callable[[Media], Grids | None], ...] = (
     from_pixel_sizes,
     from_frames,
     from_lines,
+    from_named_tiles,
     from_crops,
 )

@@ -125,7 +125,7 @@ def layout_of(anatomy: Anatomy, inputs: Mapping[str, Any], processor: Any = None
     present = present_positions(inputs, ids)
     modality[~present] = int(Modality.PADDING)
     _require_media(anatomy, inputs, modality)
-    grids, notes = find_grids(anatomy, inputs, modality)
+    grids, notes = find_grids(anatomy, inputs, modality, processor)
     bos = _bos(anatomy, ids, modality, present)
     return TokenLayout(modality, int(ids.shape[1]), grids, bos, notes)
 

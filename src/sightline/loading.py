@@ -250,11 +250,10 @@ def _explained(source: Source, what: str, error: Exception) -> ModelError:
             f"{name} is of kind {kind[1] if kind else 'unknown'}, which this version of Transformers does not know: "
             "update Transformers."
         )
+    if what == "processor" and "torchvision" in text.lower():
+        return _VideoLibraryError(f"The processor of {name} needs torchvision: pip install torchvision.")
     if isinstance(error, ImportError):
-        missing = "torchvision" if "torchvision" in text.lower() else _short(error)
-        if what == "processor" and missing == "torchvision":
-            return _VideoLibraryError(f"The processor of {name} needs torchvision: pip install torchvision.")
-        return ModelError(f"The {what} of {name} needs a library that is not installed ({missing}).")
+        return ModelError(f"The {what} of {name} needs a library that is not installed ({_short(error)}).")
     if "no file named" in text and "safetensors" in text:
         return ModelError(f"{name} has no weights (model.safetensors): copy them into the folder.")
     if isinstance(next((link for link in chain if isinstance(link, json.JSONDecodeError)), None), ValueError):

@@ -65,6 +65,20 @@ Grids = list[list[PatchGrid]]
 """Patch grids, by sample."""
 
 
+_TILING = (
+    "crop_to_patches",
+    "do_image_splitting",
+    "do_pan_and_scan",
+    "image_grid_pinpoints",
+    "max_image_tiles",
+    "max_patches",
+    "resize_to_max_canvas",
+    "slice_mode",
+    "split_image",
+)
+"""Settings of image processors that cut an image into tiles."""
+
+
 @dataclass(frozen=True)
 class Media:
     """The positions of one modality in a batch, and what inputs and configuration say about them."""
@@ -74,6 +88,13 @@ class Media:
     inputs: Mapping[str, Any]
     positions: list[Tensor]
     """For each sample, [count] positions, ascending."""
+    processor: Any = None
+
+    @property
+    def may_tile(self) -> bool:
+        """Whether an image may come as several crops; a processor that has no setting for it never cuts one up."""
+        images = getattr(self.processor, "image_processor", None)
+        return images is None or any(bool(getattr(images, name, False)) for name in _TILING)
 
     @property
     def total(self) -> int:

@@ -22,22 +22,29 @@ def load_without_video(path: str, config: Any, options: dict[str, Any]) -> Any:
 
     Raises whatever Transformers raises when another part is missing.
     """
-    from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+    from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, ProcessorMixin
 
-    kind: Any = _without_check(PROCESSOR_MAPPING[type(config)])
+    settings, _ = ProcessorMixin.get_processor_dict(path, **options)
+    kind: Any = _without_check(_class_of(settings.get("processor_class"), config))
     loaders = {
         "tokenizer": AutoTokenizer,
         "image_processor": AutoImageProcessor,
         "feature_extractor": AutoFeatureExtractor,
         "audio_processor": AutoFeatureExtractor,
     }
-    settings, _ = kind.get_processor_dict(path, **options)
     parts: dict[str, Any] = {}
     for name in kind.get_attributes():
         parts[name] = NoVideo() if "video" in name else loaders[name].from_pretrained(path, **options)
     taken = set(inspect.signature(kind.__init__).parameters) - set(parts)
     return kind(**parts, **{name: value for name, value in settings.items() if name in taken})
+
+
+def _class_of(name: str | None, config: Any) -> Any:
+    """The processor class that the folder names, else the one that goes with the model."""
+    import transformers
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    return getattr(transformers, name) if name and hasattr(transformers, name) else PROCESSOR_MAPPING[type(config)]
 
 
 def _without_check(kind: Any) -> Any:

@@ -100,7 +100,8 @@ class VLM:
         if not many:
             raise InputError("There are no samples to encode: give at least one.")
         inputs = encode_samples(self.processor, self.anatomy, many, allow_text_only, options)
-        accepted = {name: value for name, value in inputs.items() if name in _accepted(self.model)}
+        names = _accepted(self.model)
+        accepted = {name: value for name, value in inputs.items() if name in names}
         return BatchFeature(accepted).to(self.device, dtype=getattr(self.model, "dtype", torch.float32))
 
     def layout(self, inputs: Mapping[str, Any]) -> TokenLayout:
@@ -176,6 +177,6 @@ class VLM:
 
 
 def _accepted(model: Any) -> set[str]:
-    """Names of the inputs that the model's forward takes; processors may hand out more."""
+    """Names of the inputs that the model's forward takes for reading; processors may hand out more, and labels."""
     names = set(inspect.signature(model.forward).parameters)
-    return names | set(inspect.signature(model.prepare_inputs_for_generation).parameters)
+    return (names | set(inspect.signature(model.prepare_inputs_for_generation).parameters)) - {"labels"}
