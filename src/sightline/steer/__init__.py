@@ -1,8 +1,10 @@
 """Methods that change what a model attends to while it answers; each is a `with` block. Importing changes nothing."""
 
+from sightline.steer.adaptvis import AdaptVis
 from sightline.steer.controls import MaskRandom, MaskSinks, RandomVAR
 from sightline.steer.pai import PAI
+from sightline.steer.vaf import VAF
 from sightline.steer.var import VAR
 from sightline.steer.vcd import VCD
 
-__all__ = ["PAI", "VAR", "VCD", "MaskRandom", "MaskSinks", "RandomVAR"]
+__all__ = ["PAI", "VAF", "VAR", "VCD", "AdaptVis", "MaskRandom", "MaskSinks", "RandomVAR"]

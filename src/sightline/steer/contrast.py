@@ -117,8 +117,7 @@ class SecondPass:
         return contrast(scores, logits[:, -1], self.weight, self.floor)
 
     def _start(self, inputs: dict[str, Any], repeats: int) -> Tensor:
-        mask = inputs.get("attention_mask")
-        if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+        if getattr(inputs.get("past_key_values"), "is_compileable", False):
             raise InputError(
                 f"{self.name} keeps a growing cache of its own: call generate without a static cache_implementation."
             )

@@ -85,16 +85,12 @@ class _RaiseImage:
             require_image(PAI.name, step.layout)
 
     def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
-        """The last row of every sample: with padding on the right it stands at different places."""
+        """The last row of every sample's prompt (it stands at different places) and all that is generated."""
         if layer not in self._layers:
             return None
         places = self._places.at(step, call.query.device)
         image = places.keys(places.visual, call)[:, None, None]
-        if step.is_decoding:
-            wanted = torch.ones((len(places.end), call.queries), dtype=torch.bool, device=image.device)
-        else:
-            position = torch.arange(call.queries, device=image.device) + call.offset
-            wanted = position == places.end[:, None]
+        wanted = torch.arange(call.queries, device=image.device) + call.offset >= places.end[:, None]
         rows = wanted.any(0).nonzero()[:, 0]
 
         def raised(block: Block) -> Tensor:
