@@ -74,6 +74,7 @@ def test_bad_samples_are_recorded_and_passed_over(sightline: Callable[..., Any],
     assert (first["samples"], first["failed"]) == (3, 1)
     errors = {line["id"]: line.get("error") for line in lines_of(Path("run"))}
     assert "missing.png does not exist" in errors["s3"]
+    assert "Sample s3 failed" in sightline(*words).err
     assert sum(error is None for error in errors.values()) == 3
     shutil.copy(data.parent / "picture.png", data.parent / "missing.png")
     assert sightline(*words).document == first

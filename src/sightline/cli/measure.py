@@ -16,12 +16,16 @@ from sightline.cli.data import find_data
 from sightline.cli.options import Common, common_options, method_option, sample_options
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
+from sightline.runs import Record, Run, launched_as
 
 EPILOG = """\b
 Examples:
   sightline measure tiny-llava --data shapes --limit 20
   sightline measure tiny-llava --image scene.png --prompt "Is there a red circle?"
   sightline measure llava-hf/llava-1.5-7b-hf --data photos.jsonl --out runs/llava --quantize 4bit"""
+
+TOLD = 5
+"""Failed samples whose error is told on standard error."""
 
 
 @click.command("measure", epilog=EPILOG)
@@ -101,7 +105,6 @@ class Task:
 def execute(task: Task, output: Output) -> None:
     """Measures into the run folder, prints the tables or the document, and draws the figures."""
     from sightline.cli import measuring
-    from sightline.runs import Run, launched_as
 
     rank, world = launched_as()
     plan, common = task.plan, task.common
@@ -128,6 +131,7 @@ def execute(task: Task, output: Output) -> None:
             run.finish(document)
         documents = [entry.document() for entry in measured]
         _show(output, documents, document)
+        _tell_failures(output, measuring.failures(plan, run))
         output.document(document)
         if is_kept:
             _draw(documents, folder, output)
@@ -148,7 +152,7 @@ def _folder(task: Task, world: int) -> Iterator[tuple[Path, bool]]:
         yield Path("runs") / f"{task.command}-{task.plan.data.name}-{time.strftime('%Y%m%d-%H%M%S')}", True
 
 
-def _stopped(run: Any, is_kept: bool) -> SightlineError:
+def _stopped(run: Run, is_kept: bool) -> SightlineError:
     if not is_kept:
         return SightlineError("Stopped from the keyboard.")
     return SightlineError(
@@ -167,6 +171,13 @@ def _show(output: Output, documents: Sequence[dict[str, Any]], document: dict[st
     for told in documents:
         if told.get("text") is not None:
             output.text(f"{told['model']} answers: {told['text']}")
+
+
+def _tell_failures(output: Output, failed: Sequence[Record]) -> None:
+    for record in failed[:TOLD]:
+        output.note(f"Sample {record.id} failed on {record.model}: {record.error}")
+    if len(failed) > TOLD:
+        output.note(f"... and {len(failed) - TOLD} more, in samples.jsonl.")
 
 
 def _draw(documents: Sequence[dict[str, Any]], folder: Path, output: Output) -> None:

@@ -138,7 +138,8 @@ class _Worker:
         try:
             results = self._within_memory(lambda: self._results(batch, method), is_last_resort=len(batch) == 1)
         except Exception as error:
-            failure = error.with_traceback(None)
+            # A traceback keeps the failed pass's tensors; a single sample's is kept for --debug.
+            failure = error if len(batch) == 1 else error.with_traceback(None)
         else:
             each = (time.monotonic() - begun) / len(batch)
             return [_Outcome(sample.id, each, result) for sample, result in zip(batch, results, strict=True)]
@@ -228,6 +229,12 @@ def is_complete(plan: Plan, run: Run) -> bool:
         for spec in plan.methods
         for sample in plan.data.samples
     )
+
+
+def failures(plan: Plan, run: Run) -> list[Record]:
+    """The plan's samples that ended with an error."""
+    wanted = {sample.id for sample in plan.data.samples}
+    return [record for record in run.all_records() if record.error is not None and record.id in wanted]
 
 
 def results(plan: Plan, run: Run) -> list[Measured]:
