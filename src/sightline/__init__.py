@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sightline.measure import Dominance
     from sightline.method import Method
     from sightline.sample import Sample, read_samples
+    from sightline.sinks import Sinks, find_sinks, read_sinks
+    from sightline.steer.controls import MaskRandom, MaskSinks, RandomVAR
+    from sightline.steer.var import VAR
     from sightline.vlm import VLM, load
 
     __version__: str
@@ -41,28 +44,42 @@ _HOMES = {
     "Method": "sightline.method",
     "Sample": "sightline.sample",
     "read_samples": "sightline.sample",
+    "Sinks": "sightline.sinks",
+    "find_sinks": "sightline.sinks",
+    "read_sinks": "sightline.sinks",
+    "MaskRandom": "sightline.steer.controls",
+    "MaskSinks": "sightline.steer.controls",
+    "RandomVAR": "sightline.steer.controls",
+    "VAR": "sightline.steer.var",
     "VLM": "sightline.vlm",
     "load": "sightline.vlm",
 }
 """Where each exported name is defined."""
 
 __all__ = [
+    "VAR",
     "VLM",
     "Anatomy",
     "Dominance",
     "InputError",
     "LayoutError",
+    "MaskRandom",
+    "MaskSinks",
     "Method",
     "Modality",
     "ModelError",
+    "RandomVAR",
     "Sample",
     "SightlineError",
+    "Sinks",
     "TokenLayout",
     "__version__",
     "find_anatomy",
+    "find_sinks",
     "layout_of",
     "load",
     "read_samples",
+    "read_sinks",
 ]
 
 

@@ -1,4 +1,4 @@
-"""VAR written a second time, plainly: Python loops over samples, heads and rows of the whole square of eager weights."""
+"""VAR written a second time, plainly: Python loops over samples, heads and rows of the square of eager weights."""
 
 from __future__ import annotations
 

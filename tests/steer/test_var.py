@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from families import BY_NAME, FAMILIES, IMAGE, VIDEO, Family, str_of
+from families import FAMILIES, IMAGE, VIDEO, Family, str_of
 from sightline.steer import VAR
-from steer.plain_var import compare_with_plain, masks_of
+from steer.plain_var import compare_with_plain
 
 SEEING = [family for family in FAMILIES if family.modality in (IMAGE, VIDEO)]
 GREEDY = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}

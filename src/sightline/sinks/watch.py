@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sightline.anatomy import Anatomy
-from sightline.attention import Step
+from sightline.attention import Step, is_suspended
 from sightline.errors import InputError
 from sightline.layout import Modality
 
@@ -31,7 +31,7 @@ TAU = 20.0
 
 def root_mean_square(hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "..."]:
     """sqrt(mean_d x_d^2 + 1e-6) in float32."""
-    norm = torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.float32)
     return (norm.square() / hidden.shape[-1] + EPSILON).sqrt()
 
 
@@ -63,6 +63,7 @@ class StateTap:
     """Shows the hidden states entering each layer, of prompts alone: no hook stands while tokens are generated."""
 
     def __init__(self, anatomy: Anatomy, layers: Collection[int], take: Taker) -> None:
+        self._anatomy = anatomy
         self._layers = [(layer, anatomy.layers[layer]) for layer in sorted(layers)]
         self._take = take
         self._handles: list[Any] = []
@@ -87,7 +88,8 @@ class StateTap:
     def _hook(self, layer: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
-            if self._step is not None:
+            # A method's second pass, without the image or with another, is none of ours.
+            if self._step is not None and not is_suspended(self._anatomy):
                 with torch.no_grad():
                     self._take(layer, hidden.detach(), self._step)
 

@@ -122,5 +122,7 @@ def _words(step: Step, sample: int) -> str:
     """The prompt's tokens without padding: the same for the beams of a sample, whatever batch it is in."""
     if step.input_ids is None:
         return ""
-    here = step.layout.modality[sample, step.offset : step.offset + step.length] != int(Modality.PADDING)
-    return " ".join(map(str, step.input_ids[sample].cpu()[here].tolist()))
+    ids = step.input_ids[sample].cpu()
+    here = step.layout.modality[sample, step.offset : step.offset + len(ids)] != int(Modality.PADDING)
+    # A method that shortens the prompt leaves the layout shorter than the tokens.
+    return " ".join(map(str, (ids[here] if len(here) == len(ids) else ids).tolist()))
