@@ -43,6 +43,15 @@ class Mix:
     caption: float = 1.0
 
 
+FIRST = Mix()
+"""Existence above all, until words find their patches."""
+
+LATER = Mix(
+    existence=3, attribute=0.7, count=1, colour=0.4, position=1.5, place=0.8, verify=0.5, relation=0.4, choice=1.2
+)
+"""Fewer questions an image, so that more images fit a step: captions, places and choices want many pictures."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Conversations of about one length, padded to it on the right.

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from build import build_config, build_model, build_processor
-from data import END_WEIGHT, Conversation, Mix, Packer, converse, draw_questions
+from data import END_WEIGHT, FIRST, LATER, Conversation, Mix, Packer, converse, draw_questions
 from optim import Muon
 from packed import answer
 from torch import Tensor
@@ -147,7 +147,6 @@ def train(args: argparse.Namespace) -> None:
     check_scenes = list(draw_scenes(args.check_scenes, CHECK_SEED))
     check_features = scene_features(model, check_scenes)
     optimisers = language_optimisers(model, args.lr, args.muon_lr)
-    mix = Mix(**json.loads(args.mix)) if args.mix else Mix()
     first = 0
     if (run / "last.pt").exists():
         saved = torch.load(run / "last.pt")
@@ -167,7 +166,8 @@ def train(args: argparse.Namespace) -> None:
         begun = time.time()
         threads.choose(step)
         rng = random.Random(f"train/{args.seed}/{step}")
-        chosen = rng.sample(range(args.bank), args.batch)
+        mix, images = (FIRST, args.first_batch) if step < args.turn else (LATER, args.batch)
+        chosen = rng.sample(range(args.bank), images)
         scenes = [draw_scene(TRAIN_SEED * 1_000_000 + index) for index in chosen]
         batch = packer.pack([converse(draw_questions(scene, mix, rng), rng) for scene in scenes])
         said = answer(model, batch, bank[chosen], packer.head)
@@ -212,15 +212,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vision-steps", type=int, default=300)
     parser.add_argument("--bank", type=int, default=40_000, help="training scenes")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=16, help="images a step")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--turn", type=int, default=275, help="steps of the first mix of questions")
+    parser.add_argument("--first-batch", type=int, default=16, help="images a step until then")
+    parser.add_argument("--batch", type=int, default=28, help="images a step afterwards")
     parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's")
     parser.add_argument("--muon-lr", type=float, default=0.01, help="Muon's; 0: AdamW for all")
     parser.add_argument("--warmup", type=int, default=50)
-    parser.add_argument("--fall", type=int, default=800, help="steps over which the rates fall to zero")
-    parser.add_argument("--mix", default="", help='questions an image, such as {"existence": 10}')
+    parser.add_argument("--fall", type=int, default=500, help="steps over which the rates fall to zero")
     parser.add_argument("--check-every", type=int, default=200)
-    parser.add_argument("--check-scenes", type=int, default=150)
+    parser.add_argument("--check-scenes", type=int, default=100)
     train(parser.parse_args())
 
 
