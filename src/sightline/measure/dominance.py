@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +20,10 @@ from sightline.measure.masses import SINKS, LayerMass, SampleDominance
 from sightline.measure.result import DominanceResult, aggregate
 from sightline.measure.stages import SCHEMES, Scheme
 from sightline.method import Method, anatomy_and_layout, setting
+from sightline.sinks.watch import SinkWatch, watch_sinks
+
+if TYPE_CHECKING:
+    from sightline.sinks import Sinks
 
 Queries = Literal["generated", "prompt", "all"]
 QUERIES: tuple[str, ...] = get_args(Queries)
@@ -39,6 +43,9 @@ class Dominance(Method):
     of the prompt that is not padding. Keys are the input's positions in each case: generated ones count on no side.
     stages: how layers are put together as early, middle and late; see `stage_layers`.
 
+    sinks: as `find_sinks` returns them. `mdi_no_sinks` then leaves out, beside BOS, every text and image token that is
+    a sink in the layer at hand; without, BOS alone.
+
     The text is every text position that is not padding, template and system prompt included. BOS and other sinks are
     part of it; `mdi_no_sinks` leaves them out.
     """
@@ -46,6 +53,7 @@ class Dominance(Method):
     name: ClassVar[str] = "dominance"
     queries: Queries = setting("generated", "rows whose attention is read: generated, prompt or all")
     stages: Scheme = setting("paired", "layers called early, middle, late: paired or thirds")
+    sinks: Sinks | None = setting(None, "found sinks, to be left out of mdi_no_sinks")
 
     def __post_init__(self) -> None:
         if self.queries not in QUERIES:
@@ -57,10 +65,13 @@ class Dominance(Method):
     def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[DominanceProbe]:
         """Read every prompt that runs inside; yields the probe whose `result()` can be asked at any time."""
         anatomy, source = anatomy_and_layout(model, layout)
-        probe = DominanceProbe(self, anatomy, str(getattr(model, "name", type(model).__name__)))
-        with lend(anatomy, reader=probe, layout=source):
-            yield probe
-            probe.finish()
+        name = str(getattr(model, "name", type(model).__name__))
+        dims, tau = (self.sinks.dims, self.sinks.tau) if self.sinks is not None else ((), 1.0)
+        with watch_sinks(anatomy, dims, tau) as watch:
+            probe = DominanceProbe(self, anatomy, name, watch if dims else None)
+            with lend(anatomy, reader=probe, layout=source):
+                yield probe
+                probe.finish()
 
 
 @dataclass
@@ -74,15 +85,18 @@ class _Prompt:
     rows: Tensor
     fed: list[Tensor | None]
     by_step: dict[int, dict[int, Tensor]]
+    by_layer: dict[int, Tensor] = field(default_factory=dict)
+    """The membership in layers whose sinks are known."""
 
 
 class DominanceProbe:
     """The reader behind `Dominance`: one `SampleDominance` for every row of every batch that was run."""
 
-    def __init__(self, spec: Dominance, anatomy: Anatomy, model_name: str) -> None:
+    def __init__(self, spec: Dominance, anatomy: Anatomy, model_name: str, watch: SinkWatch | None = None) -> None:
         self.spec = spec
         self.model_name = model_name
         self._anatomy = anatomy
+        self._watch = watch
         self._prompt: _Prompt | None = None
         self._done: list[SampleDominance] = []
         self._tape = RowTape(self._consume)
@@ -92,6 +106,8 @@ class DominanceProbe:
         self._tape.begin(step)
         if step.is_start:
             self.finish()
+        if self._watch is not None:
+            self._watch.begin(step)
         prompt = self._prompt
         if prompt is None or prompt.layout is not step.layout:
             self._prompt = prompt = self._opened(step.layout, prompt)
@@ -131,7 +147,7 @@ class DominanceProbe:
         return aggregate(self._done, model=self.model_name, stages=self.spec.stages)
 
     def _opened(self, layout: TokenLayout, before: _Prompt | None) -> _Prompt:
-        groups, membership = _membership(layout)
+        groups, membership = _membership(layout, has_sinks=self._watch is not None)
         if before is not None and before.groups == groups:
             # A prompt that comes in pieces: what was summed stays, the keys have grown.
             return _Prompt(layout, groups, membership, before.sums, before.rows, before.fed, before.by_step)
@@ -141,7 +157,7 @@ class DominanceProbe:
         call = attention.call
         wanted = _wanted_rows(prompt.layout, self.spec.queries)[:, step.offset : step.offset + call.queries]
         rows = wanted.any(0).nonzero()[:, 0]
-        member = self._keys(prompt, call.first_key, call.keys, call.query.device)
+        member = self._keys(prompt, layer, call.first_key, call.keys, call.query.device)
         if len(rows) * _MANY > call.queries:
             mass = attention.group_mass(member)[:, :, rows.to(call.query.device)]
         else:
@@ -157,16 +173,19 @@ class DominanceProbe:
         if prompt is None:
             return
         call = attention.call
-        member = self._keys(prompt, call.first_key, call.keys, call.query.device)
+        member = self._keys(prompt, layer, call.first_key, call.keys, call.query.device)
         mass = attention.row_mass(rows, member).mean(1)
         for index, number in enumerate(numbers):
             prompt.by_step.setdefault(layer, {})[number] = mass[:, index]
 
-    def _keys(self, prompt: _Prompt, first: int, count: int, device: torch.device) -> Tensor:
+    def _keys(self, prompt: _Prompt, layer: int, first: int, count: int, device: torch.device) -> Tensor:
         """[batch, keys, groups]: the membership of the keys that a call has; generated keys belong to no group."""
         if prompt.membership.device != device:
             prompt.membership = prompt.membership.to(device)
-        member = prompt.membership[:, first : first + count]
+        marks = None if self._watch is None else self._watch.marks(layer)
+        if marks is not None and layer not in prompt.by_layer:
+            prompt.by_layer[layer] = _with_sinks(prompt.groups, prompt.membership, marks.to(device))
+        member = prompt.by_layer.get(layer, prompt.membership)[:, first : first + count]
         missing = count - int(member.shape[1])
         return torch.nn.functional.pad(member, (0, 0, 0, missing)) if missing else member
 
@@ -189,7 +208,11 @@ class DominanceProbe:
                 continue
             counts = {group: int(tokens[sample, index]) for index, group in enumerate(prompt.groups)}
             layers = [
-                LayerMass(layer, dict(zip(prompt.groups, (total[sample] / rows[sample]).tolist(), strict=True)))
+                LayerMass(
+                    layer,
+                    dict(zip(prompt.groups, (total[sample] / rows[sample]).tolist(), strict=True)),
+                    _sink_counts(prompt, layer, sample),
+                )
                 for layer, total in sorted(sums.items())
             ]
             samples.append(SampleDominance(self.spec.queries, int(rows[sample]), counts, tuple(layers)))
@@ -211,8 +234,11 @@ class DominanceProbe:
         return counted
 
 
-def _membership(layout: TokenLayout) -> tuple[tuple[str, ...], Tensor]:
-    """The groups of keys that a prompt has, and [batch, positions, groups] telling which position is in which."""
+def _membership(layout: TokenLayout, has_sinks: bool) -> tuple[tuple[str, ...], Tensor]:
+    """The groups of keys that a prompt has, and [batch, positions, groups] telling which position is in which.
+
+    has_sinks: every modality has its sinks, which a layer fills in; else there are those of the text, its BOS.
+    """
     names, planes = [], []
     for modality in _MODALITIES:
         plane = layout.modality == int(modality)
@@ -220,9 +246,28 @@ def _membership(layout: TokenLayout) -> tuple[tuple[str, ...], Tensor]:
             names.append(modality.name.lower())
             planes.append(plane)
     sinks = layout.bos & (layout.modality == int(Modality.TEXT))
-    names.append(Modality.TEXT.name.lower() + SINKS)
-    planes.append(sinks)
+    others = [] if not has_sinks else names[1:]
+    names += [name + SINKS for name in (names[0], *others)]
+    planes += [sinks, *(torch.zeros_like(sinks) for _ in others)]
     return tuple(names), torch.stack(planes, -1).float()
+
+
+def _with_sinks(groups: tuple[str, ...], membership: Tensor, marks: Tensor) -> Tensor:
+    """The membership in a layer whose sinks are `marks` [batch, positions]; BOS stays one."""
+    found = membership.clone()
+    for index, name in enumerate(groups):
+        if name.endswith(SINKS):
+            own = membership[..., groups.index(name.removesuffix(SINKS))]
+            found[..., index] = torch.maximum(found[..., index], own * marks)
+    return found
+
+
+def _sink_counts(prompt: _Prompt, layer: int, sample: int) -> dict[str, int]:
+    member = prompt.by_layer.get(layer)
+    if member is None:
+        return {}
+    counts = member[sample].sum(0).tolist()
+    return {name: int(count) for name, count in zip(prompt.groups, counts, strict=True) if name.endswith(SINKS)}
 
 
 def _wanted_rows(layout: TokenLayout, queries: str) -> Tensor:

@@ -37,10 +37,12 @@ class LayerMass:
     """Mean attention mass that a layer's query rows give to each group of input keys.
 
     masses: by group: `text`, `image`, `video`, `audio`, and `text_sinks`, ... for the part of it that is on sinks.
+    sinks: how many tokens of each group are sinks in this layer, where they were looked for layer by layer.
     """
 
     layer: int
     masses: Mapping[str, float]
+    sinks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class SampleDominance:
             mass, tokens = layer.masses.get(group, 0.0), float(self.tokens.get(group, 0))
             if not with_sinks:
                 mass -= layer.masses.get(group + SINKS, 0.0)
-                tokens -= self.tokens.get(group + SINKS, 0)
+                tokens -= layer.sinks.get(group + SINKS, self.tokens.get(group + SINKS, 0))
             if group == TEXT:
                 text_mass, text_tokens = mass, tokens
             else:
@@ -87,6 +89,7 @@ class SampleDominance:
                 "mdi_no_sinks": self.mdi(entry, with_sinks=False),
                 "masses": dict(entry.masses),
             }
+            | ({"sinks": dict(entry.sinks)} if entry.sinks else {})
             for entry in self.layers
         ]
         return {"queries": self.queries, "rows": self.rows, "tokens": dict(self.tokens), "layers": layers}
@@ -94,7 +97,10 @@ class SampleDominance:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> SampleDominance:
         """The inverse of `to_dict`."""
-        layers = tuple(LayerMass(int(entry["layer"]), dict(entry["masses"])) for entry in document["layers"])
+        layers = tuple(
+            LayerMass(int(entry["layer"]), dict(entry["masses"]), dict(entry.get("sinks", {})))
+            for entry in document["layers"]
+        )
         return cls(str(document["queries"]), int(document["rows"]), dict(document["tokens"]), layers)
 
 
