@@ -22,21 +22,35 @@ def load_without_video(path: str, config: Any, options: dict[str, Any]) -> Any:
 
     Raises whatever Transformers raises when another part is missing.
     """
-    from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, ProcessorMixin
+    from transformers import AutoFeatureExtractor, AutoTokenizer, ProcessorMixin
 
     settings, _ = ProcessorMixin.get_processor_dict(path, **options)
     kind: Any = _without_check(_class_of(settings.get("processor_class"), config))
     loaders = {
-        "tokenizer": AutoTokenizer,
-        "image_processor": AutoImageProcessor,
-        "feature_extractor": AutoFeatureExtractor,
-        "audio_processor": AutoFeatureExtractor,
+        "tokenizer": AutoTokenizer.from_pretrained,
+        "image_processor": _load_image_processor,
+        "feature_extractor": AutoFeatureExtractor.from_pretrained,
+        "audio_processor": AutoFeatureExtractor.from_pretrained,
     }
     parts: dict[str, Any] = {}
     for name in kind.get_attributes():
-        parts[name] = NoVideo() if "video" in name else loaders[name].from_pretrained(path, **options)
+        parts[name] = NoVideo() if "video" in name else loaders[name](path, **options)
     taken = set(inspect.signature(kind.__init__).parameters) - set(parts)
     return kind(**parts, **{name: value for name, value in settings.items() if name in taken})
+
+
+def _load_image_processor(path: str, **options: Any) -> Any:
+    """The image processor that works on Pillow pictures."""
+    import transformers
+
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(path, **options)
+    except ImportError:  # up to Transformers 5.17 the auto class itself wants torchvision
+        settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(path, **options)
+        name = str(settings.get("image_processor_type", "")).removesuffix("Fast").removesuffix("Pil") + "Pil"
+        if not hasattr(transformers, name):
+            raise
+        return getattr(transformers, name).from_pretrained(path, **options)
 
 
 def _class_of(name: str | None, config: Any) -> Any:
