@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
@@ -33,6 +33,9 @@ class Method:
         layout: a `TokenLayout`, or a function from the forward's inputs to one; by default derived from the inputs.
         """
         raise InputError(f"{type(self).__name__} does not say how it acts on a model: define its `on`.")
+
+    def require_complete(self) -> None:
+        """InputError when something is missing that no default can fill in, before a model is loaded."""
 
     def spec(self) -> str:
         """The method as the command line writes it: its name, and the fields that differ from their defaults."""
@@ -71,10 +74,11 @@ def anatomy_and_layout(model: Any, layout: LayoutSource | None) -> tuple[Anatomy
     return find_anatomy(model), layout
 
 
-def parse_spec(spec: str) -> Method | None:
+def parse_spec(spec: str, defaults: Mapping[str, Any] | None = None) -> Method | None:
     """The method that `name` or `name:field=value,field=value` stands for; None for `none`.
 
-    Lists are written with `+`: `layers=2+3+4`.
+    Lists are written with `+`: `layers=2+3+4`. defaults: values of fields that the spec does not name, as a model's
+    sink dimensions; a method without such a field does not take them.
 
     Raises:
         InputError: for an unknown name or field, and a value that the field can't take.
@@ -88,7 +92,7 @@ def parse_spec(spec: str) -> Method | None:
         raise InputError(f"There is no method named '{name}'; the methods are {known}.")
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {name: value for name, value in (defaults or {}).items() if name in fields}
     for part in filter(None, (piece.strip() for piece in written.split(","))):
         key, equals, text = part.partition("=")
         if not equals:

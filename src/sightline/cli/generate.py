@@ -10,7 +10,7 @@ import click
 
 from sightline.cli.data import single_sample
 from sightline.cli.models import load_model
-from sightline.cli.options import Common, common_options, method_option, sample_options
+from sightline.cli.options import Common, common_options, method_option, sample_options, sinks_option
 from sightline.cli.output import Output
 
 
@@ -21,6 +21,7 @@ from sightline.cli.output import Output
 @sample_options
 @click.option("--new-tokens", type=click.IntRange(1), default=128, show_default=True, help="At most so many.")
 @method_option
+@sinks_option
 @common_options
 def command(
     common: Common,
@@ -30,26 +31,30 @@ def command(
     layout: Path | None,
     new_tokens: int,
     method: str | None,
+    sinks: Path | None,
 ) -> None:
     """What MODEL (a bundled name, a hub name or a folder) answers, greedily, with or without a method."""
     output = Output(common.json)
     with output.guarded():
         sample = single_sample(images, prompt)
-        document = _generate(common, model, sample, layout, new_tokens, method)
+        document = _generate(common, model, sample, layout, new_tokens, method, sinks)
     output.document(document)
     output.text(document["text"])
 
 
 def _generate(
-    common: Common, model: str, sample: Any, layout: Path | None, new_tokens: int, spec: str | None
+    common: Common, model: str, sample: Any, layout: Path | None, new_tokens: int, spec: str | None, file: Path | None
 ) -> dict[str, Any]:
-    from sightline.cli.methods import find_method
+    from sightline.cli.methods import find_method, find_sinks_file
 
-    method = find_method(spec)
+    sinks = find_sinks_file(file)
+    method = find_method(spec, sinks)
     import torch
 
     torch.manual_seed(common.seed)
     vlm = load_model(model, common, layout)
+    if sinks is not None:
+        sinks.require_model(vlm.name, vlm.revision, vlm.anatomy.hidden_size)
     inputs = vlm.encode(sample)
     with nullcontext() if method is None else method.on(vlm):
         (tokens,) = vlm.generate_tokens(inputs, max_new_tokens=new_tokens, do_sample=False)

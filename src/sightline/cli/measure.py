@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from sightline.cli.data import find_data
-from sightline.cli.options import Common, common_options, method_option, sample_options
+from sightline.cli.options import Common, common_options, method_option, sample_options, sinks_option
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
 from sightline.runs import Record, Run, launched_as
@@ -43,6 +43,7 @@ TOLD = 5
 )
 @click.option("--new-tokens", type=click.IntRange(1), default=32, show_default=True, help="Generate at most so many.")
 @method_option
+@sinks_option
 @click.option("--limit", type=click.IntRange(1), help="Only so many samples, the first.")
 @click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Samples in one pass.")
 @click.option("--stages", type=click.Choice(("paired", "thirds")), default="paired", show_default=True)
@@ -68,10 +69,11 @@ def command(
     into one table. With --method each sample is measured without and with it.
     """
     from sightline.cli.measuring import Plan
-    from sightline.cli.methods import find_method
+    from sightline.cli.methods import find_method, find_sinks_file
 
     output = Output(common.json)
-    method = find_method(choices.pop("method"))
+    choices["sinks"] = sinks = find_sinks_file(choices["sinks"])
+    method = find_method(choices.pop("method"), sinks)
     if published is not None:
         _require_published(published)
     if len(set(models)) < len(models):

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import gc
-import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.cli.batches import Batches, free_memory
 from sightline.cli.data import Data
 from sightline.cli.methods import find_method
 from sightline.cli.models import load_model
 from sightline.cli.options import Common
 from sightline.cli.output import Output
-from sightline.errors import InputError, SightlineError
-from sightline.memory import with_less_memory
+from sightline.errors import InputError
 from sightline.runs import Record, Run, shard
 
 if TYPE_CHECKING:
     from sightline.measure import DominanceResult
     from sightline.method import Method
     from sightline.sample import Sample
+    from sightline.sinks import Sinks
     from sightline.vlm import VLM
 
 NONE = "none"
@@ -35,6 +34,7 @@ class Plan:
 
     method: a spec as `Method.spec` writes it, or None; with one, each sample is measured without and with it.
     new_tokens: at most so many are generated where `queries` is generated. batch_size: samples in one pass.
+    sinks: of the model, to be left out of mdi_no_sinks; the method knows them already.
     """
 
     models: tuple[str, ...]
@@ -45,6 +45,7 @@ class Plan:
     method: str | None = None
     batch_size: int = 1
     layout: Path | None = None
+    sinks: Sinks | None = None
 
     def settings(self, common: Common) -> dict[str, Any]:
         """All that decides a sample's result, as the run folder records it; stages only put results together."""
@@ -55,6 +56,7 @@ class Plan:
             "new_tokens": self.new_tokens if self.queries == "generated" else None,
             "method": self.method,
             "layout": None if self.layout is None else _text(self.layout),
+            "sinks": None if self.sinks is None else {"dims": self.sinks.dims, "tau": self.sinks.tau},
             "seed": common.seed,
             "dtype": common.dtype,
             "quantize": common.quantize,
@@ -94,112 +96,45 @@ def measure(plan: Plan, common: Common, run: Run, output: Output, world: int = 1
             vlm = load_model(model, common, plan.layout)
             if vlm.revision is not None:
                 run.pin(f"revision of {model}", vlm.revision)
-            worker = _Worker(vlm, plan, common.seed)
+            if plan.sinks is not None:
+                plan.sinks.require_model(vlm.name, vlm.revision, vlm.anatomy.hidden_size)
+            batches = Batches(plan.batch_size)
             for spec in plan.methods:
-                for outcome in worker.measure_all(todo[model, spec], find_method(spec)):
+                results = _sampler(vlm, plan, common.seed, find_method(spec))
+                for outcome in batches.outcomes(todo[model, spec], results):
                     if outcome.error is not None and plan.data.is_single:
                         raise outcome.error
                     run.record(outcome.id, model=model, method=spec, **outcome.fields())
                     bar.advance(bar.task_ids[0])
-            del vlm, worker
-            _free_memory()
+            del vlm, results
+            free_memory()
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """How one sample ended. seconds: wall time; a batch's is shared out evenly."""
+def _sampler(vlm: VLM, plan: Plan, seed: int, method: Method | None) -> Callable[[Sequence[Sample]], list[Any]]:
+    """What measures a batch on one model under one method; a result a sample."""
 
-    id: str
-    seconds: float
-    result: dict[str, Any] | None = None
-    error: Exception | None = None
-
-    def fields(self) -> dict[str, Any]:
-        told = None if self.error is None else _sentence(self.error)
-        return {"result": self.result, "error": told, "seconds": self.seconds}
-
-
-class _Worker:
-    """Measures samples on one model, with ever smaller blocks of attention where memory is short."""
-
-    def __init__(self, vlm: VLM, plan: Plan, seed: int) -> None:
-        from sightline.attention import block_bytes
-
-        self.vlm, self.plan, self.seed = vlm, plan, seed
-        self._block_bytes = block_bytes()
-
-    def measure_all(self, samples: Sequence[Sample], method: Method | None) -> Iterator[_Outcome]:
-        """The outcome of each sample, in order, as soon as it is there."""
-        for start in range(0, len(samples), self.plan.batch_size):
-            yield from self._measure(samples[start : start + self.plan.batch_size], method)
-
-    def _measure(self, batch: Sequence[Sample], method: Method | None) -> list[_Outcome]:
-        begun = time.monotonic()
-        try:
-            results = self._within_memory(lambda: self._results(batch, method), is_last_resort=len(batch) == 1)
-        except Exception as error:
-            # A traceback keeps the failed pass's tensors; a single sample's is kept for --debug.
-            failure = error if len(batch) == 1 else error.with_traceback(None)
-        else:
-            each = (time.monotonic() - begun) / len(batch)
-            return [_Outcome(sample.id, each, result) for sample, result in zip(batch, results, strict=True)]
-        if len(batch) == 1:
-            return [_Outcome(batch[0].id, time.monotonic() - begun, error=failure)]
-        # One bad sample, or too little memory for all together: each half on its own.
-        half = len(batch) // 2
-        return [*self._measure(batch[:half], method), *self._measure(batch[half:], method)]
-
-    def _within_memory(self, attempt: Callable[[], list[dict[str, Any]]], is_last_resort: bool) -> list[dict[str, Any]]:
-        from sightline.attention import limit_block_bytes
-
-        def attempt_in_blocks() -> list[dict[str, Any]]:
-            with limit_block_bytes(self._block_bytes):
-                return attempt()
-
-        return with_less_memory(attempt_in_blocks, self._shrink if is_last_resort else lambda: False)
-
-    def _shrink(self) -> bool:
-        from sightline.attention.rows import SMALLEST_BLOCK
-
-        _free_memory()
-        if self._block_bytes // 2 < SMALLEST_BLOCK:
-            return False
-        self._block_bytes //= 2
-        return True
-
-    def _results(self, batch: Sequence[Sample], method: Method | None) -> list[dict[str, Any]]:
+    def results(batch: Sequence[Sample]) -> list[dict[str, Any]]:
         import torch
 
         from sightline.measure import Dominance
 
         # Of the sample, not of the run: a continued run draws what an uninterrupted one would.
-        torch.manual_seed(zlib.crc32(f"{self.seed}/{batch[0].id}".encode("utf-8", "surrogatepass")))
-        inputs = self.vlm.encode([replace(sample, id="") for sample in batch] if self.plan.data.is_single else batch)
-        is_answering = self.plan.queries == "generated"
-        probing = Dominance(queries=self.plan.queries)  # type: ignore[arg-type]
-        with nullcontext() if method is None else method.on(self.vlm), probing.on(self.vlm) as probe:
+        torch.manual_seed(zlib.crc32(f"{seed}/{batch[0].id}".encode("utf-8", "surrogatepass")))
+        inputs = vlm.encode([replace(sample, id="") for sample in batch] if plan.data.is_single else batch)
+        is_answering = plan.queries == "generated"
+        probing = Dominance(queries=plan.queries, sinks=plan.sinks)  # type: ignore[arg-type]
+        with nullcontext() if method is None else method.on(vlm), probing.on(vlm) as probe:
             # One new token is the prompt's forward pass, with the logits of its last position alone.
-            count = self.plan.new_tokens if is_answering else 1
-            tokens = self.vlm.generate_tokens(inputs, max_new_tokens=count, do_sample=False)
+            count = plan.new_tokens if is_answering else 1
+            tokens = vlm.generate_tokens(inputs, max_new_tokens=count, do_sample=False)
         found = probe.result().samples
-        texts = [self.vlm.tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens]
+        texts = [vlm.tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens]
         return [
             {"text": text if is_answering else None, "dominance": sample.to_dict()}
             for text, sample in zip(texts, found, strict=True)
         ]
 
-
-def _free_memory() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _sentence(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, SightlineError) else f"{type(error).__name__}: {text}"
+    return results
 
 
 # Documents ----------------------------------------------------------------------------------------------------------

@@ -76,3 +76,10 @@ def sample_options(function: Function) -> Function:
 
 
 method_option = click.option("--method", default=None, metavar="SPEC", help="A method: name, or name:field=value,...")
+
+sinks_option = click.option(
+    "--sinks",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The model's sinks, as `sightline sinks` writes them.",
+)

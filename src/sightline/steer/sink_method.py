@@ -68,22 +68,29 @@ class SinkMethod(Method):
                 without an image is run.
         """
         anatomy, source = anatomy_and_layout(model, layout)
-        if self.dims is None:
-            raise InputError(
-                f"{self.name} needs the model's sink dimensions: give --sinks FILE as `sightline sinks` writes it, "
-                "or the field dims."
-            )
-        check_dims(self.dims, anatomy.hidden_size)
+        dims = check_dims(self._known_dims(), anatomy.hidden_size)
         self._warn_of_no_effect(anatomy)
         layers = self._chosen_layers(anatomy)
         if self.is_idle:
             yield
             return
         with (
-            watch_sinks(anatomy, self.dims, self.tau, layers) as watch,
+            watch_sinks(anatomy, dims, self.tau, layers) as watch,
             lend(anatomy, editor=self.editor(anatomy, watch, layers), layout=source),
         ):
             yield
+
+    def require_complete(self) -> None:
+        """InputError without sink dimensions."""
+        self._known_dims()
+
+    def _known_dims(self) -> tuple[int, ...]:
+        if self.dims is None:
+            raise InputError(
+                f"{self.name} needs the model's sink dimensions: give --sinks FILE as `sightline sinks` writes it, "
+                "or the field dims."
+            )
+        return self.dims
 
     def _chosen_layers(self, anatomy: Anatomy) -> frozenset[int]:
         count = len(anatomy.layers)
