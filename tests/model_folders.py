@@ -18,10 +18,11 @@ VOCABULARY = 512
 CHAT = (
     "{% for message in messages %}{{ message['role'] }}: "
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% elif part['type'] == 'video' %}VIDEO"
+    "{% elif part['type'] == 'audio' %}AUDIO{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% endif %}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
 )
-"""A chat template; IMAGE is replaced by what the family writes for an image."""
+"""A chat template; IMAGE, VIDEO and AUDIO are replaced by what the family writes for them."""
 
 
 def byte_tokenizer(specials: dict[str, int], named: dict[str, str] | None = None) -> Any:
@@ -56,6 +57,8 @@ def save(
     markers: dict[str, int],
     processor: str,
     image: str = "<image>",
+    video: str = "<video>",
+    audio: str = "",
     named: dict[str, str] | None = None,
     parts: tuple[Any, ...] = (),
     chat: bool = True,
@@ -66,7 +69,7 @@ def save(
     Args:
         markers: ids of the special tokens; the model's own are those of `family_builders.core`.
         processor: the class of the processor; "" for a text-only model.
-        image: what the chat template writes for an image.
+        image, video, audio: what the chat template writes for each.
         named: special tokens that the tokenizer knows by name.
         parts: image processor and feature extractor, whose settings go into preprocessor_config.json.
         settings: for processor_config.json.
@@ -75,7 +78,9 @@ def save(
     model.resize_token_embeddings(VOCABULARY, mean_resizing=False)
     model.save_pretrained(folder)
     tokenizer = byte_tokenizer(markers, named)
-    tokenizer.chat_template = CHAT.replace("IMAGE", image) if chat else None
+    tokenizer.chat_template = (
+        CHAT.replace("IMAGE", image).replace("VIDEO", video).replace("AUDIO", audio) if chat else None
+    )
     tokenizer.save_pretrained(folder)
     if processor:
         preparing: dict[str, Any] = {}
@@ -160,6 +165,7 @@ def save_qwen(folder: Path, family: str, processor: str) -> Path:
         QWEN_MARKERS,
         processor,
         image="<|vision_start|><|image_pad|><|vision_end|>",
+        video="<|vision_start|><|video_pad|><|vision_end|>",
         parts=(Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, size={"shortest_edge": 64, "longest_edge": 1024}),),
     )
 
@@ -252,6 +258,20 @@ def save_pixtral(folder: Path, family: str, merge: int) -> Path:
         parts=(PixtralImageProcessorPil(size={"longest_edge": 48}, patch_size=patch),),
         patch_size=4,
         spatial_merge_size=merge,
+    )
+
+
+def save_qwen2_audio(folder: Path) -> Path:
+    """Qwen2-Audio: a second of sound in 40 frames, ten tokens."""
+    from transformers import WhisperFeatureExtractor
+
+    return save(
+        folder,
+        "qwen2_audio",
+        {"<|AUDIO|>": core.AUDIO_ID, "<|audio_bos|>": core.START_ID, "<|audio_eos|>": core.END_ID},
+        "Qwen2AudioProcessor",
+        audio="<|audio_bos|><|AUDIO|><|audio_eos|>",
+        parts=(WhisperFeatureExtractor(feature_size=8, hop_length=400, chunk_length=1),),
     )
 
 

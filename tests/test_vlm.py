@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model_folders import SAVERS, load_or_skip
+from model_folders import SAVERS, load_or_skip, save_qwen2_audio
 from sightline.errors import InputError, ModelError
 from sightline.patches import Modality
 from sightline.sample import Sample
@@ -76,13 +78,42 @@ def test_a_batch_is_padded_on_the_left_and_answers_like_its_samples(models: Mode
         assert {grid.index for grid in layout.grids[1]} == {0, 1}
 
 
-def test_qwen_reads_images_without_torchvision(models: Models) -> None:
-    vlm = models["qwen2_5_vl"]
-    grid = vlm.layout(vlm.encode(ask(vlm, WIDE))).grids[0][0]
-    assert grid.columns == 2 * grid.rows or grid.columns > grid.rows
-    if not hasattr(vlm.processor, "video_processor") or vlm.processor.video_processor.__class__.__name__ == "NoVideo":
-        with pytest.raises(InputError, match="torchvision"):
-            vlm.encode(Sample(prompt="What happens?", video=(PICTURE, PICTURE)))
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision"])
+def test_video(models: Models, name: str) -> None:
+    vlm = models[name]
+    sample = Sample(prompt="What happens?", video=(PICTURE,) * 4)
+    if importlib.util.find_spec("torchvision") is None:
+        with pytest.raises(InputError, match="Video needs torchvision"):
+            vlm.encode(sample)
+        return
+    inputs = vlm.encode(sample)
+    layout = vlm.layout(inputs)
+    assert set(layout.counts()) == {"text", "video"}
+    assert [grid.frame for grid in layout.grids[0]] == list(range(len(layout.grids[0])))
+    assert len(layout.grids[0]) in (2, 4)
+    assert vlm.check(inputs) == []
+
+
+@pytest.mark.parametrize(("rate", "channels", "width"), [(16000, 1, 2), (8000, 2, 1), (44100, 1, 4)])
+def test_sound(tmp_path: Path, rate: int, channels: int, width: int) -> None:
+    vlm = load_or_skip(save_qwen2_audio(tmp_path / "model"))
+    file = tmp_path / "tone.wav"
+    with wave.open(str(file), "wb") as sound:
+        sound.setparams((channels, width, rate, 0, "NONE", ""))
+        sound.writeframes(bytes(range(200)) * (rate // 2 * channels * width // 200))
+    inputs = vlm.encode(Sample(prompt="What is heard?", audio=file))
+    assert vlm.layout(inputs).counts()["audio"] == 5  # half a second
+    assert vlm.check(inputs) == []
+    with pytest.raises(InputError, match="without sound"):
+        vlm.encode(Sample(prompt="What is heard?"))
+
+
+def test_sound_that_cannot_be_read(tmp_path: Path) -> None:
+    vlm = load_or_skip(save_qwen2_audio(tmp_path / "model"))
+    (tmp_path / "noise.wav").write_bytes(b"noise")
+    for name, said in (("none.wav", "does not exist"), ("noise.wav", "no uncompressed WAV")):
+        with pytest.raises(InputError, match=said):
+            vlm.encode(Sample(prompt="What?", audio=tmp_path / name))
 
 
 def test_what_the_user_must_give(models: Models) -> None:

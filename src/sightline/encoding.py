@@ -41,7 +41,9 @@ def encode_samples(
     if any(sample.audio for sample in samples):
         from sightline.audio import load_audio
 
-        media["audio"] = [load_audio(sample.audio, _sampling_rate(processor)) for sample in samples if sample.audio]
+        rate = _sampling_rate(processor)
+        media["audio"] = [load_audio(sample.audio, rate) for sample in samples if sample.audio]
+        options = {"sampling_rate": rate, **options}
     options = {"padding": True, "return_tensors": "pt", **options}
     template = getattr(processor, "chat_template", None)
     if template:
@@ -55,7 +57,10 @@ def _check(sample: Sample, anatomy: Anatomy, allow_text_only: bool) -> None:
         raise InputError(f"The prompt{where} is empty: give the words to ask the model.")
     name = type(anatomy.model).__name__
     if anatomy.is_multimodal and not sample.has_media and not allow_text_only:
-        raise InputError(f"The prompt{where} comes without an image, and {name} is a vision-language model: give one.")
+        wanted, kind = (
+            ("an image", "a vision") if anatomy.vision_tower or anatomy.image_token_ids else ("sound", "an audio")
+        )
+        raise InputError(f"The prompt{where} comes without {wanted}, and {name} is {kind}-language model: give one.")
     if not anatomy.is_multimodal and sample.has_media:
         raise InputError(f"The prompt{where} comes with media, and {name} reads text alone: leave them out.")
 
