@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention.test_exact import state_of
 from families import BY_NAME, IMAGE, PADDING, Case
 from family_builders.core import IMAGE_ID
-from sightline.errors import SightlineError
 from sightline.measure import Dominance
 from sightline.steer.fastervlm import FasterVLM
 from sightline.steer.shorten import Kept

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from sightline.anatomy import Anatomy
 from sightline.attention.call import AttentionCall, AttentionFunction
 from sightline.attention.edits import Edit, EditedCall
+from sightline.attention.spread import Spread
 from sightline.attention.steps import LayoutSource, Step, StepCounter
-from sightline.errors import ModelError
+from sightline.errors import InputError, ModelError
 
 PREFIX = "sightline_"
 
@@ -59,6 +60,13 @@ class Shortener(Protocol):
         """The decoder is entered: the step with the layout that is left, and what its forward should be given."""
 
 
+class Dropper(Reader, Protocol):
+    """Reads attention, and drops positions between layers; other readers and editors are shown the whole sequence."""
+
+    def spread(self, layer: int) -> Spread | None:
+        """Which positions this layer runs on in this pass; None for all."""
+
+
 @dataclass
 class _Session:
     """What is lent to one model at present. It lives from the first `with` entered to the last one left.
@@ -71,6 +79,7 @@ class _Session:
     editors: list[Editor]
     counter: StepCounter
     shorteners: list[Shortener] = field(default_factory=list)
+    dropper: Dropper | None = None
     step: Step | None = None
     waiting: Step | None = None
 
@@ -125,19 +134,24 @@ def lend(
     reader: Reader | None = None,
     editor: Editor | None = None,
     shortener: Shortener | None = None,
+    dropper: Dropper | None = None,
     layout: LayoutSource | None = None,
 ) -> Iterator[None]:
     """Inside, `reader` sees and `editor` changes the attention of the model's decoder layers.
 
     anatomy: of the model. shortener: leaves positions of the prompt out; readers, editors and their layouts then know
-    only the others. layout: a `TokenLayout` for all that is run inside, or a function from the forward's inputs
-    to one; by default it is derived from the inputs. Several may be open at once on one model: editors act in the
-    order of entry, and every reader sees what the model then uses.
+    only the others. dropper: drops positions between layers; there can be but one. layout: a `TokenLayout` for all
+    that is run inside, or a function from the forward's inputs to one; by default it is derived from the inputs.
+    Several may be open at once on one model: editors act in the order of entry, and every reader sees what the model
+    then uses.
 
     Raises:
+        InputError: for a second dropper.
         ModelError: when the model's attention does not go through the interface, in which case nothing was changed.
     """
     session = _SESSIONS.get(id(anatomy.model))
+    if session is not None and dropper is not None and session.dropper is not None:
+        raise InputError("Two methods that drop tokens between layers can't act together: enter one of them.")
     undo: Callable[[], None] | None = None
     if session is None:
         session = _Session(anatomy, [], [], StepCounter(anatomy))
@@ -151,6 +165,8 @@ def lend(
         session.editors.append(editor)
     if shortener is not None:
         session.shorteners.append(shortener)
+    if dropper is not None:
+        session.dropper = dropper
     try:
         yield
     finally:
@@ -160,6 +176,8 @@ def lend(
             session.editors.remove(editor)
         if shortener is not None:
             session.shorteners.remove(shortener)
+        if dropper is not None:
+            session.dropper = None
         session.counter.source = previous_layout
         if undo is not None:
             undo()
@@ -252,6 +270,10 @@ def _attention_function(implementation: str) -> AttentionFunction:
         call = AttentionCall(
             module, query, key, value, attention_mask, implementation, original, options, offset=step.offset
         )
+        dropper, spread = session.dropper, None
+        if dropper is not None and (session.editors or session.readers):
+            spread = dropper.spread(layer)
+            call = call if spread is None else spread.widen(call)
         edits: tuple[Edit, ...] = ()
         if session.editors:
             found = (editor.edit(layer, call, step) for editor in session.editors)
@@ -260,12 +282,15 @@ def _attention_function(implementation: str) -> AttentionFunction:
         weights: Tensor | None = None
         if edits:
             output = shown.output()
+            output = output if spread is None else spread.narrow(output, int(query.shape[2]))
         else:
             output, weights = original(module, query, key, value, attention_mask, **options)
         # What is only looked at must not enter the graph that a backward pass goes through.
         with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
             for reader in session.readers:
                 reader.read(layer, shown, step)
+            if dropper is not None:
+                dropper.read(layer, shown, step)
         return output, weights
 
     return attention  # type: ignore[no-any-return]
@@ -338,6 +363,8 @@ def _starter(session: _Session) -> Hook:
             editor.begin(step)
         for reader in session.readers:
             reader.begin(step)
+        if session.dropper is not None:
+            session.dropper.begin(step)
         session.step = step
         return args, kwargs
 
@@ -352,5 +379,7 @@ def _ender(session: _Session) -> Callable[[nn.Module, Any, Any], None]:
         if step is not None:
             for reader in session.readers:
                 reader.end(step)
+            if session.dropper is not None:
+                session.dropper.end(step)
 
     return end

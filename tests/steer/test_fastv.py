@@ -1,0 +1,88 @@
+"""FastV: the right tokens are dropped, and the layers behind answer as if these were hidden from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from attention.plain import Rows
+from families import BY_NAME, IMAGE, VIDEO
+from sightline.anatomy import find_anatomy
+from sightline.attention import AttentionCall, Block, Edit, Step, lend
+from sightline.steer.fastv import FastV
+from sightline.steer.shorten import Kept
+from steer.plain_decoding import GREEDY, RECORD
+
+NAMES = ["llava", "llava_next", "llava_onevision_video", "internvl", "paligemma", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
+NAMES += ["idefics3", "idefics2", "pixtral", "mistral3"]
+SETTINGS = [(1, None, 1), (2, "left", 1), (2, "left", 2)]
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The [batch, positions] masks of what stays, as they are made."""
+    seen: list[Tensor] = []
+    original = Kept.of.__func__
+
+    def of(cls: Any, keep: Tensor, present: Tensor) -> Kept:
+        seen.append(keep)
+        return original(cls, keep, present)
+
+    monkeypatch.setattr(Kept, "of", classmethod(of))
+    return seen
+
+
+class Hide:
+    """The plain twin, an editor: from layer `first` on, no row sees what was dropped."""
+
+    def __init__(self, keep: Tensor, first: int) -> None:
+        self.keep, self.first = keep, first
+
+    def begin(self, step: Step) -> None:
+        pass
+
+    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+        if layer < self.first:
+            return None
+        gone = ~torch.nn.functional.pad(self.keep, (0, call.keys - self.keep.shape[1]), value=True)
+
+        def hidden(block: Block) -> Tensor:
+            return block.values.masked_fill(gone[:, None, None], -torch.inf)
+
+        return Edit(torch.arange(call.queries), scores=hidden)
+
+
+def first_layer(family: str) -> int:
+    """Features are added up to the second layer of the tiny Qwen3-VL."""
+    return 2
+
+
+@pytest.mark.parametrize(("batch", "padding", "images"), SETTINGS)
+@pytest.mark.parametrize("family", NAMES)
+def test_generation_equals_hiding(
+    family: str, batch: int, padding: str | None, images: int, kept: list[Tensor]
+) -> None:
+    case, model = BY_NAME[family].make_inputs(batch, padding, images), BY_NAME[family].model()
+    options = {**GREEDY, **RECORD, "suppress_tokens": [120, 121]}
+    before = Rows()
+    with lend(find_anatomy(model), reader=before):
+        model.generate(**case.inputs, **GREEDY)
+    with FastV(K=2, R=0.6).on(model):
+        output = model.generate(**case.inputs, **options)
+    (keep,) = kept
+    with lend(find_anatomy(model), editor=Hide(keep, 2)):
+        plain = model.generate(**case.inputs, **options)
+    for ours, theirs in zip(output.logits, plain.logits, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4), (ours - theirs).abs().max()
+    assert torch.equal(output.sequences, plain.sequences)
+    # Dropped: the least attended by the last token of the prompt in the layer before.
+    scores = before.steps[0][1].mean(1)[:, -1]
+    for sample, kinds in enumerate(case.modality):
+        image = torch.tensor([kind in (IMAGE, VIDEO) for kind in kinds])
+        dropped = image & ~keep[sample]
+        assert int(dropped.sum()) == int(image.sum()) - round(int(image.sum()) * 0.4)
+        assert scores[sample][dropped].max() <= scores[sample][image & keep[sample]].min()
+        assert keep[sample][~image].all()
