@@ -53,7 +53,7 @@ def _check_forward(anatomy: Anatomy, inputs: Mapping[str, Any], layout: TokenLay
         ]
     found = []
     media = layout.mask(Modality.IMAGE, Modality.VIDEO, Modality.AUDIO).any()
-    if anatomy.is_multimodal and not media:
+    if anatomy.vision_tower is not None and not media:
         found.append("No position is image, video or audio.")
     for index in anatomy.attention_layers[:: max(1, len(anatomy.attention_layers) - 1)]:
         if torch.equal(plain, _without_attention(anatomy, inputs, index)):

@@ -57,9 +57,8 @@ def _check(sample: Sample, anatomy: Anatomy, allow_text_only: bool) -> None:
         raise InputError(f"The prompt{where} is empty: give the words to ask the model.")
     name = type(anatomy.model).__name__
     if anatomy.is_multimodal and not sample.has_media and not allow_text_only:
-        wanted, kind = (
-            ("an image", "a vision") if anatomy.vision_tower or anatomy.image_token_ids else ("sound", "an audio")
-        )
+        hears = anatomy.audio_tower is not None and anatomy.vision_tower is None
+        wanted, kind = ("sound", "an audio") if hears else ("an image", "a vision")
         raise InputError(f"The prompt{where} comes without {wanted}, and {name} is {kind}-language model: give one.")
     if not anatomy.is_multimodal and sample.has_media:
         raise InputError(f"The prompt{where} comes with media, and {name} reads text alone: leave them out.")

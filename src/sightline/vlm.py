@@ -156,7 +156,7 @@ class VLM:
         from sightline.checks import check_model
 
         if inputs is None:
-            inputs = self.encode(self._trial())
+            inputs = self.encode(self._trial(), allow_text_only=True)
         return check_model(self.anatomy, inputs, self.layout(inputs))
 
     def _trial(self) -> Sample:
