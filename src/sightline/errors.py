@@ -17,3 +17,7 @@ class ModelError(InputError):
 
 class LayoutError(InputError):
     """It is not known which positions of a prompt are text and which are image, video or audio."""
+
+
+class SightlineWarning(UserWarning):
+    """Something that runs, but not as one may think: a method whose settings change nothing. One sentence."""

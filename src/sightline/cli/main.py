@@ -15,11 +15,12 @@ from typing import Any, NoReturn, cast
 
 import click
 
-from sightline.errors import InputError, SightlineError
+from sightline.errors import InputError, SightlineError, SightlineWarning
 
 COMMANDS = {
     "demo": "Measure the bundled model on bundled scenes, and draw the figures.",
     "measure": "How attention splits between text and image, layer by layer.",
+    "sinks": "Which tokens soak up attention and mean nothing.",
     "generate": "What a model answers, with or without a method.",
     "list": "The bundled models, the methods, the benchmarks.",
 }
@@ -57,6 +58,8 @@ class Commands(click.Group):
         with warnings.catch_warnings():
             if not is_debug:
                 warnings.simplefilter("ignore")
+                warnings.simplefilter("once", SightlineWarning)
+                warnings.showwarning = _tell
                 _quieten(os.environ)
             try:
                 code = super().main(words, *positional, **options)
@@ -66,6 +69,10 @@ class Commands(click.Group):
             except Exception as error:
                 _fail(error, is_debug)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Note: {_one_line(str(message))}", err=True)
 
 
 def _quieten(environment: MutableMapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from sightline.anatomy import Anatomy
 from sightline.attention import AttentionCall, Edit, Step, lend
 from sightline.attention.steps import LayoutSource
-from sightline.errors import InputError
+from sightline.errors import InputError, SightlineWarning
 from sightline.layout import Modality, TokenLayout
 from sightline.method import Method, anatomy_and_layout, setting
 from sightline.sinks.watch import TAU, SinkWatch, check_dims, watch_sinks
@@ -69,8 +69,8 @@ class SinkMethod(Method):
         """
         anatomy, source = anatomy_and_layout(model, layout)
         dims = check_dims(self._known_dims(), anatomy.hidden_size)
-        self._warn_of_no_effect(anatomy)
         layers = self._chosen_layers(anatomy)
+        self._warn_of_no_effect(anatomy)
         if self.is_idle:
             yield
             return
@@ -110,11 +110,14 @@ class SinkMethod(Method):
     def _warn_of_no_effect(self, anatomy: Anatomy) -> None:
         highest = sqrt(anatomy.hidden_size)
         if not self.dims:
-            warnings.warn(f"{self.name} has no sink dimension to go by, so it changes nothing.", stacklevel=4)
+            warnings.warn(
+                f"{self.name} changes nothing: the model has no sink dimension.", SightlineWarning, stacklevel=4
+            )
         elif self.tau >= highest:
             warnings.warn(
                 f"{self.name} changes nothing: no phi exceeds sqrt({anatomy.hidden_size}) = {highest:.1f} in this "
                 f"model and tau is {self.tau:g}; take the tau that `sightline sinks` found.",
+                SightlineWarning,
                 stacklevel=4,
             )
 
