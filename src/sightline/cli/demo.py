@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -11,10 +12,13 @@ from sightline.cli.data import find_data
 from sightline.cli.measure import Task, execute
 from sightline.cli.options import Common, common_options
 from sightline.cli.output import Output
-from sightline.runs import RUN_FILE, SUMMARY_FILE, Run
+from sightline.runs import RUN_FILE, SUMMARY_FILE, Run, read_records
+from sightline.sample import Sample
 
 MODEL = "tiny-llava"
 OUT = Path("demo-run")
+SHOWN = 4
+"""Questions that are printed with their answers."""
 
 
 @click.command("demo", epilog="Example: sightline demo --limit 40")
@@ -30,8 +34,17 @@ def command(common: Common, limit: int, out: Path) -> None:
     _begin_anew(out)
     output.text(f"Measuring {MODEL}, a bundled model, on {limit} bundled scenes: does it look at the image?\n")
     execute(Task("demo", plan, common, out, limit=limit), output)
+    _show_answers(output, plan.data.samples, out)
     output.text(f"Figures: {out / 'figures' / 'mdi_by_layer.png'} and {out / 'figures' / 'stages.png'}")
     output.text(f'Next: sightline measure {MODEL} --image YOUR.jpg --prompt "Is there a red circle?"')
+
+
+def _show_answers(output: Output, samples: Sequence[Sample], folder: Path) -> None:
+    """What the model said to the first scenes, beside the truth."""
+    said = {record.id: record.result["text"] for record in read_records(folder) if record.result is not None}
+    rows = [(sample.prompt, said[sample.id], sample.answer or "") for sample in samples[:SHOWN] if sample.id in said]
+    if rows:
+        output.texts("What it was asked, and said", ("question", "answer", "truth"), rows)
 
 
 def _begin_anew(folder: Path) -> None:

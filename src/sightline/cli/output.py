@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from sightline.documents import json_text
 
@@ -54,6 +55,17 @@ class Output:
         for row in rows:
             table.add_row(*row)
         self._out.print(table, markup=False)
+
+    def texts(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """A table of words, folded where they are long; left out where JSON is asked for."""
+        if self.is_json:
+            return
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for column in columns:
+            table.add_column(column, max_width=36, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self._out.print(table)
 
     def note(self, text: str) -> None:
         """A word beside the result, on standard error."""
