@@ -148,7 +148,7 @@ def test_two_forward_passes_a_token_of_which_a_probe_sees_one(name: str) -> None
     assert sample.rows == STEPS
     forced = {**case.inputs, "input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
     with torch.no_grad(), Dominance(queries="all").on(model) as other:
-        model(**{name: value[:, : -STEPS] if value.shape == tokens.shape else value for name, value in forced.items()})
+        model(**{name: value[:, :-STEPS] if value.shape == tokens.shape else value for name, value in forced.items()})
     assert other.result().samples[0].tokens == sample.tokens
 
 

@@ -27,7 +27,11 @@ METHODS: dict[str, Method] = {
     "vaf": VAF(enhance=1.5, suppress=0.7),
     "adaptvis": AdaptVis(threshold=0.5),
 }
-LAYERS = {"pai": lambda depth: range(1, depth), "vaf": lambda depth: (2, 3) if depth == 6 else (1, 2), "adaptvis": range}
+LAYERS = {
+    "pai": lambda depth: range(1, depth),
+    "vaf": lambda depth: (2, 3) if depth == 6 else (1, 2),
+    "adaptvis": range,
+}
 
 
 class Plain(Rows):

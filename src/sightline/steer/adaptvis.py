@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -58,7 +58,8 @@ class AdaptVis(Method):
         anatomy, source = anatomy_and_layout(model, layout)
         chosen = anatomy.attention_layers if self.layers is None else self.layers
         editor = _Sharpen(self, anatomy, check_layers(self.name, chosen, anatomy))
-        with lend(anatomy, editor=editor, layout=source):
+        is_idle = self.weak == self.strong == 1
+        with nullcontext() if is_idle else lend(anatomy, editor=editor, layout=source):
             yield
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sightline.anatomy import Anatomy
 from sightline.attention import Step
-from sightline.errors import InputError
+from sightline.errors import InputError, ModelError
 from sightline.layout import Modality, TokenLayout
 
 Choose = Callable[[TokenLayout], Bool[Tensor, "batch positions"]]
@@ -148,7 +148,10 @@ class Shortening:
         if isinstance(mask, Tensor) and mask.dim() == 2:
             return kept.rows(mask) * kept.is_real.to(mask.dtype)
         if not isinstance(mask, Tensor) or self._slides():
-            raise InputError(f"{self._name} can't cut the attention masks of {type(self._anatomy.model).__name__}.")
+            kind = type(self._anatomy.model).__name__
+            raise ModelError(
+                f"{self._name} can't shorten the prompt of {kind}, whose masks are made for windows ahead."
+            )
         square = kept.rows(kept.rows(mask.transpose(1, 2), 1).transpose(1, 2).transpose(1, 3), 1).transpose(1, 3)
         hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
         return square.masked_fill(~kept.is_real[:, None, None], hidden)

@@ -105,7 +105,10 @@ class TowerChoice:
     def watching(self) -> Iterator[None]:
         """Look at every image the model is given inside."""
         packers = [part for part in self._anatomy.model.modules() if hasattr(part, "image_newline")]
+        tower = image_tower(self._anatomy)
         with ExitStack() as stack:
+            if tower is not None:
+                stack.callback(tower.register_forward_pre_hook(self._begin).remove)
             stack.enter_context(watch(self._attention, self._look))
             for part in packers:
                 stack.enter_context(_shadowed(part, "pack_image_features", self._packing))
@@ -122,6 +125,11 @@ class TowerChoice:
         if packed is not None:
             return packed
         return torch.cat([self._pick(part) for part in self._by_token(scores, count)])
+
+    def _begin(self, module: nn.Module, args: Any) -> None:
+        """New images: what is left of a prompt that failed is forgotten."""
+        if not is_suspended(self._anatomy):
+            self._scores, self._packed = [], None
 
     def _look(self, call: AttentionCall) -> None:
         if not is_suspended(self._anatomy):
