@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,6 +78,15 @@ def from_grid_inputs(media: Media) -> Grids | None:
     if table is None or table.dim() != 2 or table.shape[1] not in (2, 3):
         return None
     return _merged(media, [(1, *row)[-3:] for row in table.tolist()])
+
+
+def from_views(media: Media) -> Grids | None:
+    """`image_grids`: rows and columns of a coarse view of each image and of a fine one behind it, in tokens."""
+    table = media.tensor(f"{media.name}_grids")
+    if table is None or table.dim() != 2 or table.shape[1] != 4:
+        return None
+    grids = _merged(media, [(1, *row[side : side + 2]) for row in table.tolist() for side in (0, 2)])
+    return grids and [[replace(grid, index=grid.index // 2) for grid in sample] for sample in grids]
 
 
 def from_coordinates(media: Media) -> Grids | None:
@@ -234,6 +244,7 @@ def _crop_count(media: Media) -> int | None:
 
 FINDERS: tuple[Callable[[Media], Grids | None], ...] = (
     from_grid_inputs,
+    from_views,
     from_coordinates,
     from_resolutions,
     from_pixel_sizes,
