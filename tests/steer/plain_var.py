@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -54,7 +55,10 @@ class Outputs:
         self.seen.append(step)
 
     def read(self, layer: int, attention: EditedCall, step: Step) -> None:
-        self.steps[-1][layer] = (attention.call, attention.output().clone(), bool(attention.edits))
+        call = attention.call
+        # A static cache writes over its keys.
+        kept = replace(call, key=call.key.clone(), value=call.value.clone())
+        self.steps[-1][layer] = (kept, attention.output().clone(), bool(attention.edits))
 
     def end(self, step: Step) -> None:
         pass
