@@ -31,7 +31,7 @@ def _check_grids(layout: TokenLayout) -> list[str]:
                 found.append(
                     f"A patch grid of sample {sample} holds positions that are no {grid.modality.name.lower()}."
                 )
-            if len(held.unique()) != held.numel():
+            if len(set(held.tolist())) != held.numel():
                 found.append(f"A patch grid of sample {sample} holds a position twice.")
     return found
 
@@ -40,7 +40,7 @@ def _check_forward(anatomy: Anatomy, inputs: Mapping[str, Any], layout: TokenLay
     lengths: list[int] = []
 
     def measure(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden = kwargs.get("hidden_states", args[0] if args else None)
+        hidden: Any = kwargs.get("hidden_states", args[0] if args else None)
         lengths.append(int(hidden.shape[1]))
 
     plain = _logits(anatomy, inputs, anatomy.layers[0], measure)

@@ -121,7 +121,7 @@ def _merged(media: Media, sizes: list[tuple[int, ...]]) -> Grids | None:
     told = media.tensor(f"{media.name}_merge_sizes")
     squares = [told.tolist()] if told is not None else [[side] * len(sizes) for side in range(1, _LARGEST_MERGE + 1)]
     for sides in squares:
-        shapes = [
+        shapes: list[tuple[int, ...]] = [
             (frames, rows // side, columns // side) for (frames, rows, columns), side in zip(sizes, sides, strict=True)
         ]
         dealt = media.share([math.prod(shape) for shape in shapes])
@@ -184,7 +184,7 @@ def from_crops(media: Media) -> Grids | None:
         crops = [
             (index, media.square(crop))
             for index, run in enumerate(runs)
-            for crop in run.split(each if each and len(run) % each == 0 else len(run))
+            for crop in torch.split(run, each if each and len(run) % each == 0 else len(run))
         ]
         if not media.may_tile:
             crops = [(index, square) for index, (_, square) in enumerate(crops)]

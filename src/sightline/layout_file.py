@@ -110,7 +110,8 @@ def read_layout(path: str | Path) -> GivenLayout:
         raise LayoutError(f"{form}: {unknown[0]!r} is no modality." if unknown else f"{form}.")
     ranges = []
     for name in (name for name in document if name in _NAMES):
-        for item in document[name] if isinstance(document[name], list) else [None]:
+        listed: list[Any] = document[name] if isinstance(document[name], list) else [document[name]]
+        for item in listed:
             if not _is_range(item):
                 raise LayoutError(f"{form}: {item!r} under {name!r} is no [start, end].")
             ranges.append((_NAMES[name], item[0], item[1]))
