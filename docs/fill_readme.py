@@ -1,4 +1,4 @@
-"""Writes what `sightline demo` prints, and its figure, into the README, so that it shows what the bundled model measures.
+"""Writes what `sightline demo` prints, and its figure, into the README: it shows what the bundled model measures.
 
 python docs/fill_readme.py
 """
