@@ -70,6 +70,23 @@ def test_without_a_mask_nothing_is_padding() -> None:
     assert layout_of(find_anatomy(BY_NAME["llava"].model()), inputs).modality.tolist() == case.modality
 
 
+def test_a_mask_already_laid_out_for_the_layers() -> None:
+    case = BY_NAME["gemma3"].make_inputs(2, "left")
+    present = case.inputs["attention_mask"].bool()
+    causal = torch.ones(present.shape[1], present.shape[1]).tril().bool()
+    square = causal[None, None] & present[:, None, None, :]
+    added = torch.zeros(square.shape).masked_fill(~square, torch.finfo(torch.float32).min)
+    for mask in (square, added, {"full_attention": square, "sliding_attention": square}):
+        layout = layout_of(find_anatomy(BY_NAME["gemma3"].model()), {**case.inputs, "attention_mask": mask})
+        assert layout.modality.tolist() == case.modality
+
+
+def test_one_token_a_picture_is_refused() -> None:
+    inputs = {"input_ids": torch.tensor([[1, 120, 5]]), "pixel_values": torch.randn(1, 3, 24, 24)}
+    with pytest.raises(LayoutError, match="one image token a picture"):
+        layout_of(find_anatomy(BY_NAME["llava"].model()), inputs)
+
+
 def test_one_token_for_images_and_frames_is_told_apart_by_the_types() -> None:
     anatomy = find_anatomy(BY_NAME["qwen2_5_vl"].model())
     inputs = dict(BY_NAME["qwen2_5_vl"].make_inputs(1).inputs)

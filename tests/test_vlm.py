@@ -227,7 +227,10 @@ def test_settings_that_are_wrong(folders: dict[str, Path]) -> None:
     for options, said in settings:
         with pytest.raises(InputError, match=said):
             load(folders["llava"], **options)
-    assert load(folders["llama"], dtype="bfloat16", device="cpu").model.dtype == torch.bfloat16
+    vlm = load(folders["llava"], dtype="bfloat16", device="cpu")
+    assert vlm.model.dtype == torch.bfloat16
+    assert vlm.encode(ask(vlm, PICTURE))["pixel_values"].dtype == torch.bfloat16
+    assert vlm.check() == []
 
 
 def test_layout_by_hand(folders: dict[str, Path], tmp_path: Path) -> None:

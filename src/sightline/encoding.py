@@ -47,7 +47,7 @@ def encode_samples(
     options = {"padding": True, "return_tensors": "pt", **options}
     template = getattr(processor, "chat_template", None)
     if template:
-        return _with_template(processor, samples, images, media, options)
+        return _with_template(processor, anatomy, samples, images, media, options)
     return _without_template(processor, anatomy, samples, images, media, options)
 
 
@@ -65,10 +65,17 @@ def _check(sample: Sample, anatomy: Anatomy, allow_text_only: bool) -> None:
 
 
 def _with_template(
-    processor: Any, samples: Sequence[Sample], images: list[Any], media: dict[str, Any], options: dict[str, Any]
+    processor: Any,
+    anatomy: Anatomy,
+    samples: Sequence[Sample],
+    images: list[Any],
+    media: dict[str, Any],
+    options: dict[str, Any],
 ) -> Any:
     prompts = [
-        processor.apply_chat_template(_conversation(sample, len(of)), tokenize=False, add_generation_prompt=True)
+        processor.apply_chat_template(
+            _conversation(sample, len(of), anatomy), tokenize=False, add_generation_prompt=True
+        )
         for sample, of in zip(samples, images, strict=True)
     ]
     bos = getattr(getattr(processor, "tokenizer", processor), "bos_token", None)
@@ -77,15 +84,15 @@ def _with_template(
     return _call(processor, prompts, media, options)
 
 
-def _conversation(sample: Sample, images: int) -> list[dict[str, Any]]:
-    """One user turn, media before the words; a text-only turn is a plain string, as text-only templates expect."""
+def _conversation(sample: Sample, images: int, anatomy: Anatomy) -> list[dict[str, Any]]:
+    """One user turn, media before the words; text-only models' templates expect the bare words."""
+    if not anatomy.is_multimodal:
+        return [{"role": "user", "content": sample.prompt}]
     content: list[dict[str, Any]] = [{"type": "image"}] * images
     if sample.video:
         content = [*content, {"type": "video"}]
     if sample.audio:
         content = [*content, {"type": "audio"}]
-    if not content:
-        return [{"role": "user", "content": sample.prompt}]
     return [{"role": "user", "content": [*content, {"type": "text", "text": sample.prompt}]}]
 
 

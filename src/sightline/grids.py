@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sightline.anyres import from_resolutions
+from sightline.errors import LayoutError
 from sightline.named_tiles import from_named_tiles
 from sightline.patches import WHOLE, Grids, Media, Modality, PatchGrid, runs_of
 
@@ -178,6 +179,12 @@ def from_crops(media: Media) -> Grids | None:
     if count is None and told is not None:
         return None  # pictures of other shapes, which none of the other finders could read
     each = media.total // count if count and media.total % count == 0 else 0
+    image, patch = media.side("image_size"), media.side("patch_size")
+    if each == 1 and image and patch and image > patch:
+        raise LayoutError(
+            f"The prompt holds one {media.name} token a picture, as old processors write it, and the model takes one a "
+            "patch: encode it with a processor that knows its patch_size, or give the layout by hand."
+        )
     grids: Grids = []
     for positions in media.positions:
         runs = runs_of(positions)

@@ -109,7 +109,10 @@ class Media:
     def tensor(self, *names: str) -> Any:
         """The first of the inputs with one of these names, on the CPU, or None."""
         found = next((self.inputs[name] for name in names if self.inputs.get(name) is not None), None)
-        return torch.as_tensor(found).detach().cpu() if found is not None else None
+        try:
+            return torch.as_tensor(found).detach().cpu() if found is not None else None
+        except (TypeError, ValueError):  # a list of pictures of different sizes
+            return None
 
     def config(self, name: str) -> Any:
         """A field of the model's configuration or of its vision configuration, or None."""
