@@ -1,4 +1,4 @@
-"""The plain twin of the decoding methods: no cache, one forward pass on the whole sequence for every token and prompt."""
+"""The plain twin of the decoding methods: no cache, a forward pass on the whole sequence for every token and prompt."""
 
 from __future__ import annotations
 

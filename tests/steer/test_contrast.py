@@ -196,7 +196,7 @@ def refused(call: Callable[[], Any], words: str) -> None:
 @pytest.mark.parametrize("name", ["pai", "vcd"])
 def test_what_is_refused(name: str) -> None:
     model, case = BY_NAME["llava"].model(), BY_NAME["llava"].make_inputs()
-    words = {n: v for n, v in text_alone(case, 0).items()}
+    words = text_alone(case, 0)
     with METHODS[name].on(model):
         refused(lambda: model.generate(**words, **GREEDY), "this prompt has none")
         refused(lambda: model.generate(**case.inputs, **GREEDY, prefill_chunk_size=8), "prefill_chunk_size")

@@ -9,19 +9,17 @@ import torch
 from torch import Tensor
 
 from attention.plain import Rows
-from attention.test_exact import state_of
-from families import AUDIO, BY_NAME, FAMILIES, IMAGE, PADDING, VIDEO, Case, Family, str_of
+from families import FAMILIES, IMAGE, PADDING, VIDEO, Case, Family, str_of
 from sightline.anatomy import find_anatomy
 from sightline.attention import EditedCall, Step, lend
-from sightline.errors import InputError
 from sightline.method import Method
 from sightline.steer.adaptvis import AdaptVis
 from sightline.steer.pai import PAI
 from sightline.steer.vaf import VAF
-from steer.plain_decoding import GREEDY, STEPS, last_logits
+from steer.plain_decoding import GREEDY
 
 VISUAL_FAMILIES = [family for family in FAMILIES if family.modality in (IMAGE, VIDEO)]
-SETTINGS = [(1, None, 1), (2, "left", 2), (2, "right", 1)]
+SETTINGS = [(2, "left", 2), (2, "right", 1)]
 METHODS: dict[str, Method] = {
     "pai": PAI(alpha=0.4, gamma=1, first_layer=1),
     "vaf": VAF(enhance=1.5, suppress=0.7),

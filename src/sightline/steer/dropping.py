@@ -1,7 +1,8 @@
 """Drops positions of the prompt between two decoder layers: those behind run on what is left, also while decoding.
 
-The first shortened layer is given the hidden states of the positions kept, each with its own rotary position; the
-cache of a layer only ever gets what the layer computes. Behind the last layer the sequence gets its length back.
+A shortened layer is given the hidden states of the positions kept, each with its own rotary position, and its cache
+only ever gets what it computes. Between layers the sequence keeps its length, a dropped position the state it had, so
+that whatever else is done there (features added in deeper layers, states recorded or looked at) goes on as before.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Dropping:
         self._kept: Kept | None = None
         self._whole: Tensor | None = None
         self._masks: dict[int, tuple[Any, Any]] = {}
+        self._handles: list[Any] = []
 
     def begin(self, step: Step) -> None:
         """A forward pass starts."""
@@ -51,6 +53,7 @@ class Dropping:
         if step.is_start:
             require_image(self._name, step.layout)
             self._kept = None
+            self._hook()
         if getattr(step.cache, "is_compileable", False):
             raise InputError(f"{self._name} shortens the cache: call generate without a static cache_implementation.")
         if step.inputs.get("labels") is not None:
@@ -85,23 +88,22 @@ class Dropping:
     @contextmanager
     def hooked(self) -> Iterator[None]:
         """Inside, the model's layers are given what stays."""
-        layers = self._anatomy.layers[self._first :]
-        handles = [layer.register_forward_pre_hook(self._enter, with_kwargs=True) for layer in layers]
-        handles.append(layers[-1].register_forward_hook(self._leave))
-        handles.append(self._anatomy.decoder.register_forward_pre_hook(self._check, with_kwargs=True))
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            self._unhook()
 
-    def _check(self, module: nn.Module, args: Any, inputs: dict[str, Any]) -> None:
-        if len(inputs.get("deepstack_visual_embeds") or ()) > self._first:
-            depth = len(inputs["deepstack_visual_embeds"])
-            raise ModelError(
-                f"{self._name} can't drop image tokens where features are added to them up to layer {depth - 1}: "
-                f"give K of at least {depth}."
-            )
+    def _hook(self) -> None:
+        """Behind the hooks of all that was entered before, so that these see the whole sequence."""
+        self._unhook()
+        for layer in self._anatomy.layers[self._first :]:
+            self._handles.append(layer.register_forward_pre_hook(self._enter, with_kwargs=True))
+            self._handles.append(layer.register_forward_hook(self._leave, prepend=True))
+
+    def _unhook(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def _enter(
         self, module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]
@@ -117,12 +119,9 @@ class Dropping:
         if not is_prompt:
             return args, changed
         hidden = args[0] if args else inputs["hidden_states"]
-        if module is self._anatomy.layers[self._first]:
-            self._whole, hidden = hidden, kept.rows(hidden)
+        self._whole = hidden
         changed |= {name: _cut(kept, value) for name, value in inputs.items() if name != "attention_mask"}
-        if not args:
-            changed["hidden_states"] = hidden
-        return (hidden, *args[1:]) if args else args, changed
+        return tuple(_cut(kept, value) for value in args), changed
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> Any:
         whole, step, kept = self._whole, self._step, self._kept

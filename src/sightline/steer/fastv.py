@@ -28,8 +28,8 @@ class FastV(Method):
     gone: layers K and up compute, cache and attend to the others alone, at the positions these had in the prompt, and
     so does every decoding step. Layers are counted from 0. The choice is made once, on the prompt.
 
-    A probe goes on seeing the whole prompt, with weight 0 on what is dropped. In the output of a plain forward pass a
-    dropped position keeps the hidden state with which it entered layer K.
+    A probe goes on seeing the whole prompt, with weight 0 on what is dropped. Between layers and in the output of a
+    plain forward pass a dropped position keeps the hidden state with which it came to layer K.
     """
 
     name: ClassVar[str] = "fastv"
