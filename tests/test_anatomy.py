@@ -13,9 +13,9 @@ from families import BY_NAME, EVERY, IMAGE, TEXT, VIDEO, Family, str_of
 from family_builders import core
 from family_builders.qwen import thinker_config
 from sightline.anatomy import find_anatomy
-from sightline.checks import check_model
 from sightline.errors import ModelError
 from sightline.layout import layout_of
+from sightline.vlm.checks import check_model
 
 
 @pytest.mark.parametrize("family", EVERY, ids=str_of)

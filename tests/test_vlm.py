@@ -14,7 +14,7 @@ from PIL import Image
 
 from model_folders import SAVERS, load_or_skip, save_qwen2_audio
 from sightline.errors import InputError, ModelError
-from sightline.patches import Modality
+from sightline.layout.patches import Modality
 from sightline.sample import Sample
 from sightline.vlm import VLM, load
 

@@ -24,8 +24,14 @@ if TYPE_CHECKING:
     from sightline.method import Method
     from sightline.sample import Sample, read_samples
     from sightline.sinks import Sinks, find_sinks, read_sinks
+    from sightline.steer.adaptvis import AdaptVis
     from sightline.steer.controls import MaskRandom, MaskSinks, RandomVAR
+    from sightline.steer.fastervlm import FasterVLM
+    from sightline.steer.fastv import FastV
+    from sightline.steer.pai import PAI
+    from sightline.steer.vaf import VAF
     from sightline.steer.var import VAR
+    from sightline.steer.vcd import VCD
     from sightline.vlm import VLM, load
 
     __version__: str
@@ -51,16 +57,28 @@ _HOMES = {
     "MaskSinks": "sightline.steer.controls",
     "RandomVAR": "sightline.steer.controls",
     "VAR": "sightline.steer.var",
+    "PAI": "sightline.steer.pai",
+    "VCD": "sightline.steer.vcd",
+    "VAF": "sightline.steer.vaf",
+    "AdaptVis": "sightline.steer.adaptvis",
+    "FastV": "sightline.steer.fastv",
+    "FasterVLM": "sightline.steer.fastervlm",
     "VLM": "sightline.vlm",
     "load": "sightline.vlm",
 }
 """Where each exported name is defined."""
 
 __all__ = [
+    "PAI",
+    "VAF",
     "VAR",
+    "VCD",
     "VLM",
+    "AdaptVis",
     "Anatomy",
     "Dominance",
+    "FastV",
+    "FasterVLM",
     "InputError",
     "LayoutError",
     "MaskRandom",

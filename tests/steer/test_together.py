@@ -120,6 +120,31 @@ def test_all_compose_with_sinks(name: str) -> None:
         assert torch.allclose(inside.logits[0], outside.logits[0], atol=1e-4)
 
 
+def test_confidence_is_that_of_the_whole_prompt() -> None:
+    """AdaptVis measures the untouched model, also where FasterVLM shortens what it then acts on."""
+    case, model = BY_NAME["llava"].make_inputs(2, "left"), BY_NAME["llava"].model()
+    with torch.no_grad():
+        sure = model(**case.inputs).logits[:, -1].softmax(-1).amax(-1)
+    changed: list[Tensor] = []
+
+    class Look:
+        def begin(self, step: Step) -> None:
+            pass
+
+        def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+            last = torch.tensor([attention.call.queries - 1])
+            before, after = EditedCall(attention.call).row_weights(last), attention.row_weights(last)
+            changed.append((before != after).flatten(1).any(1))
+
+        def end(self, step: Step) -> None:
+            pass
+
+    method = AdaptVis(threshold=float(sure.mean()), weak=1, strong=3)
+    with torch.no_grad(), FasterVLM(r=0.6).on(model), method.on(model), lend(find_anatomy(model), reader=Look()):
+        model(**case.inputs)
+    assert torch.equal(changed[0], sure >= sure.mean())
+
+
 WAYS: dict[str, dict[str, Any]] = {
     "beams": {"num_beams": 3, "num_return_sequences": 2},
     "samples": {"do_sample": True, "num_return_sequences": 2},
@@ -255,11 +280,14 @@ def test_what_does_not_fit_the_prompt_is_refused_and_leaves_nothing(method: Meth
 
 
 @pytest.mark.parametrize("name", ["adaptvis", "fastv", "fastervlm"])
-@pytest.mark.parametrize(("option", "words"), [({"cache_implementation": "static"}, "static")])
-def test_static_caches_are_refused(name: str, option: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [({"cache_implementation": "static"}, "static"), ({"prefill_chunk_size": 14}, "prefill_chunk_size")],
+)
+def test_static_caches_and_prompts_in_pieces_are_refused(name: str, option: dict[str, Any], words: str) -> None:
     case, model = BY_NAME["llava"].make_inputs(), BY_NAME["llava"].model()
     with METHODS[name].on(model):
-        refused(lambda: model.generate(**case.inputs, **GREEDY, **option), InputError, words)
+        refused(lambda: model.generate(**case.inputs, **GREEDY, **option), SightlineError, words)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from sightline.anatomy import Anatomy
 from sightline.attention import AttentionCall, Block, Edit, Step, lend, suspended
 from sightline.attention.steps import LayoutSource
 from sightline.errors import InputError
-from sightline.layout import Modality
 from sightline.method import Method, anatomy_and_layout, register, setting
 from sightline.steer.scoring import PlacesOf, check_layers, require_image
 
@@ -98,8 +97,10 @@ class _Sharpen:
             raise InputError("adaptvis runs the prompt twice: call generate without a static cache_implementation.")
         dropped = ("past_key_values", "use_cache", "labels", "logits_to_keep", "return_dict")
         inputs = {name: value for name, value in step.inputs.items() if name not in dropped}
-        present = step.layout.modality != int(Modality.PADDING)
-        end = torch.where(present, torch.arange(step.layout.length), -1).amax(1)
+        # The prompt as it was given: another method may have shortened that of this step.
+        ids, mask = step.inputs["input_ids"], step.inputs.get("attention_mask")
+        present = torch.ones_like(ids) if mask is None else mask
+        end = torch.where(present.bool().cpu(), torch.arange(ids.shape[1]), -1).amax(1)
         kept, index = torch.unique(end, return_inverse=True)
         with suspended(self._anatomy), torch.no_grad():
             logits = self._anatomy.model(

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +24,9 @@ from torch import Tensor
 from sightline.anatomy import Anatomy
 from sightline.attention import is_suspended, suspended
 from sightline.errors import InputError, SightlineError
+
+_RECORDS = ("output_attentions", "output_hidden_states")
+"""Asked of the first pass alone."""
 
 
 class Change(Protocol):
@@ -61,15 +65,22 @@ def contrasted(
     shadowed = model.__dict__.get("generate")
     original = model.generate
 
-    def generate(inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+    @wraps(original)
+    def generate(
+        inputs: Tensor | None = None,
+        generation_config: Any = None,
+        logits_processor: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         given = dict(kwargs) if inputs is None else {**kwargs, "input_ids": inputs}
         if given.get("input_ids") is None:
             raise InputError(f"{name} needs the prompt's input_ids: give generate the inputs that a processor makes.")
         second = SecondPass(name, anatomy, given, change(given), weight, floor)
         handle = model.register_forward_pre_hook(second.record, with_kwargs=True)
-        kwargs["logits_processor"] = LogitsProcessorList([second, *(kwargs.get("logits_processor") or ())])
+        processors = LogitsProcessorList([second, *(logits_processor or ())])
         try:
-            return original(inputs, *args, **kwargs)
+            return original(inputs, generation_config, processors, *args, **kwargs)
         finally:
             handle.remove()
 
@@ -102,7 +113,7 @@ class SecondPass:
             return
         cache = kwargs.get("past_key_values")
         filled = 0 if cache is None else int(cache.get_seq_length(self.anatomy.attention_layers[0]))
-        self.calls.append({**kwargs, "filled": filled})
+        self.calls.append({**{name: value for name, value in kwargs.items() if name not in _RECORDS}, "filled": filled})
 
     def __call__(self, input_ids: Int[Tensor, "rows length"], scores: Tensor) -> Tensor:
         """Contrast the scores of all rows with those of the second pass."""

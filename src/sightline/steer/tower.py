@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sightline.anatomy import Anatomy
+from sightline.anatomy.decoder import self_attention
 from sightline.attention import AttentionCall, is_suspended, row_weights
 from sightline.attention.rows import weight_blocks
 from sightline.attention.watch import watch
-from sightline.decoder import self_attention
 from sightline.errors import InputError, ModelError
-from sightline.grids import is_resampled
+from sightline.layout.grids import is_resampled
 
 Pick = Callable[[Float[Tensor, " tokens"]], Bool[Tensor, " tokens"]]
 """From the scores of one crop's tokens to those that stay."""

@@ -1,0 +1,149 @@
+"""Samples in a model's own words: chat template, image placeholders, left padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import InputError
+from sightline.vlm.processors import NoVideo
+
+if TYPE_CHECKING:
+    from sightline.anatomy import Anatomy
+    from sightline.sample import Sample
+
+
+def encode_samples(
+    processor: Any, anatomy: Anatomy, samples: Sequence[Sample], allow_text_only: bool, options: dict[str, Any]
+) -> Any:
+    """What the model's forward takes: a BatchFeature on the CPU, left-padded.
+
+    Args:
+        options: more keyword arguments for the processor.
+
+    Raises:
+        InputError: for a multimodal model and a sample without media (unless `allow_text_only`), for media and a
+            text-only model, and when some samples have images and others none.
+    """
+    for sample in samples:
+        _check(sample, anatomy, allow_text_only)
+    images = [sample.load_images() for sample in samples]
+    videos = [sample.load_video() for sample in samples]
+    if len({bool(of) for of in images}) > 1 or len({bool(of) for of in videos}) > 1:
+        raise InputError("Samples with and without images cannot share a batch: encode them apart.")
+    media: dict[str, Any] = {}
+    if any(images):
+        media["images"] = images
+    if any(videos):
+        if isinstance(getattr(processor, "video_processor", None), NoVideo):
+            raise InputError("Video needs torchvision, which is not installed: pip install torchvision.")
+        media["videos"] = [[frames] for frames in videos]
+    if any(sample.audio for sample in samples):
+        from sightline.vlm.audio import load_audio
+
+        rate = _sampling_rate(processor)
+        media["audio"] = [load_audio(sample.audio, rate) for sample in samples if sample.audio]
+        options = {"sampling_rate": rate, **options}
+    options = {"padding": True, "return_tensors": "pt", **options}
+    template = getattr(processor, "chat_template", None)
+    if template:
+        return _with_template(processor, anatomy, samples, images, media, options)
+    return _without_template(processor, anatomy, samples, images, media, options)
+
+
+def _check(sample: Sample, anatomy: Anatomy, allow_text_only: bool) -> None:
+    where = f" of sample {sample.id!r}" if sample.id else ""
+    if not sample.prompt.strip():
+        raise InputError(f"The prompt{where} is empty: give the words to ask the model.")
+    name = type(anatomy.model).__name__
+    if anatomy.is_multimodal and not sample.has_media and not allow_text_only:
+        hears = anatomy.audio_tower is not None and anatomy.vision_tower is None
+        wanted, kind = ("sound", "an audio") if hears else ("an image", "a vision")
+        raise InputError(f"The prompt{where} comes without {wanted}, and {name} is {kind}-language model: give one.")
+    if not anatomy.is_multimodal and sample.has_media:
+        raise InputError(f"The prompt{where} comes with media, and {name} reads text alone: leave them out.")
+
+
+def _with_template(
+    processor: Any,
+    anatomy: Anatomy,
+    samples: Sequence[Sample],
+    images: list[Any],
+    media: dict[str, Any],
+    options: dict[str, Any],
+) -> Any:
+    prompts = [
+        processor.apply_chat_template(
+            _conversation(sample, len(of), anatomy), tokenize=False, add_generation_prompt=True
+        )
+        for sample, of in zip(samples, images, strict=True)
+    ]
+    bos = getattr(getattr(processor, "tokenizer", processor), "bos_token", None)
+    if bos and all(prompt.startswith(bos) for prompt in prompts):
+        options = {"add_special_tokens": False, **options}
+    return _call(processor, prompts, media, options)
+
+
+def _conversation(sample: Sample, images: int, anatomy: Anatomy) -> list[dict[str, Any]]:
+    """One user turn, media before the words; text-only models' templates expect the bare words."""
+    if not anatomy.is_multimodal:
+        return [{"role": "user", "content": sample.prompt}]
+    content: list[dict[str, Any]] = [{"type": "image"}] * images
+    if sample.video:
+        content = [*content, {"type": "video"}]
+    if sample.audio:
+        content = [*content, {"type": "audio"}]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": sample.prompt}]}]
+
+
+def _without_template(
+    processor: Any,
+    anatomy: Anatomy,
+    samples: Sequence[Sample],
+    images: list[Any],
+    media: dict[str, Any],
+    options: dict[str, Any],
+) -> Any:
+    """Some processors put the image tokens in themselves; for the others they are written before the words."""
+    prompts = [sample.prompt for sample in samples]
+    if not media:
+        return _call(processor, prompts, media, options)
+    token = _image_token(processor, anatomy)
+    written = [token * len(of) + ("\n" if of else "") + prompt for prompt, of in zip(prompts, images, strict=True)]
+    try:
+        inputs = _call(processor, prompts, media, options)
+    except InputError:
+        if not token:
+            raise
+        return _call(processor, written, media, options)
+    has_places = any((inputs["input_ids"] == place).any() for place in anatomy.image_token_ids)
+    return inputs if has_places or not token else _call(processor, written, media, options)
+
+
+def _image_token(processor: Any, anatomy: Anatomy) -> str:
+    """The text that stands for one image in a prompt, "" where neither processor nor configuration says."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    for holder in (processor, tokenizer):
+        token = getattr(holder, "image_token", None)
+        if token is not None:
+            return str(getattr(token, "content", token))
+    found = [tokenizer.convert_ids_to_tokens(place) for place in sorted(anatomy.image_token_ids)]
+    return next((str(token) for token in found if token), "")
+
+
+def _call(processor: Any, prompts: list[str], media: dict[str, Any], options: dict[str, Any]) -> Any:
+    try:
+        return processor(text=prompts, **media, **options)
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"The processor ({type(processor).__name__}) refuses the sample: {reason}") from error
+
+
+def _sampling_rate(processor: Any) -> int:
+    extractor = getattr(processor, "feature_extractor", None) or getattr(processor, "audio_processor", None)
+    rate = getattr(extractor, "sampling_rate", None)
+    if rate is None:
+        raise InputError(f"The processor ({type(processor).__name__}) takes no sound: give images or text.")
+    return int(rate)
