@@ -90,6 +90,10 @@ class Shortening:
             raise InputError(f"{self._name} drops tokens, to which the labels of training do not fit: leave it out.")
         if getattr(step.cache, "is_compileable", False):
             raise InputError(f"{self._name} shortens the cache: call generate without a static cache_implementation.")
+        if step.offset and step.length > 1:
+            raise InputError(
+                f"{self._name} needs the whole prompt in one pass: leave prefill_chunk_size and assistant models out."
+            )
         kept = self._kept
         if step.is_start or step.offset == 0 or kept is None:
             return inputs
