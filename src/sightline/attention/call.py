@@ -99,6 +99,11 @@ class AttentionCall:
             options=options,
         )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether every row sees every key, without asking for a mask: one row that decodes, without padding."""
+        return self.mask is None and "flash" not in self.implementation and self.queries == 1
+
     def visible(self, rows: Int[Tensor, " rows"]) -> Bool[Tensor, "batch heads rows keys"]:
         """Which of the `keys` each of these query rows may see (heads may be 1: shared by all)."""
         return visible_keys(self, rows)

@@ -46,15 +46,18 @@ class EditedCall:
         device = self.call.query.device
         if not self.edits:
             return torch.zeros(0, dtype=torch.long, device=device)
+        if self.call.queries == 1:
+            return max((edit.rows for edit in self.edits), key=len).to(device)
         rows: Tensor = torch.unique(torch.cat([edit.rows.to(device) for edit in self.edits]))
         return rows
 
     def weight_blocks(self, rows: Int[Tensor, " rows"]) -> Iterator[tuple[AttentionCall, Block]]:
         """Weights as the model uses them, with the call cut to the block's heads."""
         for part, block in score_blocks(self.call, rows):
-            scores = _apply(block, [(edit.rows, edit.scores) for edit in self.edits])
+            has_one = self.call.queries == 1
+            scores = _apply(block, [(edit.rows, edit.scores) for edit in self.edits], has_one)
             weights = Block(block.head, block.rows, block.first_row, normalise(part, scores))
-            values = _apply(weights, [(edit.rows, edit.weights) for edit in self.edits])
+            values = _apply(weights, [(edit.rows, edit.weights) for edit in self.edits], has_one)
             yield part, Block(block.head, block.rows, block.first_row, values)
 
     def row_weights(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "batch heads rows keys"]:
@@ -96,6 +99,10 @@ class EditedCall:
         rows = self.rows
         if not len(rows):
             return self.call.run()
+        if self.call.queries == 1:
+            parts = [_values(part, block.values) for part, block in self.weight_blocks(rows)]
+            whole = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+            return whole.transpose(1, 2).to(self.call.value.dtype)
         if len(rows) == self.call.queries:
             batch, _, _, width = self.call.value.shape
             output = self.call.value.new_empty((batch, self.call.queries, self.call.heads, width))
@@ -116,10 +123,14 @@ def _values(call: AttentionCall, weights: Tensor) -> Tensor:
     return torch.matmul(packed, call.value[:, :, :keys].float()).reshape(batch, heads, rows, -1)
 
 
-def _apply(block: Block, changes: Sequence[tuple[Tensor, Callable[[Block], Tensor] | None]]) -> Tensor:
+def _apply(block: Block, changes: Sequence[tuple[Tensor, Callable[[Block], Tensor] | None]], has_one: bool) -> Tensor:
+    """The block after the changes of one stage. has_one: of the call's one row, which needs no looking up."""
     values = block.values
     for rows, change in changes:
         if change is None:
+            continue
+        if has_one:
+            values = change(Block(block.head, block.rows, block.first_row, values)) if len(rows) else values
             continue
         mine = torch.isin(block.rows, rows.to(block.rows.device)).nonzero()[:, 0]
         if len(mine) == len(block.rows):

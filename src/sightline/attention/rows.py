@@ -75,7 +75,7 @@ def score_blocks(call: AttentionCall, rows: Int[Tensor, " rows"]) -> Iterator[tu
 def _scores(call: AttentionCall, rows: Tensor, key: Tensor) -> Tensor:
     batch, heads, _, width = call.query.shape
     kv_heads, group = heads // call.group_size, call.group_size
-    query = call.query[:, :, rows].float() * call.scaling
+    query = (call.query if call.queries == 1 else call.query[:, :, rows]).float() * call.scaling
     packed = query.reshape(batch, kv_heads, group * len(rows), width)
     scores = torch.matmul(packed, key).reshape(batch, heads, len(rows), call.keys)
     softcap = call.options.get("softcap")
@@ -84,7 +84,7 @@ def _scores(call: AttentionCall, rows: Tensor, key: Tensor) -> Tensor:
     bias = call.bias(rows)
     if bias is not None:
         scores = scores + bias
-    return scores.masked_fill_(~call.visible(rows), float("-inf"))
+    return scores if call.is_open else scores.masked_fill_(~call.visible(rows), float("-inf"))
 
 
 def normalise(call: AttentionCall, scores: Float[Tensor, "batch heads rows keys"]) -> Tensor:
@@ -95,6 +95,8 @@ def normalise(call: AttentionCall, scores: Float[Tensor, "batch heads rows keys"
         weights = torch.softmax(torch.cat([scores, column], dim=-1), dim=-1)[..., :-1]
     else:
         weights = torch.softmax(scores, dim=-1)
+    if call.is_open:
+        return weights
     # A backward pass needs the softmax as it was.
     fill = weights.masked_fill if weights.requires_grad else weights.masked_fill_
     return fill(weights.isnan(), 0.0)

@@ -95,9 +95,9 @@ class Redistribution(SinkEditor):
             flat = weights.reshape(batch, heads * count, width)
             margin, image, freed, taking = torch.matmul(flat, read).unbind(-1)
             chosen = (margin >= 0) & (image >= summ) & (taking > 0)
-            chosen = self._only_wanted(chosen, block, wanted)
-            gain = torch.where(chosen, freed / taking.clamp_min(_TINY), 0.0)
-            change = torch.matmul(torch.stack([gain, chosen.to(gain.dtype)], -1), write)
+            acts = self._only_wanted(chosen, block, wanted).float()
+            gain = acts * freed / taking.clamp_min(_TINY)
+            change = torch.matmul(torch.stack([gain, acts], -1), write)
             return torch.addcmul(flat, flat, change).reshape(weights.shape)
 
         return Edit(rows, weights=redistribute)
