@@ -11,7 +11,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attention.plain import Masks, Rows, eager_twin, plain_weights
-from families import FAMILIES, PADDING, Family, str_of
+from families import BY_NAME, EVERY, FAMILIES, PADDING, Family, str_of
 from sightline.anatomy import find_anatomy
 from sightline.attention import EditedCall, Step, lend, limit_block_bytes
 
@@ -82,7 +82,7 @@ def test_prompt_rows_and_groups_equal_eager(
 
 
 @pytest.mark.parametrize(("batch", "padding"), [(1, None), (2, "left")])
-@pytest.mark.parametrize("family", FAMILIES, ids=str_of)
+@pytest.mark.parametrize("family", EVERY, ids=str_of)
 def test_decoding_rows_equal_eager(family: Family, batch: int, padding: str | None) -> None:
     case = family.make_inputs(batch=batch, padding=padding)
     model, twin = family.model(), eager_twin(family.model())
@@ -114,3 +114,21 @@ def test_logits_while_reading_are_bit_identical_and_nothing_is_left(family: Fami
     assert torch.equal(before.nan_to_num(7.0), during.nan_to_num(7.0))
     assert torch.equal(before.nan_to_num(7.0), after.nan_to_num(7.0))
     assert state_of(model) == state
+
+
+def test_two_models_at_once_left_in_any_order() -> None:
+    first, second = BY_NAME["llava"].model(), eager_twin(BY_NAME["qwen2_vl"].model())
+    states = [state_of(first), state_of(second)]
+    opened = [lend(find_anatomy(model), reader=Rows()) for model in (first, second, first)]
+    for entry in opened:
+        entry.__enter__()
+    opened[0].__exit__(None, None, None)
+    reader = Rows()
+    case = BY_NAME["llava"].make_inputs()
+    with torch.no_grad(), lend(find_anatomy(first), reader=reader):
+        first(**case.inputs)
+    assert reader.steps
+    assert sorted(reader.steps[0]) == list(find_anatomy(first).attention_layers)
+    for entry in opened[1:]:
+        entry.__exit__(None, None, None)
+    assert [state_of(first), state_of(second)] == states

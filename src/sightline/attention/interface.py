@@ -8,8 +8,9 @@ its output, with the arguments that it would have got, so a model that is only r
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,11 +21,18 @@ from torch import Tensor, nn
 from sightline.anatomy import Anatomy
 from sightline.attention.call import AttentionCall, AttentionFunction
 from sightline.attention.edits import Edit, EditedCall
+from sightline.attention.inner import find_inner, joined_inputs, note_prompt
+from sightline.attention.registry import (
+    PREFIX,
+    attention_configs,
+    implementation_of,
+    original_function,
+    register,
+    unregister,
+)
 from sightline.attention.spread import Spread
 from sightline.attention.steps import LayoutSource, Step, StepCounter
 from sightline.errors import InputError, ModelError
-
-PREFIX = "sightline_"
 
 
 class Reader(Protocol):
@@ -71,7 +79,9 @@ class Dropper(Reader, Protocol):
 class _Session:
     """What is lent to one model at present. It lives from the first `with` entered to the last one left.
 
-    step: the pass that the decoder is in; waiting: one that has entered the model and not yet its decoder.
+    step: the pass that the decoder is in; waiting: one that has entered the model and not yet its decoder. prompt: what
+    `generate` was given, in a model that lets an inner language model generate. users: how many `with` are open; undo:
+    what takes all out again when the last is left.
     """
 
     anatomy: Anatomy
@@ -82,6 +92,9 @@ class _Session:
     dropper: Dropper | None = None
     step: Step | None = None
     waiting: Step | None = None
+    prompt: Mapping[str, Any] | None = None
+    users: int = 0
+    undo: Callable[[], None] | None = None
 
 
 _SESSIONS: dict[int, _Session] = {}
@@ -152,10 +165,10 @@ def lend(
     session = _SESSIONS.get(id(anatomy.model))
     if session is not None and dropper is not None and session.dropper is not None:
         raise InputError("Two methods that drop tokens between layers can't act together: enter one of them.")
-    undo: Callable[[], None] | None = None
     if session is None:
         session = _Session(anatomy, [], [], StepCounter(anatomy))
-        undo = _install(session)
+        session.undo = _install(session)
+    session.users += 1
     previous_layout = session.counter.source
     if layout is not None:
         session.counter.source = layout
@@ -179,21 +192,28 @@ def lend(
         if dropper is not None:
             session.dropper = None
         session.counter.source = previous_layout
-        if undo is not None:
-            undo()
+        session.users -= 1
+        if session.undo is not None and not session.users:
+            session.undo()
 
 
 def _install(session: _Session) -> Callable[[], None]:
     """Put our attention function in the model's place; returns what takes it out again."""
     anatomy = session.anatomy
-    configs = _attention_configs(anatomy)
-    names = {id(config): _implementation(config) for config in configs}
-    registered = [_register(name) for name in sorted(set(names.values()))]
+    configs = attention_configs(anatomy)
+    names = {id(config): implementation_of(config) for config in configs}
     attentions = {
-        id(module): (session, layer, _original(module, _implementation(module.config)))
+        id(module): (session, layer, original_function(module, implementation_of(module.config)))
         for layer, module in enumerate(anatomy.attentions)
         if module is not None
     }
+    if len(attentions) < len(anatomy.attention_layers):
+        kind = type(anatomy.model).__name__
+        raise ModelError(
+            f"Layers of {kind} share one attention module, and what it computes can't be told apart by layer."
+        )
+    for name in sorted(set(names.values())):
+        register(name, _attention_function(name))
     for config in configs:
         config._attn_implementation_internal = PREFIX + names[id(config)]
     handles = [
@@ -201,6 +221,12 @@ def _install(session: _Session) -> Callable[[], None]:
         anatomy.decoder.register_forward_pre_hook(_starter(session), with_kwargs=True),
         anatomy.model.register_forward_hook(_ender(session), always_call=True),
     ]
+    inner = find_inner(anatomy)
+    take_back: Callable[[], None] | None = None
+    if inner is not None:
+        handles.append(inner.register_forward_pre_hook(_beginner(session, inner), with_kwargs=True))
+        handles.append(inner.register_forward_hook(_ender(session, is_inner=True), always_call=True))
+        take_back = note_prompt(anatomy.model, functools.partial(setattr, session, "prompt"))
     _SESSIONS[id(anatomy.model)] = session
     _ATTENTIONS.update(attentions)
 
@@ -210,49 +236,14 @@ def _install(session: _Session) -> Callable[[], None]:
         _SESSIONS.pop(id(anatomy.model), None)
         for handle in handles:
             handle.remove()
+        if take_back is not None:
+            take_back()
         for config in configs:
             config._attn_implementation_internal = names[id(config)]
-        if not _SESSIONS:
-            for unregister in registered:
-                unregister()
+        for name in set(names.values()):
+            unregister(name)
 
     return undo
-
-
-def _attention_configs(anatomy: Anatomy) -> list[Any]:
-    """The distinct configuration objects that the decoder and its attention modules look their implementation up in."""
-    holders = [anatomy.decoder, *(module for module in anatomy.attentions if module is not None)]
-    found = {id(config): config for holder in holders if (config := getattr(holder, "config", None)) is not None}
-    found.setdefault(id(anatomy.text_config), anatomy.text_config)
-    return [config for config in found.values() if hasattr(config, "_attn_implementation_internal")]
-
-
-def _implementation(config: Any) -> str:
-    name = config._attn_implementation_internal or "eager"
-    if name.startswith("paged|"):
-        raise ModelError(
-            f"Attention of kind {name} serves continuous batching and cannot be read: load with sdpa or eager."
-        )
-    return str(name).removeprefix(PREFIX)
-
-
-def _register(implementation: str) -> Callable[[], None]:
-    """Enter our name for an implementation in both registries; returns what takes it out again."""
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    name = PREFIX + implementation
-    attention, masks = type(ALL_ATTENTION_FUNCTIONS)._global_mapping, type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping
-    attention[name] = _attention_function(implementation)
-    # Without a mask function of its own a custom name would silently lose the causal mask.
-    if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
-        masks[name] = ALL_MASK_ATTENTION_FUNCTIONS[implementation]
-
-    def unregister() -> None:
-        attention.pop(name, None)
-        masks.pop(name, None)
-
-    return unregister
 
 
 def _attention_function(implementation: str) -> AttentionFunction:
@@ -262,7 +253,7 @@ def _attention_function(implementation: str) -> AttentionFunction:
     ) -> tuple[Tensor, Tensor | None]:
         session, layer, original = _ATTENTIONS.get(id(module), (None, -1, None))
         if original is None:
-            original = _original(module, implementation)
+            original = original_function(module, implementation)
         # Gradient checkpointing computes a layer again outside the model's forward pass: nothing is read twice.
         if session is None or session.step is None:
             return original(module, query, key, value, attention_mask, **options)
@@ -296,50 +287,31 @@ def _attention_function(implementation: str) -> AttentionFunction:
     return attention  # type: ignore[no-any-return]
 
 
-def _original(module: nn.Module, implementation: str) -> AttentionFunction:
-    """The function the module would have called, looked up where its own file looks."""
-    names = inspect.unwrap(type(module).forward).__globals__
-    if implementation == "eager":
-        for name in ("eager_attention_forward", "text_eager_attention_forward", "simple_eager_attention_forward"):
-            if name in names:
-                return names[name]  # type: ignore[no-any-return]
-        raise ModelError(f"{type(module).__name__} has no eager attention function to call: load the model with sdpa.")
-    function: AttentionFunction = names["ALL_ATTENTION_FUNCTIONS"][implementation]
-    return function if implementation == "sdpa" else _under_own_name(function, module, implementation)
-
-
-def _under_own_name(function: AttentionFunction, module: Any, implementation: str) -> AttentionFunction:
-    """FlashAttention asks the configuration which version is meant, so it must find the name it knows there."""
-
-    def call(*args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-        lent = module.config._attn_implementation_internal
-        module.config._attn_implementation_internal = implementation
-        try:
-            return function(*args, **options)
-        finally:
-            module.config._attn_implementation_internal = lent
-
-    return call
-
-
 Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], "tuple[tuple[Any, ...], dict[str, Any]] | None"]
 
 
-def _beginner(session: _Session) -> Hook:
-    """At the model's entry its inputs tell which step this is."""
-    parameters = inspect.signature(inspect.unwrap(type(session.anatomy.model).forward)).parameters.items()
+def _beginner(session: _Session, inner: nn.Module | None = None) -> Hook:
+    """At the model's entry its inputs tell which step this is; at an inner model's, when `generate` runs that alone."""
+    entered = session.anatomy.model if inner is None else inner
+    parameters = inspect.signature(inspect.unwrap(type(entered).forward)).parameters.items()
     names = [name for name, kind in parameters if name != "self" and kind.kind is kind.POSITIONAL_OR_KEYWORD]
 
     def begin(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        if is_suspended(session.anatomy):
+        if is_suspended(session.anatomy) or (inner is not None and session.prompt is None):
             return None
         session.step = session.waiting = None
         inputs = dict(zip(names, args, strict=False)) | kwargs
+        if inner is not None:
+            inputs = joined_inputs(session.prompt or {}, inputs)
         session.waiting = step = session.counter.next(inputs)
         if not session.shorteners:
             return None
+        if inner is not None:
+            raise ModelError(
+                f"{type(session.anatomy.model).__name__} generates in parts, and its prompt can't be shortened."
+            )
         for shortener in session.shorteners:
             inputs = shortener.at_model(step, inputs)
         return (), inputs
@@ -371,9 +343,9 @@ def _starter(session: _Session) -> Hook:
     return start
 
 
-def _ender(session: _Session) -> Callable[[nn.Module, Any, Any], None]:
+def _ender(session: _Session, is_inner: bool = False) -> Callable[[nn.Module, Any, Any], None]:
     def end(module: nn.Module, args: Any, output: Any) -> None:
-        if is_suspended(session.anatomy):
+        if is_suspended(session.anatomy) or (is_inner and session.prompt is None):
             return
         step, session.step, session.waiting = session.step, None, None
         if step is not None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention.call import AttentionCall, AttentionFunction
-from sightline.attention.interface import _original
+from sightline.attention.registry import original_function
 
 _NUMBERS = count()
 
@@ -48,7 +48,7 @@ def _watching(watched: nn.Module, implementation: str, look: Callable[[Attention
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        original = _original(module, implementation)
+        original = original_function(module, implementation)
         if module is watched:
             with torch.no_grad():
                 look(AttentionCall(module, query, key, value, attention_mask, implementation, original, options))
