@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sightline.errors import InputError, SightlineWarning
 from sightline.measure import Dominance
 from sightline.method import parse_spec
 from sightline.steer import VAR
+from sightline.steer.var import Redistribution
 from steer.plain_model import plain_model
 from steer.plain_var import compare_with_plain
 
@@ -179,6 +181,43 @@ def test_several_prompts_in_one_with_each_have_their_own_sinks() -> None:
     for case, tokens in zip(cases, together, strict=True):
         with VAR(**MILD).on(model):
             assert torch.equal(generate(model, case), tokens)
+
+
+OTHERS = ["pai", "vcd", "vaf", "fastv", "fastervlm", "adaptvis"]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("spec", OTHERS)
+def test_goes_together_with_other_methods(spec: str, is_first: bool) -> None:
+    """Another method's second pass or shorter layers do not change which tokens are sinks."""
+    family = BY_NAME["llava"]
+    case, model = family.make_inputs(batch=2, padding="left"), family.model()
+    other = parse_spec(spec)
+    assert other is not None
+    plain = generate(model, case)
+    state = state_of(model)
+    marks: dict[str, dict[int, torch.Tensor]] = {}
+
+    class Marking(Redistribution):
+        def describe(self, layer: int, step: Any, image: Any, sinks: Any) -> Any:
+            marks.setdefault(kind, {})[layer] = sinks
+            return super().describe(layer, step, image, sinks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sightline.steer.var.Redistribution", Marking)
+        for kind in ("alone", "together"):
+            methods = [VAR(**MILD), *([other] if kind == "together" else [])]
+            with ExitStack() as stack:
+                for method in methods if is_first else reversed(methods):
+                    stack.enter_context(method.on(model))
+                tokens = generate(model, case)
+            assert tokens.shape[1] == case.inputs["input_ids"].shape[1] + 3
+    assert state_of(model) == state
+    assert torch.equal(generate(model, case), plain)
+    # FasterVLM changes the prompt itself, VAF and AdaptVis what deeper layers compute.
+    if spec in ("pai", "vcd", "fastv"):
+        assert marks["together"].keys() == marks["alone"].keys()
+        assert torch.equal(marks["together"][2], marks["alone"][2])
 
 
 def test_half_precision_runs() -> None:

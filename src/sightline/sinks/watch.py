@@ -76,7 +76,9 @@ class StateTap:
             self.close()
         elif not self._handles:
             self._handles = [
-                module.register_forward_pre_hook(self._hook(layer), with_kwargs=True) for layer, module in self._layers
+                # Before what shortens a layer's input: marks are of the whole prompt.
+                module.register_forward_pre_hook(self._hook(layer), with_kwargs=True, prepend=True)
+                for layer, module in self._layers
             ]
 
     def close(self) -> None:
