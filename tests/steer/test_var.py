@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from attention.plain import Rows
+from attention.plain import Rows, eager_twin
 from attention.test_exact import state_of
 from families import BY_NAME, FAMILIES, IMAGE, PADDING, VIDEO, Case, Family, str_of
 from sightline.anatomy import find_anatomy
@@ -218,6 +218,26 @@ def test_goes_together_with_other_methods(spec: str, is_first: bool) -> None:
     if spec in ("pai", "vcd", "fastv"):
         assert marks["together"].keys() == marks["alone"].keys()
         assert torch.equal(marks["together"][2], marks["alone"][2])
+
+
+@pytest.mark.parametrize("name", ["llava", "gemma3"])
+def test_a_model_on_eager_attention_equals_the_equations(name: str) -> None:
+    family = BY_NAME[name]
+    case, twin = family.make_inputs(batch=2, padding="left"), eager_twin(family.model())
+    worst, count = compare_with_plain(twin, case, lambda model: generate(model, case), VAR(**MILD))
+    assert worst < 1e-5
+    assert count > 0
+
+
+def test_a_prompt_in_two_pieces_is_the_whole_prompt() -> None:
+    family = BY_NAME["llava"]
+    case, model = family.make_inputs(), family.model()
+    ids, end = case.inputs["input_ids"], int((torch.tensor(case.modality[0]) == IMAGE).nonzero().max()) + 2
+    with torch.no_grad(), VAR(**MILD).on(model):
+        whole = model(**case.inputs).logits
+        first = model(input_ids=ids[:, :end], pixel_values=case.inputs["pixel_values"], use_cache=True)
+        second = model(input_ids=ids[:, end:], past_key_values=first.past_key_values, use_cache=True)
+    assert torch.allclose(torch.cat([first.logits, second.logits], 1), whole, atol=1e-4)
 
 
 def test_half_precision_runs() -> None:
