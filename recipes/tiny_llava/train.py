@@ -192,6 +192,8 @@ def train(args: argparse.Namespace) -> None:
             print(f"{step + 1} loss {shown} | {spent / 25:.2f} s a step, {time.time() - started:.0f} s", flush=True)
             tally.clear()
             spent = 0.0
+        if args.keep_every and (step + 1) % args.keep_every == 0:
+            save_atomically({k: v.half() for k, v in model.state_dict().items()}, run / f"step-{step + 1}.pt")
         every = args.check_every if step >= 400 else 25
         if (step + 1) % every == 0 or step + 1 == args.steps:
             figures = check(model, packer, check_scenes, check_features)
@@ -212,14 +214,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vision-steps", type=int, default=300)
     parser.add_argument("--bank", type=int, default=40_000, help="training scenes")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1150)
     parser.add_argument("--turn", type=int, default=275, help="steps of the first mix of questions")
     parser.add_argument("--first-batch", type=int, default=16, help="images a step until then")
     parser.add_argument("--batch", type=int, default=28, help="images a step afterwards")
     parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's")
     parser.add_argument("--muon-lr", type=float, default=0.01, help="Muon's; 0: AdamW for all")
     parser.add_argument("--warmup", type=int, default=50)
-    parser.add_argument("--fall", type=int, default=500, help="steps over which the rates fall to zero")
+    parser.add_argument("--fall", type=int, default=400, help="steps over which the rates fall to zero")
+    parser.add_argument("--keep-every", type=int, default=0, help="keep the weights every so many steps too")
     parser.add_argument("--check-every", type=int, default=200)
     parser.add_argument("--check-scenes", type=int, default=100)
     train(parser.parse_args())
