@@ -141,3 +141,17 @@ def test_what_cannot_be_laid_out(change: dict[str, Any], said: str) -> None:
         layout_of(find_anatomy(BY_NAME["llava"].model()), inputs)
     assert said in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_a_mask_laid_out_for_sliding_windows_tells_padding(padding: str) -> None:
+    """Some versions of `generate` hand the model's forward its four-dimensional masks instead of the padding."""
+    case = BY_NAME["mistral"].make_inputs(batch=2, padding=padding)
+    present = case.inputs["attention_mask"].bool()
+    length = present.shape[1]
+    rows, columns = torch.arange(length)[:, None], torch.arange(length)
+    seen = ((columns <= rows) & (columns > rows - 3))[None] & present[:, None, :]
+    anatomy = find_anatomy(BY_NAME["mistral"].model())
+    for mask in (seen[:, None], {"sliding_attention": seen[:, None]}):
+        found = layout_of(anatomy, {"input_ids": case.inputs["input_ids"], "attention_mask": mask})
+        assert torch.equal(found.modality != 0, present)

@@ -198,15 +198,16 @@ def _marked(inputs: Mapping[str, Any], kind: Modality, ids: Tensor) -> Tensor:
 def present_positions(inputs: Mapping[str, Any], ids: Tensor) -> Tensor:
     """[batch, positions], False at padding; LayoutError for a mask of another shape.
 
-    A mask that is already laid out for the layers ([batch, 1, queries, keys], or a dictionary of those) is read in the
-    row of the last position, which sees every position that is there: prompts are then padded on the left.
+    A mask that is already laid out for the layers ([batch, 1, queries, keys], or a dictionary of those) hides padding
+    from every row, and each other position is seen by one row at least, its own.
     """
     mask = inputs.get("attention_mask")
     if isinstance(mask, Mapping):
-        mask = mask.get("full_attention")
+        mask = mask.get("full_attention", next(iter(mask.values()), None))
     if isinstance(mask, Tensor) and mask.dim() == 4:
-        row = mask[:, 0, -1, : ids.shape[1]].detach().cpu()
-        return row if row.dtype == torch.bool else row > torch.finfo(row.dtype).min / 2
+        block = mask[:, 0, :, : ids.shape[1]].detach()
+        seen = block if block.dtype == torch.bool else block > torch.finfo(block.dtype).min / 2
+        return seen.any(1).cpu().expand(ids.shape)
     if not isinstance(mask, Tensor) or mask.dim() != 2:
         return torch.ones(ids.shape, dtype=torch.bool)
     if mask.shape[0] != ids.shape[0] or mask.shape[1] < ids.shape[1]:
