@@ -21,6 +21,11 @@ NAMES += ["idefics3", "idefics2", "pixtral", "mistral3"]
 SETTINGS = [(1, None, 1), (2, "left", 1), (2, "left", 2)]
 
 
+MORE = ["ovis2", "glm4v", "deepseek_vl", "video_llama_3", "janus", "chameleon", "fuyu", "aria", "kosmos2", "blip2"]
+MORE += ["qwen3_omni_moe_thinker", "llava_with_class_token", "lighton_ocr"]
+CASES = [(family, *setting) for family in NAMES for setting in SETTINGS] + [(family, 2, "left", 1) for family in MORE]
+
+
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The [batch, positions] masks of what stays, as they are made."""
@@ -55,8 +60,7 @@ class Hide:
         return Edit(torch.arange(call.queries), scores=hidden)
 
 
-@pytest.mark.parametrize(("batch", "padding", "images"), SETTINGS)
-@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize(("family", "batch", "padding", "images"), CASES)
 def test_generation_equals_hiding(
     family: str, batch: int, padding: str | None, images: int, kept: list[Tensor]
 ) -> None:

@@ -253,6 +253,10 @@ def test_a_prompt_without_an_image_is_refused(name: str) -> None:
         (FasterVLM(), "idefics2", "resampler"),
         (FasterVLM(), "qwen2_5_vl", "windows"),
         (FasterVLM(layer=5), "llava", "2 attention layers"),
+        (FasterVLM(), "chameleon", "computes its own"),
+        (FastV(), "llama4", "attend to all positions"),
+        (PAI(), "blip2", "inner language model"),
+        (VCD(), "kosmos2", "inner language model"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused_on_entry(method: Method, family: str, words: str) -> None:

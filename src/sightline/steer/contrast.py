@@ -23,7 +23,8 @@ from torch import Tensor
 
 from sightline.anatomy import Anatomy
 from sightline.attention import is_suspended, suspended
-from sightline.errors import InputError, SightlineError
+from sightline.attention.inner import find_inner
+from sightline.errors import InputError, ModelError, SightlineError
 
 _RECORDS = ("output_attentions", "output_hidden_states")
 """Asked of the first pass alone."""
@@ -62,25 +63,27 @@ def contrasted(
     from transformers import LogitsProcessorList
 
     model: Any = anatomy.model
+    if find_inner(anatomy) is not None:
+        kind = type(model).__name__
+        raise ModelError(f"{name} can't follow {kind}, which lets an inner language model generate.")
     shadowed = model.__dict__.get("generate")
     original = model.generate
 
+    parameters = inspect.signature(original)
+
     @wraps(original)
-    def generate(
-        inputs: Tensor | None = None,
-        generation_config: Any = None,
-        logits_processor: Any = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        given = dict(kwargs) if inputs is None else {**kwargs, "input_ids": inputs}
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        bound = parameters.bind_partial(*args, **kwargs).arguments
+        options = {**{name: value for name, value in bound.items() if name != "kwargs"}, **bound.get("kwargs", {})}
+        first = options.get("inputs")
+        given = options if first is None else {**options, "input_ids": first}
         if given.get("input_ids") is None:
             raise InputError(f"{name} needs the prompt's input_ids: give generate the inputs that a processor makes.")
         second = SecondPass(name, anatomy, given, change(given), weight, floor)
         handle = model.register_forward_pre_hook(second.record, with_kwargs=True)
-        processors = LogitsProcessorList([second, *(logits_processor or ())])
+        processors = LogitsProcessorList([second, *(options.get("logits_processor") or ())])
         try:
-            return original(inputs, generation_config, processors, *args, **kwargs)
+            return original(**{**options, "logits_processor": processors})
         finally:
             handle.remove()
 

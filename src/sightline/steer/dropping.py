@@ -7,6 +7,7 @@ that whatever else is done there (features added in deeper layers, states record
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,7 +36,9 @@ class Dropping:
             raise InputError(f"{name} drops tokens by the attention of the layer before, so that K is at least 1.")
         kind = type(anatomy.model).__name__
         types = (getattr(anatomy.text_config, "layer_types", None) or [])[first:]
-        windows = any("sliding" in str(kind) for kind in types) or getattr(anatomy.text_config, "sliding_window", None)
+        windows = any(str(name) != "full_attention" for name in types) or getattr(
+            anatomy.text_config, "sliding_window", None
+        )
         if None in anatomy.attentions[first - 1 :] or windows:
             raise ModelError(
                 f"{name} needs layers that attend to all positions, and {kind} has others from {first} on."
@@ -111,17 +114,18 @@ class Dropping:
         step, kept = self._step, self._kept
         if step is None or kept is None or is_suspended(self._anatomy):
             return None
+        # A layer may be given by position what others are given by name.
+        inputs = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **inputs}
         is_prompt = step.offset == 0
         generated = step.length - kept.length if is_prompt else step.offset + step.length - kept.length
         kept = kept.with_generated(generated)
         changed = dict(inputs)
         changed["attention_mask"] = self._mask(kept, inputs.get("attention_mask"), is_prompt)
         if not is_prompt:
-            return args, changed
-        hidden = args[0] if args else inputs["hidden_states"]
-        self._whole = hidden
+            return (), changed
+        self._whole = next(value for value in inputs.values() if isinstance(value, Tensor))
         changed |= {name: _cut(kept, value) for name, value in inputs.items() if name != "attention_mask"}
-        return tuple(_cut(kept, value) for value in args), changed
+        return (), changed
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> Any:
         whole, step, kept = self._whole, self._step, self._kept

@@ -71,7 +71,7 @@ class FasterVLM(Method):
                 raise InputError("fastervlm drops image tokens, and this prompt has none: give an image.")
             if bool(prompt.mask(Modality.VIDEO).any()):
                 raise InputError("fastervlm drops tokens of pictures, not of videos: give images.")
-            return _spread(image, tower.kept(int(image.sum())).cpu())
+            return _spread(image, tower.kept(int(image.sum()), len(image)).cpu())
 
         with tower.watching(), lend(anatomy, shortener=Shortening(self.name, anatomy, choose), layout=source):
             yield

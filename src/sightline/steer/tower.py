@@ -43,6 +43,8 @@ def tower_attention(name: str, anatomy: Anatomy, layer: int) -> nn.Module:
     lists = [child for child in tower.modules() if isinstance(child, nn.ModuleList)]
     stacks = [[self_attention(block) for block in blocks] for blocks in lists]
     found = max((stack for stack in stacks if None not in stack), key=len, default=[])
+    if not found:
+        raise ModelError(f"{name} can't read the attention of the vision tower of {kind}, which computes its own.")
     if not -len(found) <= layer < len(found):
         raise InputError(
             f"Layer {layer} is out of range in {name}: the vision tower has {len(found)} attention layers."
@@ -114,8 +116,8 @@ class TowerChoice:
                 stack.enter_context(_shadowed(part, "pack_image_features", self._packing))
             yield
 
-    def kept(self, count: int) -> Bool[Tensor, " tokens"]:
-        """For `count` image tokens of a batch, or a multiple of what the tower saw (beams); forgets the images."""
+    def kept(self, count: int, batch: int) -> Bool[Tensor, " tokens"]:
+        """For the `count` image tokens of `batch` rows, copies of a sample (beams) once; forgets the images."""
         scores, packed, self._scores, self._packed = self._scores, self._packed, [], None
         if not scores:
             raise InputError(
@@ -124,7 +126,10 @@ class TowerChoice:
             )
         if packed is not None:
             return packed
-        return torch.cat([self._pick(part) for part in self._by_token(scores, count)])
+        if self.is_class_first and count == sum(map(len, scores)) + len(scores):
+            # The class token is an image token as well, and stays.
+            return torch.cat([torch.cat([torch.ones(1, dtype=torch.bool), self._pick(part)]) for part in scores])
+        return torch.cat([self._pick(part) for part in self._by_token(scores, count, batch)])
 
     def _begin(self, module: nn.Module, args: Any) -> None:
         """New images: what is left of a prompt that failed is forgotten."""
@@ -152,12 +157,13 @@ class TowerChoice:
 
         return pack
 
-    def _by_token(self, scores: list[Tensor], count: int) -> list[Tensor]:
+    def _by_token(self, scores: list[Tensor], count: int, batch: int) -> list[Tensor]:
         """Patches that the model merges are scored together, by their mean."""
         patches = sum(map(len, scores))
         for merge in range(1, 9):
             tokens = patches // merge**2
-            if tokens * merge**2 == patches and count % max(1, tokens) == 0 and tokens:
+            copies = count // max(1, tokens)
+            if tokens and tokens * merge**2 == patches and copies * tokens == count and batch % copies == 0:
                 merged = [self._merged(part, merge) for part in scores]
                 if all(part is not None for part in merged):
                     return [part for part in merged if part is not None]
