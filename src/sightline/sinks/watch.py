@@ -29,13 +29,13 @@ TAU = 20.0
 """The threshold of the paper."""
 
 
-def root_mean_square(hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "..."]:
+def root_mean_square(hidden: Float[Tensor, "*tokens hidden"]) -> Float[Tensor, "*tokens"]:
     """sqrt(mean_d x_d^2 + 1e-6) in float32."""
     norm: Tensor = torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.float32)
     return (norm.square() / hidden.shape[-1] + EPSILON).sqrt()
 
 
-def phi(hidden: Float[Tensor, "... hidden"], dims: Sequence[int]) -> Float[Tensor, "..."]:
+def phi(hidden: Float[Tensor, "*tokens hidden"], dims: Sequence[int]) -> Float[Tensor, "*tokens"]:
     """The sink score of hidden states in the dimensions `dims`; 0 without dimensions."""
     if not len(dims):
         return hidden.new_zeros(hidden.shape[:-1], dtype=torch.float32)
