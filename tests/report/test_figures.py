@@ -9,12 +9,15 @@ import pytest
 from PIL import Image
 
 from sightline.errors import SightlineError
-from sightline.report.figures import dominance_figures, mdi_by_layer
+from sightline.report.figures import dominance_figures, mdi_by_layer, stage_bars
 
 
 def document(mdi: float | None, interval: list[float] | None) -> dict[str, Any]:
     layers = [{"layer": layer, "mdi": mdi, "mdi_ci95": interval, "mdi_no_sinks": mdi} for layer in range(4)]
-    stages = {stage: {"mdi": mdi, "mdi_ci95": interval} for stage in ("early", "middle", "late")}
+    stages = {
+        stage: {"layers": [first, first + 1], "mdi": mdi, "mdi_ci95": interval}
+        for first, stage in enumerate(("early", "middle", "late"))
+    }
     return {"samples": 3, "queries": "generated", "layers": layers, "stages": stages}
 
 
@@ -40,6 +43,20 @@ def test_lines_carry_names_and_values() -> None:
     lines = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
     assert lines["a"] == [2.0] * 4
     assert lines["b"] == [0.5] * 4
+
+
+def test_figures_say_what_their_parts_are() -> None:
+    drawn = document(2.0, [1.5, 2.5])
+    for figure in (mdi_by_layer({"a": drawn}), stage_bars({"a": drawn})):
+        (axes,) = figure.axes
+        assert axes.get_title() == "3 samples, queries generated, 95% interval of the mean"
+        figure.draw_without_rendering()
+        (balanced,) = axes.texts
+        assert balanced.get_window_extent().x0 >= axes.get_window_extent().x1, "hidden behind bars and lines"
+        assert balanced.get_window_extent().x1 <= figure.bbox.x1
+    assert axes.get_xticklabels()[0].get_text() == "early\nlayers 0, 1"
+    (axes,) = stage_bars({"a": document(2.0, None) | {"samples": 1}}).axes
+    assert axes.get_title() == "1 sample, queries generated"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +75,21 @@ def stage_bars(documents: Mapping[str, dict[str, Any]]) -> Figure:
         ]
         axes.bar(places, heights, width * 0.9, yerr=errors, capsize=3, label=name)
     _balanced(axes)
-    axes.set_xticks(range(len(stages)), stages)
+    layers = [{_layers(document["stages"][stage]["layers"]) for document in documents.values()} for stage in stages]
+    same = all(len(names) == 1 for names in layers)
+    axes.set_xticks(
+        range(len(stages)),
+        [f"{stage}\n{min(names)}" if same else stage for stage, names in zip(stages, layers, strict=True)],
+    )
     axes.margins(y=0.2)  # room for the legend
     return _finished(figure, axes, documents)
+
+
+def _layers(numbers: Sequence[int]) -> str:
+    """A stage's layers in words, as "layers 3, 4"."""
+    if len(numbers) < 5:
+        return f"layer{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
+    return f"layers {numbers[0]} to {numbers[-1]}"
 
 
 def _canvas() -> tuple[Figure, Axes]:
@@ -90,13 +102,32 @@ def _canvas() -> tuple[Figure, Axes]:
 
 def _balanced(axes: Axes) -> None:
     axes.axhline(1.0, color="0.4", linewidth=1, linestyle=":")
-    axes.annotate("balanced", (0.01, 1.0), xycoords=("axes fraction", "data"), va="bottom", fontsize=8, color="0.4")
+    axes.annotate(
+        "balanced",
+        (1.0, 1.0),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color="0.4",
+        annotation_clip=False,
+    )
 
 
 def _finished(figure: Figure, axes: Axes, documents: Mapping[str, dict[str, Any]]) -> Figure:
-    first = next(iter(documents.values()))
     axes.set_ylabel("MDI (above 1: text dominates)")
-    axes.set_title(f"{first['samples']} samples, queries {first['queries']}", fontsize=10)
+    axes.set_title(_title(documents.values()), fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="best")
     return figure
+
+
+def _title(documents: Iterable[dict[str, Any]]) -> str:
+    """How many samples, whose attention, and what the band or the bars' whiskers are, where there are some."""
+    documents = list(documents)
+    counts = sorted({document["samples"] for document in documents})
+    samples = " to ".join(map(str, [counts[0], *counts[1:][-1:]])) + (" sample" if counts == [1] else " samples")
+    figures = [figure for document in documents for figure in (*document["layers"], *document["stages"].values())]
+    interval = ", 95% interval of the mean" if any(figure.get("mdi_ci95") for figure in figures) else ""
+    return f"{samples}, queries {documents[0]['queries']}{interval}"
