@@ -48,7 +48,8 @@ def hidden_logits(family: str, model: Any, case: Case, keep: Tensor, tokens: Ten
     mask = torch.cat([keep, torch.ones_like(tokens).bool()], 1).long()
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     if family in MROPE:
-        positions, _ = model.model.get_rope_index(**{k: v for k, v in longer.items() if k != "pixel_values"})
+        owner = model.model if hasattr(model.model, "get_rope_index") else model
+        positions, _ = owner.get_rope_index(**{k: v for k, v in longer.items() if k != "pixel_values"})
     if family == "paligemma":
         positions = positions + 1
     with torch.no_grad():

@@ -21,7 +21,7 @@ NAMES += ["idefics3", "idefics2", "pixtral", "mistral3"]
 SETTINGS = [(1, None, 1), (2, "left", 1), (2, "left", 2)]
 
 
-MORE = ["ovis2", "glm4v", "deepseek_vl", "video_llama_3", "janus", "chameleon", "fuyu", "aria", "kosmos2", "blip2"]
+MORE = ["ovis2", "glm4v", "deepseek_vl", "video_llama_3", "janus", "chameleon", "aria", "kosmos2", "blip2"]
 MORE += ["qwen3_omni_moe_thinker", "llava_with_class_token", "lighton_ocr"]
 CASES = [(family, *setting) for family in NAMES for setting in SETTINGS] + [(family, 2, "left", 1) for family in MORE]
 

@@ -122,7 +122,7 @@ class TowerChoice:
         if not scores:
             raise InputError(
                 f"{self._name} has to see the image go through the vision tower: enter it before the image is encoded, "
-                "and give pixels rather than features."
+                "and give pixels, not features, in one pass without prefill_chunk_size."
             )
         if packed is not None:
             return packed
