@@ -1,6 +1,6 @@
 """Writes a training checkpoint as an ordinary Transformers folder, measures it, and writes its model card.
 
-python recipes/tiny_llava/export.py recipes/tiny_llava/work/run/step-3000.pt tiny-llava
+python recipes/tiny_llava/export.py recipes/tiny_llava/work/run/step-1000.pt tiny-llava
 """
 
 from __future__ import annotations

@@ -31,7 +31,6 @@ from sightline.zoo import questions as ask
 from sightline.zoo.world import NEGATIVES, Scene, draw_scene, draw_scenes
 
 TRAIN_SEED, CHECK_SEED = 1, 2
-PAUSE = Path("/tmp/PAUSE_TRAINING")
 
 
 def save_atomically(thing: object, path: Path) -> None:
@@ -161,7 +160,7 @@ def train(args: argparse.Namespace) -> None:
     threads = Threads(args.threads)
     started, spent = time.time(), 0.0
     for step in range(first, args.steps):
-        while PAUSE.exists():
+        while (args.work / "PAUSE").exists():
             time.sleep(2)
         begun = time.time()
         threads.choose(step)
