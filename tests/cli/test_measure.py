@@ -12,6 +12,7 @@ import pytest
 
 from sightline.runs import read_records
 from sightline.vlm import VLM
+from sightline.vlm.fingerprint import WHOLE, folder_fingerprint
 
 FEW = ("--new-tokens", 3)
 
@@ -138,6 +139,36 @@ def test_other_content_under_the_same_name_is_refused(sightline: Callable[..., A
     assert sightline(*words).code == 0
     data.write_text(data.read_text().replace("red", "green"))
     assert "data_sha256" in sightline(*words).sentence
+
+
+def test_other_weights_in_the_same_folder_are_refused(
+    sightline: Callable[..., Any], tiny: Path, tmp_path: Path, data: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny, model)
+    words = ("measure", model, "--data", data, "--queries", "prompt", "--out", "run")
+    assert sightline(*words, "--limit", 1).code == 0
+    kept = Path("run/samples.jsonl").read_bytes()
+    weights = model / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    for limit in (1, 2):
+        refused = sightline(*words, "--limit", limit)
+        assert refused.code == 2
+        assert f"content of {model}" in refused.sentence
+    assert Path("run/samples.jsonl").read_bytes() == kept
+    weights.write_bytes(content)
+    assert sightline(*words, "--limit", 2).code == 0
+
+
+def test_large_weights_are_told_apart_by_samples_of_them(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(WHOLE + 1))
+    before = folder_fingerprint(tmp_path)
+    (tmp_path / "README.md").write_text("not part of the model")
+    assert folder_fingerprint(tmp_path) == before
+    weights.write_bytes(bytes(WHOLE) + b"1")
+    assert folder_fingerprint(tmp_path) != before
 
 
 def test_several_models_share_a_table(sightline: Callable[..., Any], tiny: Path, tmp_path: Path, data: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.cli.batches import Batches, free_memory
 from sightline.cli.data import Data
 from sightline.cli.methods import find_method
-from sightline.cli.models import load_model
+from sightline.cli.models import load_model, pin_folder
 from sightline.cli.options import Common
 from sightline.cli.output import Output
 from sightline.errors import InputError
@@ -79,6 +79,8 @@ def _text(path: Path) -> str:
 
 def measure(plan: Plan, common: Common, run: Run, output: Output, world: int = 1) -> None:
     """Measures what the run does not have yet; each finished sample is in the run folder before the next begins."""
+    for model in plan.models:
+        pin_folder(model, run)
     share = shard(plan.data.samples, run.rank, world)
     total = len(share) * len(plan.models) * len(plan.methods)
     todo = {

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightline.cli.options import Common
+from sightline.errors import InputError
 
 if TYPE_CHECKING:
+    from sightline.runs import Run
     from sightline.vlm import VLM
 
 
@@ -26,6 +28,21 @@ def load_model(name: str, common: Common, layout: Path | None = None) -> VLM:
     if device == "auto" and rank is not None and _has_cuda():
         device = f"cuda:{rank}"
     return load(name, dtype=common.dtype, device=device, quantize=common.quantize, layout=layout)
+
+
+def pin_folder(name: str, run: Run) -> None:
+    """Notes in the run what a bundled or local model's folder holds; InputError where it held something else before."""
+    from sightline import zoo
+    from sightline.vlm.fingerprint import folder_fingerprint
+
+    folder = zoo.bundled_path(name) if name in zoo.BUNDLED else Path(name).expanduser()
+    if not (folder / "config.json").is_file():
+        return  # of the hub, which has revisions; or wrong, which loading tells
+    try:
+        content = folder_fingerprint(folder)
+    except OSError as error:
+        raise InputError(f"The model folder {folder} cannot be read ({error.strerror or error}).") from error
+    run.pin(f"content of {name}", content)
 
 
 def _has_cuda() -> bool:

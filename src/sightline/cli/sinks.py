@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightline.cli.data import Data, find_data
-from sightline.cli.models import load_model
+from sightline.cli.models import load_model, pin_folder
 from sightline.cli.options import Common, common_options, sample_options
 from sightline.cli.output import Output, number
 from sightline.errors import InputError, SightlineError
@@ -146,6 +146,7 @@ def _find(task: _Task, run: Run, output: Output) -> Sinks:
     from sightline.sinks.find import Survey
     from sightline.sinks.search import Search
 
+    pin_folder(task.model, run)
     vlm = load_model(task.model, task.common, task.layout)
     if vlm.revision is not None:
         run.pin(f"revision of {task.model}", vlm.revision)
