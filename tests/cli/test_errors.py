@@ -87,6 +87,8 @@ def test_options(sightline: Callable[..., Any], tiny: Path) -> None:
 def test_models(sightline: Callable[..., Any], tiny: Path, picture: Path, tmp_path: Path) -> None:
     ask = ("--image", picture, *ASK)
     assert "hub cannot be reached" in wrong(sightline, "generate", "someone/no-such-model", *ask)
+    for misspelt in ("tiny-lava", "tiny_llava", "TinyLLaVA"):
+        assert "did you mean tiny-llava?" in wrong(sightline, "measure", misspelt, *ask)
     assert "does not exist" in wrong(sightline, "generate", "./nowhere", *ask)
     assert "config.json" in wrong(sightline, "measure", tmp_path, *ask)
     bert = tmp_path / "bert"

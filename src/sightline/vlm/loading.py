@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ def find_source(name: str | Path, revision: str | None = None) -> Source:
         raise ModelError(
             f"{text!r} names no model: give a bundled one ({', '.join(zoo.BUNDLED)}), a folder or a hub name such as "
             "owner/model."
+        )
+    if "/" not in text and (meant := get_close_matches(text.lower(), zoo.BUNDLED, 1, 0.8)):
+        raise ModelError(
+            f"There is no bundled model {text}: did you mean {meant[0]}? A hub name has an owner, as owner/{text}."
         )
     return Source(text, text, revision)
 
