@@ -38,7 +38,13 @@ def test_a_spec_sets_fields() -> None:
 
 
 def test_a_spec_is_written_as_it_is_read() -> None:
-    for spec in ("example", "example:count=4", "example:layers=1+5,kind=hard", "example:on_prompt=False"):
+    for spec in (
+        "example",
+        "example:count=4",
+        "example:layers=1+5,kind=hard",
+        "example:on_prompt=False",
+        "example:layers=()",
+    ):
         found = parse_spec(spec)
         assert found is not None
         assert found.spec() == spec

@@ -83,6 +83,14 @@ def test_a_method_that_changes_nothing_is_told(sightline: Callable[..., Any], ti
     assert "Note: var changes nothing: no phi exceeds" in ended.err
 
 
+def test_the_file_of_a_model_without_sinks_is_taken(sightline: Callable[..., Any], tiny: Path, picture: Path) -> None:
+    one = ("--image", picture, "--prompt", "What do you see?")
+    assert sightline("sinks", tiny, *one, "--out", "found", "--json").document["dims"] == []
+    measured = sightline("measure", tiny, *one, "--queries", "prompt", "--method", "var", "--sinks", "found/sinks.json")
+    assert measured.code == 0, measured.err
+    assert "changes nothing: the model has no sink dimension" in measured.err
+
+
 def test_mistakes(sightline: Callable[..., Any], tiny: Path, data: Path) -> None:
     assert "There is nothing to measure" in sightline("sinks", tiny).sentence
     assert "--tau" in sightline("sinks", tiny, "--data", data, "--tau", 0).sentence
