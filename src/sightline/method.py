@@ -80,8 +80,8 @@ def anatomy_and_layout(model: Any, layout: LayoutSource | None) -> tuple[Anatomy
 def parse_spec(spec: str, defaults: Mapping[str, Any] | None = None) -> Method | None:
     """The method that `name` or `name:field=value,field=value` stands for; None for `none`.
 
-    Lists are written with `+`: `layers=2+3+4`; an empty one as `()`. defaults: values of fields that the spec does not name, as a model's
-    sink dimensions; a method without such a field does not take them.
+    Lists are written with `+`: `layers=2+3+4`; an empty one as `()`. defaults: values of fields that the spec does not
+    name, as a model's sink dimensions; a method without such a field does not take them.
 
     Raises:
         InputError: for an unknown name or field, and a value that the field can't take.
