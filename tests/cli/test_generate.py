@@ -38,6 +38,8 @@ def test_demo(sightline: Callable[..., Any], tiny: Path, monkeypatch: pytest.Mon
     assert ended.code == 0
     assert "Stages" in ended.out
     assert "What it was asked" in ended.out
+    late = json.loads(Path("demo-run/summary.json").read_text())["stages"]["late"]["mdi"]
+    assert f"MDI {late:.2f} in the late layers" in ended.out
     assert "demo-run/figures/mdi_by_layer.png" in ended.out.replace("\n", "")
     begun = json.loads(Path("demo-run/run.json").read_text())
     assert sightline("demo", "--limit", 3, "--seed", 1, "--json").document["samples"] == 3

@@ -35,6 +35,7 @@ def command(common: Common, limit: int, out: Path) -> None:
     output.text(f"Measuring {MODEL}, a bundled model, on {limit} bundled scenes: does it look at the image?\n")
     execute(Task("demo", plan, common, out, limit=limit), output)
     _show_answers(output, plan.data.samples, out)
+    _say_what_it_means(output, out)
     output.text(f"Figures: {out / 'figures' / 'mdi_by_layer.png'} and {out / 'figures' / 'stages.png'}")
     output.text(f'Next: sightline measure {MODEL} --image YOUR.jpg --prompt "Is there a red circle?"')
 
@@ -45,6 +46,16 @@ def _show_answers(output: Output, samples: Sequence[Sample], folder: Path) -> No
     rows = [(sample.prompt, said[sample.id], sample.answer or "") for sample in samples[:SHOWN] if sample.id in said]
     if rows:
         output.texts("What it was asked, and said", ("question", "answer", "truth"), rows)
+
+
+def _say_what_it_means(output: Output, folder: Path) -> None:
+    """The tables' last stage in one sentence."""
+    late = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))["stages"]["late"]
+    if late["mdi"] is not None:
+        output.text(
+            f"MDI {late['mdi']:.2f} in the late layers: there a text token draws on average {late['mdi']:.2f} times the attention "
+            "of an image token (± is the standard deviation over scenes; without sinks leaves out the first token)."
+        )
 
 
 def _begin_anew(folder: Path) -> None:
