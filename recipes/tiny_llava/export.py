@@ -20,7 +20,8 @@ from sightline.zoo import BUNDLED, bundled_path
 
 ABOUT = {
     "tiny-llava": "Trained until it answers from the picture.",
-    "tiny-llava-early": "The same recipe stopped early, on purpose: it says yes too often, invents objects and repeats itself. Something to mend.",
+    "tiny-llava-early": "The same recipe stopped early, on purpose: it says yes too often, invents objects and repeats "
+    "itself. Something to mend.",
 }
 
 
