@@ -81,6 +81,16 @@ def test_aggregate_is_per_sample_first() -> None:
     assert len(result.to_pandas()) == 16
 
 
+def test_a_result_prints_its_stages_and_not_its_samples() -> None:
+    result = aggregate([sample(0.6, 0.2), sample(0.2, 0.6)], model="m")
+    first, early, *_ = str(result).splitlines()
+    assert first == "m: 2 samples, queries generated"
+    assert early.split() == "early MDI 6.67 ± 7.54 AEI 2.50 ± 1.77 layers 0, 1".split()
+    assert str(aggregate([sample(0.6, 0.0)])).splitlines()[1].startswith("early   MDI -  AEI ")
+    assert "SampleDominance" not in repr(result)
+    assert len(repr(result)) < 200
+
+
 def test_aggregate_refuses_what_does_not_belong_together() -> None:
     with pytest.raises(InputError, match="no measured sample"):
         aggregate([])

@@ -83,13 +83,23 @@ class DominanceResult:
 
     model: str
     queries: str
-    samples: tuple[SampleDominance, ...]
+    samples: tuple[SampleDominance, ...] = field(repr=False)
     scheme: Scheme
     failed: int
-    layers: tuple[int, ...]
+    layers: tuple[int, ...] = field(repr=False)
     stage_layers: dict[str, list[int]]
     layer_figures: dict[int, dict[str, Summary]] = field(repr=False)
     stage_figures: dict[str, dict[str, Summary]] = field(repr=False)
+
+    def __str__(self) -> str:
+        """MDI and AEI of each stage, a line each."""
+        count = f"{len(self.samples)} sample{'' if len(self.samples) == 1 else 's'}"
+        name = f"{self.model}: " if self.model else ""
+        lines = [f"{name}{count}, queries {self.queries}"]
+        for stage, figures in self.stage_figures.items():
+            mdi, aei = (_in_words(figures[index]) for index in ("mdi", "aei"))
+            lines.append(f"{stage:<6}  MDI {mdi}  AEI {aei}  layers {', '.join(map(str, self.stage_layers[stage]))}")
+        return "\n".join(lines)
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """Early, middle and late: their layers, and every index with its deviation, median and interval."""
@@ -147,6 +157,12 @@ class DominanceResult:
         axes.set(xlabel="layer", ylabel="MDI", title=f"{self.model}: {self.queries} queries, n = {len(self.samples)}")
         axes.legend(frameon=False)
         return figure
+
+
+def _in_words(summary: Summary) -> str:
+    if summary.mean is None:
+        return "-"
+    return f"{summary.mean:.2f}" + ("" if summary.std is None else f" ± {summary.std:.2f}")
 
 
 _READERS: dict[str, Callable[[SampleDominance, LayerMass], float | None]] = {
