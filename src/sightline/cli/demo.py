@@ -53,8 +53,8 @@ def _say_what_it_means(output: Output, folder: Path) -> None:
     late = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))["stages"]["late"]
     if late["mdi"] is not None:
         output.text(
-            f"MDI {late['mdi']:.2f} in the late layers: there a text token draws on average {late['mdi']:.2f} times the "
-            "attention of an image token. ± is the standard deviation over scenes; the first token, which draws "
+            f"MDI {late['mdi']:.2f} in the late layers: there a text token draws on average {late['mdi']:.2f} times "
+            "the attention of an image token. ± is the standard deviation over scenes; the first token, which draws "
             "attention whatever it says, is left out where it says without sinks."
         )
 
