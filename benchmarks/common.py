@@ -84,16 +84,18 @@ Times = tuple[float, float]
 """Seconds by the clock, and seconds of processor time over all threads."""
 
 
-def alternate(runs: Mapping[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, list[Times]]:
-    """Times of every run, taken in turn `rounds` times after one warm-up each, so that drift falls on all alike."""
+def alternate(
+    runs: Mapping[str, Callable[[], Any]], rounds: int, device: str, warm_up: int = 1
+) -> dict[str, list[Times]]:
+    """Times of every run, taken in turn `rounds` times after `warm_up` more, so that drift falls on all alike."""
     times: dict[str, list[Times]] = {name: [] for name in runs}
-    for number in range(rounds + 1):
+    for number in range(-warm_up, rounds):
         for name, run in runs.items():
             _wait(device)
             clock, processor = time.perf_counter(), time.process_time()
             run()
             _wait(device)
-            if number:
+            if number >= 0:
                 times[name].append((time.perf_counter() - clock, time.process_time() - processor))
     return times
 

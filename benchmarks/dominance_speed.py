@@ -37,8 +37,11 @@ def main() -> None:
         "settings": {name: value for name, value in vars(options).items() if name != "out"} | {"new_tokens": TOKENS},
         "lengths": {},
     }
+    # Code and allocator are warmed on a short prompt: at full length a warm-up would cost as much as a round.
+    warm_up = _runs(model, 128, options)
+    alternate(warm_up, 0, options.device)
     for length in options.lengths:
-        seconds = alternate(_runs(model, length, options), options.rounds, options.device)
+        seconds = alternate(_runs(model, length, options), options.rounds, options.device, warm_up=0)
         document["lengths"][str(length)] = medians(seconds, against="plain")
         write(document, options.out)
     if options.samples:
