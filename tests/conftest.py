@@ -21,6 +21,28 @@ SHAPED = {"attention", "measure", "test_controls", "test_fastervlm", "test_fastv
 """Folders and files of tests in which array shapes are checked."""
 
 
+BROKEN_FORWARDS = {"5.24.0": {"llama4": "its own forward reads image_outputs from an output that has none"}}
+"""By release of Transformers, families whose own forward fails there: tests that run it are expected to fail, alike."""
+
+RUN_THE_FORWARD = (
+    "test_decoding_rows_equal_eager[llama4-",
+    "test_the_logits_depend_on_the_attention_that_was_found[llama4]",
+    "test_maps_equal_whole_passes_on_every_family[llama4]",
+    "test_windows_rows_within_and_padding[llama4]",
+    "test_class_tokens_are_no_patches_wherever_they_stand[llama4-",
+    "test_similarity_is_the_plain_formula[llama4]",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import transformers
+
+    for family, why in BROKEN_FORWARDS.get(transformers.__version__, {}).items():
+        for item in items:
+            if f"[{family}" in item.name and item.name.startswith(RUN_THE_FORWARD):
+                item.add_marker(pytest.mark.xfail(raises=AttributeError, strict=True, reason=why))
+
+
 def pytest_configure() -> None:
     import torch
     from jaxtyping import install_import_hook

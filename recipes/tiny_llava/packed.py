@@ -13,6 +13,8 @@ from data import Batch, Group
 from torch import Tensor
 from transformers import DynamicCache, LlavaForConditionalGeneration
 
+from sightline.models.transformers_api import cache_from, cache_name
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -30,7 +32,7 @@ def answer(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor,
     patches = model.model.multi_modal_projector(features.float())
     words = model.get_input_embeddings()(torch.tensor(head)).expand(len(patches), -1, -1)
     prefix = torch.cat([words, patches], dim=1)
-    seen = language(inputs_embeds=prefix, use_cache=True).past_key_values
+    seen = cache_from(language(inputs_embeds=prefix, use_cache=True))
     hidden = []
     for group in batch.groups:
         taken = group.labels >= 0
@@ -56,6 +58,6 @@ def _continue(model: LlavaForConditionalGeneration, group: Group, seen: DynamicC
         input_ids=group.ids,
         attention_mask=mask,
         position_ids=start[:, None] + torch.arange(length),
-        past_key_values=cache,
         use_cache=True,
+        **{cache_name(model.model.language_model): cache},
     ).last_hidden_state

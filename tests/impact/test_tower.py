@@ -77,17 +77,16 @@ def test_patches_of_merged_tokens() -> None:
     assert {(patch.row, patch.col) for patch in patches} == {(row, col) for row in range(4) for col in range(6)}
 
 
-def test_class_tokens_are_no_patches_wherever_they_stand() -> None:
-    for name, first in (("llava", 1), ("llama4", 0)):
-        family = BY_NAME[name]
-        anatomy, case = find_anatomy(family.model()), family.make_inputs()
-        (found,) = Study(mode="tower", layers=(0,)).run(anatomy.model, case.inputs)
-        assert (found.tokens[0].row, found.tokens[0].col) == (0, 0)
-        sizes: list[int] = []
-        with cutting(anatomy) as state, torch.no_grad():
-            anatomy.model(**case.inputs)
-            sizes = state.sizes[0]
-        assert len(found.tokens) == sum(sizes) - len(sizes), f"{first} is a class token in each crop"
+@pytest.mark.parametrize(("name", "first"), [("llava", 1), ("llama4", 0)])
+def test_class_tokens_are_no_patches_wherever_they_stand(name: str, first: int) -> None:
+    family = BY_NAME[name]
+    anatomy, case = find_anatomy(family.model()), family.make_inputs()
+    (found,) = Study(mode="tower", layers=(0,)).run(anatomy.model, case.inputs)
+    assert (found.tokens[0].row, found.tokens[0].col) == (0, 0)
+    with cutting(anatomy) as state, torch.no_grad():
+        anatomy.model(**case.inputs)
+        sizes = state.sizes[0]
+    assert len(found.tokens) == sum(sizes) - len(sizes), f"{first} is a class token in each crop"
 
 
 def test_blocks_and_windows() -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from families import IMAGE, PADDING, TEXT, VIDEO, Case
+from sightline.models.transformers_api import cache_from, with_cache
 
 STEPS = 3
 NO_END = 999
@@ -45,8 +46,9 @@ def last_logits(model: Any, inputs: dict[str, Tensor], tokens: Tensor) -> Tensor
             output = model(**inputs, use_cache=True)
             for step in range(tokens.shape[1]):
                 mask = grown(inputs, tokens[:, : step + 1])["attention_mask"]
-                cache = output.past_key_values
-                output = model(input_ids=tokens[:, step : step + 1], attention_mask=mask, past_key_values=cache)
+                cache = cache_from(output)
+                step_inputs = {"input_ids": tokens[:, step : step + 1], "attention_mask": mask}
+                output = model(**with_cache(step_inputs, cache, model))
             return output.logits[:, -1].float()
         return model(**grown(inputs, tokens), use_cache=False).logits[:, -1].float()
 

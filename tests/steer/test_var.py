@@ -16,6 +16,7 @@ from sightline.attention import lend, limit_block_bytes
 from sightline.errors import InputError, SightlineWarning
 from sightline.measure import Dominance
 from sightline.method import parse_spec
+from sightline.models.transformers_api import cache_from, with_cache
 from sightline.steer import VAR
 from sightline.steer.var import Redistribution
 from steer.plain_model import plain_model
@@ -237,7 +238,7 @@ def test_a_prompt_in_two_pieces_is_the_whole_prompt() -> None:
     with torch.no_grad(), VAR(**MILD).on(model):
         whole = model(**case.inputs).logits
         first = model(input_ids=ids[:, :end], pixel_values=case.inputs["pixel_values"], use_cache=True)
-        second = model(input_ids=ids[:, end:], past_key_values=first.past_key_values, use_cache=True)
+        second = model(**with_cache({"input_ids": ids[:, end:]}, cache_from(first), model), use_cache=True)
     assert torch.allclose(torch.cat([first.logits, second.logits], 1), whole, atol=1e-4)
 
 

@@ -13,9 +13,7 @@ from torch import nn
 from sightline.anatomy.configuration import value_of
 from sightline.anatomy.tree import ranges
 from sightline.errors import ModelError
-
-INTERFACE_NAME = "ALL_ATTENTION_FUNCTIONS"
-"""The global through which a Transformers attention module looks up its attention function."""
+from sightline.models.transformers_api import LOOKUP
 
 
 def find_decoder(model: nn.Module, embedding: Any) -> tuple[str, nn.Module, tuple[nn.Module, ...]]:
@@ -93,7 +91,7 @@ def _uses_interface(module: nn.Module) -> bool:
 def _class_uses_interface(kind: Any) -> bool:
     """Whether the forward of a class looks its attention function up in the attention interface."""
     code = getattr(inspect.unwrap(kind.forward), "__code__", None)
-    return code is not None and any(INTERFACE_NAME in names for names in _names_in(code))
+    return code is not None and any(LOOKUP in names for names in _names_in(code))
 
 
 def _names_in(code: CodeType) -> Iterator[tuple[str, ...]]:

@@ -14,14 +14,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from sightline.anatomy import Anatomy
+from sightline.models.transformers_api import GenerationMixin
 
 Note = Callable[[Mapping[str, Any] | None], None]
 
 
 def find_inner(anatomy: Anatomy) -> nn.Module | None:
     """The language model inside that generates by itself, or None where the model's own forward is what generates."""
-    from transformers import GenerationMixin
-
     model: Any = anatomy.model
     if type(model).generate is GenerationMixin.generate:
         return None

@@ -33,6 +33,7 @@ from sightline.attention.registry import (
 from sightline.attention.spread import Spread
 from sightline.attention.steps import LayoutSource, Step, StepCounter
 from sightline.errors import InputError, ModelError
+from sightline.models.transformers_api import set_implementation
 
 
 class Reader(Protocol):
@@ -215,7 +216,7 @@ def _install(session: _Session) -> Callable[[], None]:
     for name in sorted(set(names.values())):
         register(name, _attention_function(name))
     for config in configs:
-        config._attn_implementation_internal = PREFIX + names[id(config)]
+        set_implementation(config, PREFIX + names[id(config)])
     handles = [
         anatomy.model.register_forward_pre_hook(_beginner(session), with_kwargs=True),
         anatomy.decoder.register_forward_pre_hook(_starter(session), with_kwargs=True),
@@ -239,7 +240,7 @@ def _install(session: _Session) -> Callable[[], None]:
         if take_back is not None:
             take_back()
         for config in configs:
-            config._attn_implementation_internal = names[id(config)]
+            set_implementation(config, names[id(config)])
         for name in set(names.values()):
             unregister(name)
 

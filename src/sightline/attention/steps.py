@@ -12,6 +12,7 @@ from torch import Tensor
 from sightline.anatomy import Anatomy
 from sightline.errors import LayoutError
 from sightline.layout import PatchGrid, TokenLayout, layout_of
+from sightline.models.transformers_api import cache_of
 
 LayoutSource = TokenLayout | Callable[[Mapping[str, Any]], TokenLayout]
 
@@ -53,7 +54,7 @@ class StepCounter:
 
     def next(self, inputs: Mapping[str, Any]) -> Step:
         """The step that a forward pass with these inputs is."""
-        cache = inputs.get("past_key_values")
+        cache = cache_of(inputs)
         offset = self._cached(cache)
         ids = inputs.get("input_ids")
         length = _length(inputs)

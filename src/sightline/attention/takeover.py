@@ -20,6 +20,12 @@ from sightline.attention.call import AttentionCall, AttentionFunction
 from sightline.attention.interface import suspended
 from sightline.attention.registry import attention_configs, implementation_of, original_function
 from sightline.errors import InputError, ModelError
+from sightline.models.transformers_api import (
+    enter_attention,
+    implementation_name,
+    remove_attention,
+    set_implementation,
+)
 
 Attend = Callable[[int, AttentionCall], "Tensor | None"]
 """From a layer and its call to the output, [batch, queries, heads, value_dim], or None for the model's own kernel."""
@@ -56,9 +62,6 @@ def taken(anatomy: Anatomy) -> Iterator[Takeover]:
     Raises:
         ModelError: when the model's attention does not go through the interface, in which case nothing was changed.
     """
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     modules = {id(module): layer for layer, module in enumerate(anatomy.attentions) if module is not None}
     if len(modules) < len(anatomy.attention_layers):
         kind = type(anatomy.model).__name__
@@ -69,34 +72,25 @@ def taken(anatomy: Anatomy) -> Iterator[Takeover]:
     if not configs:
         kind = type(anatomy.model).__name__
         raise ModelError(f"{kind} does not look its attention up in the interface of Transformers, so nothing is read.")
-    before = [(config, config._attn_implementation_internal) for config in configs]
+    before = [(config, implementation_name(config)) for config in configs]
     takeover, number = Takeover(), next(_NUMBERS)
     names = {implementation: f"sightline_take{number}_{implementation}" for implementation in
              sorted({implementation_of(config) for config in configs})}  # fmt: skip
-    functions = {name: _taking(takeover, modules, implementation) for implementation, name in names.items()}
     for module in filter(None, anatomy.attentions):
         original_function(module, implementation_of(module.config))
-    attention, masks = type(ALL_ATTENTION_FUNCTIONS)._global_mapping, type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping
     with suspended(anatomy):
         try:
-            attention.update(functions)
-            masks.update(
-                {
-                    name: ALL_MASK_ATTENTION_FUNCTIONS[implementation]
-                    for implementation, name in names.items()
-                    if implementation in ALL_MASK_ATTENTION_FUNCTIONS
-                }
-            )
+            for implementation, name in names.items():
+                enter_attention(name, _taking(takeover, modules, implementation), implementation)
             for config in configs:
-                config._attn_implementation_internal = names[implementation_of(config)]
+                set_implementation(config, names[implementation_of(config)])
             yield takeover
         finally:
             takeover.is_over = True
-            for config, name in before:
-                config._attn_implementation_internal = name
-            for name in functions:
-                attention.pop(name, None)
-                masks.pop(name, None)
+            for config, own in before:
+                set_implementation(config, own)
+            for entered in names.values():
+                remove_attention(entered)
 
 
 def _taking(takeover: Takeover, modules: dict[int, int], implementation: str) -> AttentionFunction:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sightline.attention.call import AttentionCall, AttentionFunction
 from sightline.attention.registry import original_function
+from sightline.models.transformers_api import enter_attention, implementation_name, remove_attention, set_implementation
 
 _NUMBERS = count()
 
@@ -23,24 +24,17 @@ def watch(module: nn.Module, look: Callable[[AttentionCall], None]) -> Iterator[
     The module's own kernel computes the output with the arguments it would have got. Modules that share the
     configuration object go through the same function and are not shown. On leaving, everything is as it was.
     """
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     config: Any = module.config
-    before = config._attn_implementation_internal
+    before = implementation_name(config)
     implementation = str(before or "eager")
     name = f"sightline_watch{next(_NUMBERS)}_{implementation}"
-    attention, masks = type(ALL_ATTENTION_FUNCTIONS)._global_mapping, type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping
-    attention[name] = _watching(module, implementation, look)
-    if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
-        masks[name] = ALL_MASK_ATTENTION_FUNCTIONS[implementation]
-    config._attn_implementation_internal = name
+    enter_attention(name, _watching(module, implementation, look), implementation)
+    set_implementation(config, name)
     try:
         yield
     finally:
-        config._attn_implementation_internal = before
-        attention.pop(name, None)
-        masks.pop(name, None)
+        set_implementation(config, before)
+        remove_attention(name)
 
 
 def _watching(watched: nn.Module, implementation: str, look: Callable[[AttentionCall], None]) -> AttentionFunction:

@@ -24,6 +24,7 @@ from sightline.errors import InputError, LayoutError, SightlineError
 from sightline.ground.image import VISUAL
 from sightline.ground.scores import Scores, TokenScore
 from sightline.layout import TokenLayout, layout_of
+from sightline.models.transformers_api import LogitsProcessorList
 
 
 @dataclass
@@ -139,8 +140,6 @@ class Answers:
 
         @functools.wraps(generate)
         def noted(*args: Any, **kwargs: Any) -> Any:
-            from transformers import LogitsProcessorList
-
             given = dict(zip(names, args, strict=False)) | kwargs
             if given.get("assistant_model") is not None or given.get("prompt_lookup_num_tokens") is not None:
                 raise InputError(

@@ -20,6 +20,7 @@ from sightline.impact.causal import causal_row
 from sightline.impact.every_row import causal_whole
 from sightline.impact.local import local_row
 from sightline.impact.rerun import Rerun
+from sightline.models.transformers_api import LogitsProcessorList
 
 Scope = Literal["row", "every-row"]
 
@@ -163,8 +164,6 @@ def read_tokens(
     check_row(present, "last")
     if not bool(present[-1]):
         raise InputError("The prompt is padded on the right, so nothing can be generated after it: pad on the left.")
-    from transformers import LogitsProcessorList
-
     with taken(anatomy) as takeover:
         steps = _Steps(anatomy, takeover, Capture(anatomy, -1, present), inputs, visit)
         generating: Any = anatomy.model

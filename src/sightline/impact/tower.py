@@ -26,6 +26,7 @@ from sightline.impact.logits import answer_of, effect_maps, effect_rows, row_log
 from sightline.impact.sources import Source
 from sightline.impact.vision import Answers
 from sightline.layout import PatchGrid, TokenLayout
+from sightline.models.transformers_api import enter_attention, implementation_name, remove_attention, set_implementation
 
 _NUMBERS = count()
 
@@ -78,9 +79,6 @@ def cutting(anatomy: Anatomy) -> Iterator[Cutting]:
     Raises:
         ModelError: for a model without a vision tower, one whose attention can't be reached, or one with windows.
     """
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     tower, kind = image_tower(anatomy), type(anatomy.model).__name__
     if tower is None:
         raise ModelError(
@@ -96,9 +94,8 @@ def cutting(anatomy: Anatomy) -> Iterator[Cutting]:
             f"The vision tower of {kind} computes attention of its own and can't be cut: use the mode vision."
         )
     state = Cutting({id(attention): layer for layer, (_, attention) in enumerate(stack)})
-    attention, masks = type(ALL_ATTENTION_FUNCTIONS)._global_mapping, type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping
     configs = {id(module.config): module.config for _, module in stack}
-    before = {key: config._attn_implementation_internal for key, config in configs.items()}
+    before = {key: implementation_name(config) for key, config in configs.items()}
     names = []
     handle = tower.register_forward_pre_hook(lambda *_: state.begin())
     try:
@@ -106,18 +103,15 @@ def cutting(anatomy: Anatomy) -> Iterator[Cutting]:
             implementation = str(before[key] or "eager")
             name = f"sightline_cut{next(_NUMBERS)}_{implementation}"
             names.append(name)
-            attention[name] = _cut(state, implementation)
-            if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
-                masks[name] = ALL_MASK_ATTENTION_FUNCTIONS[implementation]
-            config._attn_implementation_internal = name
+            enter_attention(name, _cut(state, implementation), implementation)
+            set_implementation(config, name)
         yield state
     finally:
         handle.remove()
         for key, config in configs.items():
-            config._attn_implementation_internal = before[key]
+            set_implementation(config, before[key])
         for name in names:
-            attention.pop(name, None)
-            masks.pop(name, None)
+            remove_attention(name)
 
 
 def _cut(state: Cutting, implementation: str) -> Any:

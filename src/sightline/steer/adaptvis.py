@@ -16,6 +16,7 @@ from sightline.attention import AttentionCall, Block, Edit, Step, lend, suspende
 from sightline.attention.steps import LayoutSource
 from sightline.errors import InputError
 from sightline.method import Method, anatomy_and_layout, register, setting
+from sightline.models.transformers_api import is_static, without_cache
 from sightline.steer.scoring import PlacesOf, check_layers, require_image
 
 
@@ -94,10 +95,10 @@ class _Sharpen:
 
     def _confidence(self, step: Step) -> Tensor:
         """[batch], probability of the likeliest first token, from the prompt's last position."""
-        if getattr(step.cache, "is_compileable", False):
+        if is_static(step.cache):
             raise InputError("adaptvis runs the prompt twice: call generate without a static cache_implementation.")
-        dropped = ("past_key_values", "use_cache", "labels", "logits_to_keep", "return_dict")
-        inputs = {name: value for name, value in step.inputs.items() if name not in dropped}
+        dropped = ("use_cache", "labels", "logits_to_keep", "return_dict")
+        inputs = {name: value for name, value in without_cache(step.inputs).items() if name not in dropped}
         # The prompt as it was given: another method may have shortened that of this step.
         ids, mask = step.inputs["input_ids"], step.inputs.get("attention_mask")
         present = torch.ones_like(ids) if mask is None else mask

@@ -25,6 +25,7 @@ from sightline.anatomy import Anatomy
 from sightline.attention import is_suspended, suspended
 from sightline.attention.inner import find_inner
 from sightline.errors import InputError, ModelError, SightlineError
+from sightline.models.transformers_api import LogitsProcessorList, cache_from, cache_of, is_static, with_cache
 
 _RECORDS = ("output_attentions", "output_hidden_states")
 """Asked of the first pass alone."""
@@ -60,8 +61,6 @@ def contrasted(
     change: makes the second pass's `Change` from what `generate` was given. `generate` is shadowed on this very model
     and nowhere else, and uncovered on leaving.
     """
-    from transformers import LogitsProcessorList
-
     model: Any = anatomy.model
     if find_inner(anatomy) is not None:
         kind = type(model).__name__
@@ -114,7 +113,7 @@ class SecondPass:
         """Forward pre-hook of the model: keeps what the first pass was given until its logits are processed."""
         if is_suspended(self.anatomy):
             return
-        cache = kwargs.get("past_key_values")
+        cache = cache_of(kwargs)
         filled = 0 if cache is None else int(cache.get_seq_length(self.anatomy.attention_layers[0]))
         self.calls.append({**{name: value for name, value in kwargs.items() if name not in _RECORDS}, "filled": filled})
 
@@ -131,7 +130,7 @@ class SecondPass:
         return contrast(scores, logits[:, -1], self.weight, self.floor)
 
     def _start(self, inputs: dict[str, Any], repeats: int) -> Tensor:
-        if getattr(inputs.get("past_key_values"), "is_compileable", False):
+        if is_static(cache_of(inputs)):
             raise InputError(
                 f"{self.name} keeps a growing cache of its own: call generate without a static cache_implementation."
             )
@@ -139,7 +138,7 @@ class SecondPass:
             raise InputError(f"{self.name} follows beams and several sequences by a cache: leave use_cache=False out.")
         # The rows of one sample are alike until tokens are chosen: one of them is enough.
         once = {name: _every(value, repeats, inputs["input_ids"]) for name, value in inputs.items()}
-        logits = self._run(self.change.at_start({**once, "past_key_values": None}))
+        logits = self._run(self.change.at_start(with_cache(once, None, self.anatomy.model)))
         if repeats == 1:
             return logits
         order = torch.arange(len(logits), device=logits.device).repeat_interleave(repeats)
@@ -149,16 +148,16 @@ class SecondPass:
 
     def _step(self, inputs: dict[str, Any], input_ids: Tensor, repeats: int) -> Tensor:
         if self.cache is None or self.before is None:
-            raise InputError(f"{self.name} has to see the prompt: call generate without a filled past_key_values.")
+            raise InputError(f"{self.name} has to see the prompt: call generate without a filled cache.")
         order = _ancestors(self.before, input_ids, repeats)
         if order is not None:
             self.cache.reorder_cache(order)
-        return self._run(self.change.at_step({**inputs, "past_key_values": self.cache}, repeats))
+        return self._run(self.change.at_step(with_cache(inputs, self.cache, self.anatomy.model), repeats))
 
     def _run(self, inputs: dict[str, Any]) -> Tensor:
         with suspended(self.anatomy), torch.no_grad():
             output = self.anatomy.model(**inputs)
-        self.cache = output.past_key_values if inputs.get("use_cache", True) else None
+        self.cache = cache_from(output) if inputs.get("use_cache", True) else None
         return output.logits  # type: ignore[no-any-return]
 
 

@@ -20,6 +20,7 @@ from sightline.attention import EditedCall, Step, is_suspended
 from sightline.attention.spread import Spread
 from sightline.errors import InputError, ModelError
 from sightline.layout import Modality
+from sightline.models.transformers_api import is_static
 from sightline.steer.scoring import VISUAL, check_range, require_image
 from sightline.steer.shorten import Kept
 
@@ -57,7 +58,7 @@ class Dropping:
             require_image(self._name, step.layout)
             self._kept = None
             self._hook()
-        if getattr(step.cache, "is_compileable", False):
+        if is_static(step.cache):
             raise InputError(f"{self._name} shortens the cache: call generate without a static cache_implementation.")
         if step.inputs.get("labels") is not None:
             raise InputError(f"{self._name} drops tokens while a model answers: leave it out of training.")

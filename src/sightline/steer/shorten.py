@@ -20,6 +20,7 @@ from sightline.anatomy import Anatomy
 from sightline.attention import Step
 from sightline.errors import InputError, ModelError
 from sightline.layout import Modality, TokenLayout
+from sightline.models.transformers_api import is_static
 
 Choose = Callable[[TokenLayout], Bool[Tensor, "batch positions"]]
 """Which positions of a prompt stay; padding is left out by itself."""
@@ -88,7 +89,7 @@ class Shortening:
         """Behind a shortened prompt, put the mask and the positions right."""
         if inputs.get("labels") is not None:
             raise InputError(f"{self._name} drops tokens, to which the labels of training do not fit: leave it out.")
-        if getattr(step.cache, "is_compileable", False):
+        if is_static(step.cache):
             raise InputError(f"{self._name} shortens the cache: call generate without a static cache_implementation.")
         if step.offset and step.length > 1:
             raise InputError(

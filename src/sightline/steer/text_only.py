@@ -9,9 +9,10 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.layout import Modality, TokenLayout
+from sightline.models.transformers_api import CACHE_NAMES
 from sightline.steer.scoring import VISUAL, require_image
 
-_FLAGS = ("use_cache", "return_dict", "logits_to_keep", "past_key_values")
+_FLAGS = ("use_cache", "return_dict", "logits_to_keep", *CACHE_NAMES)
 
 
 class TextOnly:

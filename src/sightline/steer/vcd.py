@@ -16,6 +16,7 @@ from sightline.anatomy import Anatomy
 from sightline.attention.steps import LayoutSource
 from sightline.errors import InputError
 from sightline.method import Method, anatomy_and_layout, register, setting
+from sightline.models.transformers_api import without_encoder_outputs
 from sightline.steer.contrast import contrasted, image_inputs
 
 STEPS = 1000
@@ -113,7 +114,7 @@ class _Noised:
     def at_start(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The prompt with noised pixels."""
         # Newer versions hand the tower's output to the forward instead of the pixels.
-        rest = {name: value for name, value in inputs.items() if name != "mm_encoder_outputs" and value is not None}
+        rest = {name: value for name, value in without_encoder_outputs(inputs).items() if value is not None}
         rest = {name: value for name, value in rest.items() if not _is_pixels(name, value)}
         images = image_inputs(self._anatomy, self._given, rest)
         noised = {
@@ -122,7 +123,7 @@ class _Noised:
             else value
             for name, value in images.items()
         }
-        return {"past_key_values": None, **rest, **noised}
+        return {**rest, **noised}
 
     def at_step(self, inputs: dict[str, Any], repeats: int) -> dict[str, Any]:
         """A generated token stands where it does in the first pass."""

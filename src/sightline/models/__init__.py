@@ -1,0 +1,1 @@
+"""Models of the Transformers library: loaded, taken apart, and laid out by position."""
