@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from common.data import Form
+from common.words import word_tokenizer
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -15,14 +16,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sightline.zoo.questions import LETTERS, vocabulary
-
 IMAGE_SIZE = 48
 PATCH = 8
 PATCHES = (IMAGE_SIZE // PATCH) ** 2
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
-PUNCTUATION = tuple(".,?:;!()'-")
 CHAT_WORDS = ("user", "assistant")
+FORM = Form(before="USER:", after="", turn="USER: ", ask=" ASSISTANT:")
+"""A conversation as the chat template writes it; the image stands first."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}USER: {% elif message['role'] == 'assistant' %} ASSISTANT: "
@@ -41,30 +41,16 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Whole words, lower case, punctuation apart; option letters such as "(A)" are words of their own."""
-    words = [*SPECIAL, *PUNCTUATION, *CHAT_WORDS, *vocabulary()]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    capitals = [decoders.Replace(letter.lower(), letter) for letter in LETTERS]
-    tokenizer.decoder = decoders.Sequence([*capitals, decoders.WordPiece(prefix="##", cleanup=True)])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", words.index("<s>"))]
-    )
-    tokenizer.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in SPECIAL])
-    # One token after lower-casing, written back as "(A)": an option letter never collides with the article "a".
-    tokenizer.add_tokens([AddedToken(letter.lower(), normalized=True) for letter in LETTERS])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    """Words of the small world with LLaVA's special tokens."""
+    return word_tokenizer(
+        SPECIAL,
+        CHAT_WORDS,
+        unknown="<unk>",
+        start="<s>",
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
-        unk_token="<unk>",
-        padding_side="left",
-        model_max_length=1024,
-        clean_up_tokenization_spaces=False,
         extra_special_tokens={"image_token": "<image>"},
-        model_input_names=["input_ids", "attention_mask"],
     )
 
 

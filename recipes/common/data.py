@@ -221,13 +221,27 @@ def converse(
     return talks
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a family's chat template writes a conversation about one image.
+
+    before: all that stands before the image. after: between the image and the first question. turn: before the
+    question of a later turn. ask: between a question and its answer. After an answer stands the tokenizer's end token.
+    """
+
+    before: str
+    after: str
+    turn: str
+    ask: str
+
+
 class Packer:
     """Turns conversations about images into batches of token ids."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, form: Form) -> None:
         self.tokenizer = tokenizer
-        self.head = tokenizer.encode("USER:")
-
+        self.form = form
+        self.head = tokenizer.encode(form.before)
         self._cache: dict[str, list[int]] = {}
 
     def _tokens(self, text: str) -> list[int]:
@@ -243,7 +257,8 @@ class Packer:
         weights: list[float] = []
         owners: list[int] = []
         for turn, question in enumerate(talk.turns):
-            prompt = self._tokens(f"{'USER: ' if turn else ''}{question.prompt} ASSISTANT:")
+            first_words = self.form.turn if turn else self.form.after
+            prompt = self._tokens(f"{first_words}{question.prompt}{self.form.ask}")
             answer = self._tokens(question.answer)
             share = ANSWER_WEIGHT.get(question.task, 1.0) / len(answer)
             tokens += [*prompt, *answer, self.tokenizer.eos_token_id]

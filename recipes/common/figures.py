@@ -1,6 +1,6 @@
-"""Measures every figure of the model card on freshly drawn scenes, by generating the answer through the chat template.
+"""Every figure of a model card, on freshly drawn scenes, by generating the answer through the chat template.
 
-python recipes/tiny_llava/evaluate.py FOLDER [--scenes 500] [--out figures.json]
+python recipes/common/figures.py FOLDER [--scenes 500] [--out figures.json]
 """
 
 from __future__ import annotations
@@ -8,16 +8,19 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from data import MAKERS
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
+sys.path.append(str(Path(__file__).parents[1]))
+
+import sightline as sl
+from common.data import MAKERS
 from sightline.zoo import questions as ask
 from sightline.zoo.questions import Question
 from sightline.zoo.render import render
@@ -29,21 +32,24 @@ Pair = tuple[Scene, Question]
 
 
 class Speaker:
-    """A checkpoint folder that answers questions, many at a time, greedily."""
+    """A checkpoint folder that answers questions, many at a time, greedily.
 
-    def __init__(self, folder: Path, batch: int = 50) -> None:
-        self.model = AutoModelForImageTextToText.from_pretrained(folder).eval()
-        self.processor = AutoProcessor.from_pretrained(folder)
-        self.batch = batch
+    size: side in pixels of the pictures, where a question does not say otherwise.
+    """
+
+    def __init__(self, folder: Path, size: int, batch: int = 50) -> None:
+        vlm = sl.load(folder)  # as a user loads it: a processor's video part needs no torchvision then
+        self.model, self.processor = vlm.model, vlm.processor
+        self.size, self.batch = size, batch
 
     @torch.no_grad()
-    def answers(self, pairs: list[Pair], size: int = 48) -> list[str]:
+    def answers(self, pairs: list[Pair], size: int | None = None) -> list[str]:
         """The generated answers, special tokens removed; `size` is the side of the rendered pictures in pixels."""
         said: list[str] = []
         for start in range(0, len(pairs), self.batch):
             part = pairs[start : start + self.batch]
             texts = [self._chat(question.prompt) for _, question in part]
-            images = [render(scene, size) for scene, _ in part]
+            images = [render(scene, size or self.size) for scene, _ in part]
             inputs = self.processor(images=images, text=texts, padding=True, return_tensors="pt")
             tokens = self.model.generate(**inputs, max_new_tokens=48, do_sample=False)
             new = tokens[:, inputs["input_ids"].shape[1] :]
@@ -55,14 +61,14 @@ class Speaker:
         return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
 
-def yes_no_figures(speaker: Speaker, scenes: list[Scene], how: str) -> dict[str, float]:
+def yes_no_figures(speaker: Speaker, scenes: list[Scene], how: str, size: int | None = None) -> dict[str, float]:
     """POPE's figures on one present and one absent kind a scene, asked in the phrase of POPE."""
     pairs = [
         (scene, question)
         for index, scene in enumerate(scenes)
         for question in ask.pope(scene, how, random.Random(f"evaluation/{how}/{index}"))
     ]
-    said = speaker.answers(pairs)
+    said = speaker.answers(pairs, size)
     outcomes = [(question.answer, answer) for (_, question), answer in zip(pairs, said, strict=True)]
     true_yes = sum(pair == ("yes", "yes") for pair in outcomes)
     said_yes = sum(answer == "yes" for _, answer in outcomes)
@@ -80,7 +86,7 @@ def yes_no_figures(speaker: Speaker, scenes: list[Scene], how: str) -> dict[str,
 
 
 def exact_figures(
-    speaker: Speaker, scenes: list[Scene], make: Callable[[Scene, random.Random], Question], size: int = 48
+    speaker: Speaker, scenes: list[Scene], make: Callable[[Scene, random.Random], Question], size: int | None = None
 ) -> dict[str, float]:
     """Share of answers said exactly, one question a scene."""
     pairs = [(scene, make(scene, random.Random(f"evaluation/{index}"))) for index, scene in enumerate(scenes)]
@@ -103,11 +109,11 @@ def choice_figures(speaker: Speaker, scenes: list[Scene]) -> dict[str, Any]:
     return {"n": len(pairs), "accuracy": sum(everything) / len(everything), "by_options": by_options}
 
 
-def caption_figures(speaker: Speaker, scenes: list[Scene]) -> dict[str, float]:
+def caption_figures(speaker: Speaker, scenes: list[Scene], size: int | None = None) -> dict[str, float]:
     """Objects named against objects there (distinct kinds, summed over captions); CHAIR's shares; exact captions."""
     pairs = [(scene, ask.caption(scene)) for scene in scenes]
     named = true = both = invented = mentions = captions_with = exact = 0
-    for (scene, question), text in zip(pairs, speaker.answers(pairs), strict=True):
+    for (scene, question), text in zip(pairs, speaker.answers(pairs, size), strict=True):
         said, there = ask.mentioned(text), set(scene.kinds)
         named, true, both = named + len(set(said)), true + len(there), both + len(set(said) & there)
         wrong = sum(kind not in there for kind in said)
@@ -125,15 +131,20 @@ def caption_figures(speaker: Speaker, scenes: list[Scene]) -> dict[str, float]:
     }
 
 
-def evaluate(folder: Path, count: int) -> dict[str, Any]:
-    """Every figure of the card, with the settings it was measured under."""
-    speaker = Speaker(folder)
+def evaluate(folder: Path, count: int, size: int = 48, others: Sequence[int] = ()) -> dict[str, Any]:
+    """Every figure of the card, with the settings it was measured under.
+
+    size: side in pixels of the pictures. others: further sides, at which yes/no on random negatives and captions are
+    measured too.
+    """
+    speaker = Speaker(folder, size)
     scenes = list(draw_scenes(count, EVALUATION_SEED))
     with_colour = [scene for scene in scenes if ask.single_shapes(scene)]
-    return {
+    figures = {
         "settings": {
             "scenes": count,
             "scene_seed": EVALUATION_SEED,
+            "size": size,
             "decoding": "greedy, chat template, one question a conversation",
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -152,6 +163,15 @@ def evaluate(folder: Path, count: int) -> dict[str, Any]:
             "the same at 336 pixels": exact_figures(speaker, scenes, MAKERS["existence"], size=336),
         },
     }
+    if others:
+        figures["sizes"] = {
+            str(side): {
+                "yes_no": yes_no_figures(speaker, scenes, "random", side),
+                "caption": caption_figures(speaker, scenes, side),
+            }
+            for side in others
+        }
+    return figures
 
 
 def main() -> None:
@@ -159,11 +179,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scenes", type=int, default=500)
+    parser.add_argument("--size", type=int, default=48, help="side of the pictures in pixels")
+    parser.add_argument("--other-size", type=int, action="append", default=[], help="a further side; may be repeated")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    text = json.dumps(evaluate(args.folder, args.scenes), indent=2)
+    text = json.dumps(evaluate(args.folder, args.scenes, args.size, args.other_size), indent=2)
     print(text)
     if args.out:
         args.out.write_text(text + "\n")
