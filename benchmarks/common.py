@@ -69,7 +69,7 @@ def _quantised(model: Any) -> Any:
 
 def prompt(length: int, device: str) -> tuple[dict[str, torch.Tensor], Any]:
     """Random token ids of `length` (35 text, image, 29 text), and their layout."""
-    from sightline.layout import Modality, TokenLayout
+    from sightline.models.layout import Modality, TokenLayout
 
     ids = torch.randint(10, 31000, (1, length), generator=torch.Generator().manual_seed(1)).to(device)
     modality = torch.full((1, length), int(Modality.IMAGE), dtype=torch.int8)

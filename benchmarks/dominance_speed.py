@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from common import alternate, decoder, machine, medians, prompt, write
 
-from sightline.measure import Dominance
+from sightline.probes.dominance import Dominance
 
 TOKENS = 16
 

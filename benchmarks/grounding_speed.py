@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from common import TEXT_AFTER, alternate, decoder, machine, medians, prompt, write
 
-from sightline.ground import Grounding, GroundingLoss
-from sightline.layout import TokenLayout
+from sightline.models.layout import TokenLayout
+from sightline.probes.grounding import Grounding, GroundingLoss
 
 
 def main() -> None:

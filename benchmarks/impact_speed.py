@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from common import GEOMETRY, alternate, decoder, machine, medians, prompt, write
 
-from sightline.anatomy import find_anatomy
 from sightline.attention import AttentionCall, Block, Edit, Step, lend, limit_block_bytes
-from sightline.impact.maps import causal_maps, local_maps
+from sightline.knockout.maps import causal_maps, local_maps
+from sightline.models.anatomy import find_anatomy
 
 
 def main() -> None:

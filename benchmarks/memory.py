@@ -18,8 +18,8 @@ import torch
 from common import decoder, machine, prompt, write
 from var_speed import METHOD
 
-from sightline.measure import Dominance
-from sightline.sinks import watch
+from sightline.probes.dominance import Dominance
+from sightline.probes.sinks import watch
 
 MODES = ("plain", "generated", "prompt", "all", "var")
 """Without anything, reading MDI over each set of query rows, and under VAR on every layer."""

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from common import GEOMETRY, TEXT_AFTER, TEXT_BEFORE, alternate, machine, medians, write
 
-from sightline.method import parse_spec
-from sightline.steer import FasterVLM
+from sightline.methods import FasterVLM
+from sightline.methods.base import parse_spec
 
 SPECS = [
     "vaf",

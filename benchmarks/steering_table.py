@@ -28,9 +28,9 @@ from common import machine
 from scipy.stats import binomtest
 
 import sightline as sl
-import sightline.steer
+import sightline.methods
 from sightline.errors import SightlineWarning
-from sightline.method import EMPTY, parse_spec
+from sightline.methods.base import EMPTY, parse_spec
 from sightline.zoo import questions as ask
 from sightline.zoo.render import render
 from sightline.zoo.world import NEGATIVES, Scene, draw_scenes, negatives

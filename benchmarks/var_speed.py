@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from common import alternate, decoder, machine, medians, prompt, write
 
-from sightline.layout import Modality
-from sightline.sinks import watch
-from sightline.steer import VAR
+from sightline.methods import VAR
+from sightline.models.layout import Modality
+from sightline.probes.sinks import watch
 
 METHOD = VAR(dims=(3, 11), tau=2.5, rho=1.0, summ=0.0, skip_last=False)
 

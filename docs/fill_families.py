@@ -19,11 +19,11 @@ TESTS = {
     "tests/test_anatomy.py": "layout",
     "tests/test_layout.py": "layout",
     "tests/attention/test_exact.py": "measure",
-    "tests/measure/test_dominance.py": "measure",
+    "tests/dominance/test_dominance.py": "measure",
     "tests/sinks/test_find.py": "sinks",
-    "tests/impact/test_causal.py": "impact",
-    "tests/ground/test_scores.py": "grounding",
-    "tests/steer/test_matrix.py": "",
+    "tests/knockout/test_causal.py": "impact",
+    "tests/grounding/test_scores.py": "grounding",
+    "tests/methods/test_matrix.py": "",
 }
 """Test files and the column that they speak for; "" where a test names its method."""
 

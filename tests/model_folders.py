@@ -305,7 +305,7 @@ def load_or_skip(folder: Path) -> Any:
     import pytest
 
     from sightline.errors import ModelError
-    from sightline.vlm import load
+    from sightline.models.vlm import load
 
     try:
         return load(folder)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from families import BY_NAME, EVERY, Family, str_of
-from sightline.anatomy import find_anatomy
 from sightline.errors import LayoutError
-from sightline.layout import Modality, layout_of
+from sightline.models.anatomy import find_anatomy
+from sightline.models.layout import Modality, layout_of
 
 SHAPES = [(1, None, 1), (1, None, 2), (2, None, 1), (2, "left", 2), (2, "right", 2)]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sightline.errors import LayoutError
-from sightline.layout.by_hand import read_layout
+from sightline.models.layout.by_hand import read_layout
 
 
 def written(tmp_path: Path, document: Any) -> Path:

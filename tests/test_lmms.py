@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 import sightline as sl
+from sightline.data.sample import Sample
 from sightline.errors import InputError
-from sightline.lmms import manifest
-from sightline.lmms.answers import NEW_TOKENS, Request, answer_all, request_of
-from sightline.sample import Sample
+from sightline.integrations.lmms import manifest
+from sightline.integrations.lmms.answers import NEW_TOKENS, Request, answer_all, request_of
 
 PICTURE = Image.new("RGB", (8, 8))
 
@@ -175,10 +175,10 @@ def model_class(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     loguru = types.ModuleType("loguru")
     loguru.logger = types.SimpleNamespace(error=lambda words: None)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "loguru", loguru)
-    monkeypatch.delitem(sys.modules, "sightline.lmms.model", raising=False)
+    monkeypatch.delitem(sys.modules, "sightline.integrations.lmms.model", raising=False)
     module, name = manifest().simple_class_path.rsplit(".", 1)
     yield getattr(__import__(module, fromlist=[name]), name)
-    sys.modules.pop("sightline.lmms.model", None)
+    sys.modules.pop("sightline.integrations.lmms.model", None)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from sightline.errors import InputError
-from sightline.method import METHODS, Method, parse_spec, register, setting
+from sightline.methods.base import METHODS, Method, parse_spec, register, setting
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from model_folders import SAVERS, load_or_skip
-from sightline.layout import TokenLayout
-from sightline.sample import Sample
-from sightline.vlm import VLM
+from sightline.data.sample import Sample
+from sightline.models.layout import TokenLayout
+from sightline.models.vlm import VLM
 
 SEEING = [name for name in SAVERS if "llama" not in name and "without" not in name]
 SIDE = 96

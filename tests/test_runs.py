@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.errors import InputError, SightlineError
-from sightline.runs import Record, Run, fresh_folder, launched_as, read_records, shard
+from sightline.runs.folder import Record, Run, fresh_folder, launched_as, read_records, shard
 
 SETTINGS = {"model": "tiny-llava", "queries": "generated", "new_tokens": 20}
 
@@ -96,7 +96,7 @@ def test_shares_are_equal_and_whole(items: list[int], world: int) -> None:
 
 def test_killed_at_work_the_run_continues(tmp_path: Path) -> None:
     script = (
-        "import sys, itertools; from sightline.runs import Run\n"
+        "import sys, itertools; from sightline.runs.folder import Run\n"
         f"with Run.open({str(tmp_path)!r}, 'measure', {SETTINGS!r}) as run:\n"
         "    for number in itertools.count():\n"
         "        run.record(f'sample-{number}', result={'text': 'x' * 5000}); print(number, flush=True)\n"
@@ -167,7 +167,7 @@ def test_of_settings_within_settings_the_one_that_differs_is_named(tmp_path: Pat
 
 def test_commands_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sightline.runs.time.strftime", lambda *_: "now")
+    monkeypatch.setattr("sightline.runs.folder.time.strftime", lambda *_: "now")
     for name in ("a-now", "a-now-2", "a-now-3"):
         folder = fresh_folder("a")
         assert folder == Path("runs") / name
@@ -230,7 +230,7 @@ def test_a_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None
     with open_run(tmp_path), open_run(tmp_path, rank=1):
         pass
     opened = f"run = Run.open({str(tmp_path)!r}, 'measure', {SETTINGS!r})"
-    script = f"from sightline.runs import Run; {opened}; print(1, flush=True); input()"
+    script = f"from sightline.runs.folder import Run; {opened}; print(1, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from model_folders import SAVERS, load_or_skip, save_qwen2_audio
+from sightline.data.sample import Sample
 from sightline.errors import InputError, ModelError
-from sightline.layout.patches import Modality
-from sightline.sample import Sample
-from sightline.vlm import VLM, load
-from sightline.vlm.loading import find_source
+from sightline.models.layout.patches import Modality
+from sightline.models.vlm import VLM, load
+from sightline.models.vlm.loading import find_source
 
 PICTURE = Image.radial_gradient("L").convert("RGB")
 WIDE = PICTURE.resize((64, 32))

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sightline.bench import benchmark
-from sightline.bench.benchmark import BadItem, Benchmark, Item, Judgement, Parser, Unit
+from sightline.benchmarks import base as benchmark
+from sightline.benchmarks.base import BadItem, Benchmark, Item, Judgement, Parser, Unit
 
 
 @dataclass(frozen=True)

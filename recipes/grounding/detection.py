@@ -24,10 +24,10 @@ import torch
 from measures import SAMPLED, drawn, label, picture, swapped
 
 import sightline as sl
-from sightline.ground.auroc import auroc, auroc_interval
-from sightline.ground.data import TrainingSample
-from sightline.ground.detect import Detection, captioned, evaluate
-from sightline.ground.glsim import GLSim
+from sightline.data.training_files import TrainingSample
+from sightline.probes.detection.detect import Detection, captioned, evaluate
+from sightline.probes.detection.glsim import GLSim
+from sightline.stats import auroc, auroc_interval
 from sightline.zoo import questions as ask
 from sightline.zoo.world import draw_scene
 

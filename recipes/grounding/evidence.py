@@ -29,9 +29,9 @@ from measures import Judge
 from scipy.stats import t as student
 
 import sightline as sl
-from sightline.ground.data import DrawnImage, TrainingSample, shapes_training
-from sightline.ground.settings import TrainSettings
-from sightline.ground.trainer import train
+from sightline.data.training_files import DrawnImage, TrainingSample, shapes_training
+from sightline.training.settings import TrainSettings
+from sightline.training.trainer import train
 from sightline.zoo import questions as ask
 from sightline.zoo.world import draw_scene
 

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 import sightline as sl
-from sightline.bench.benchmark import Item, Judgement, find_bench
-from sightline.ground.auroc import auroc
-from sightline.ground.data import DrawnImage, TrainingSample
-from sightline.ground.detect import captioned, evaluate
-from sightline.vlm import VLM
+from sightline.benchmarks.base import Item, Judgement, find_bench
+from sightline.data.training_files import DrawnImage, TrainingSample
+from sightline.models.vlm import VLM
+from sightline.probes.detection.detect import captioned, evaluate
+from sightline.stats import auroc
 from sightline.zoo import questions as ask
 from sightline.zoo.official.files import fresh_scenes
 from sightline.zoo.world import COLOURS, SHAPES, Kind, Scene, draw_scene, negatives

@@ -17,60 +17,61 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sightline.anatomy import Anatomy, find_anatomy
+    from sightline.data.sample import Sample, read_samples
     from sightline.errors import InputError, LayoutError, ModelError, SightlineError
-    from sightline.ground import Grounding
-    from sightline.impact.result import ImpactMap
-    from sightline.impact.study import Study, impact
-    from sightline.layout import Modality, TokenLayout, layout_of
-    from sightline.measure import Dominance
-    from sightline.method import Method
-    from sightline.sample import Sample, read_samples
-    from sightline.sinks import Sinks, find_sinks, read_sinks
-    from sightline.steer.adaptvis import AdaptVis
-    from sightline.steer.controls import MaskRandom, MaskSinks, RandomVAR
-    from sightline.steer.fastervlm import FasterVLM
-    from sightline.steer.fastv import FastV
-    from sightline.steer.pai import PAI
-    from sightline.steer.vaf import VAF
-    from sightline.steer.var import VAR
-    from sightline.steer.vcd import VCD
-    from sightline.vlm import VLM, load
+    from sightline.knockout.result import ImpactMap
+    from sightline.knockout.study import Study, impact
+    from sightline.methods.adaptvis import AdaptVis
+    from sightline.methods.base import Method
+    from sightline.methods.controls import MaskRandom, MaskSinks, RandomVAR
+    from sightline.methods.fastervlm import FasterVLM
+    from sightline.methods.fastv import FastV
+    from sightline.methods.pai import PAI
+    from sightline.methods.vaf import VAF
+    from sightline.methods.var import VAR
+    from sightline.methods.vcd import VCD
+    from sightline.models.anatomy import Anatomy, find_anatomy
+    from sightline.models.layout import Modality, TokenLayout, layout_of
+    from sightline.models.vlm import VLM, load
+    from sightline.probes.dominance import Dominance
+    from sightline.probes.grounding import Grounding
+    from sightline.probes.sinks import Sinks, find_sinks, read_sinks
 
     __version__: str
 
 _HOMES = {
-    "Anatomy": "sightline.anatomy",
-    "find_anatomy": "sightline.anatomy",
+    "Anatomy": "sightline.models.anatomy",
+    "find_anatomy": "sightline.models.anatomy",
     "InputError": "sightline.errors",
     "LayoutError": "sightline.errors",
     "ModelError": "sightline.errors",
     "SightlineError": "sightline.errors",
-    "Grounding": "sightline.ground",
-    "ImpactMap": "sightline.impact.result",
-    "Study": "sightline.impact.study",
-    "Modality": "sightline.layout",
-    "TokenLayout": "sightline.layout",
-    "layout_of": "sightline.layout",
-    "Dominance": "sightline.measure",
-    "Method": "sightline.method",
-    "Sample": "sightline.sample",
-    "read_samples": "sightline.sample",
-    "Sinks": "sightline.sinks",
-    "find_sinks": "sightline.sinks",
-    "read_sinks": "sightline.sinks",
-    "MaskRandom": "sightline.steer.controls",
-    "MaskSinks": "sightline.steer.controls",
-    "RandomVAR": "sightline.steer.controls",
-    "VAR": "sightline.steer.var",
-    "PAI": "sightline.steer.pai",
-    "VCD": "sightline.steer.vcd",
-    "VAF": "sightline.steer.vaf",
-    "AdaptVis": "sightline.steer.adaptvis",
-    "FastV": "sightline.steer.fastv",
-    "FasterVLM": "sightline.steer.fastervlm",
-    "VLM": "sightline.vlm",
-    "load": "sightline.vlm",
+    "Grounding": "sightline.probes.grounding",
+    "ImpactMap": "sightline.knockout.result",
+    "Study": "sightline.knockout.study",
+    "impact": "sightline.knockout.study",
+    "Modality": "sightline.models.layout",
+    "TokenLayout": "sightline.models.layout",
+    "layout_of": "sightline.models.layout",
+    "Dominance": "sightline.probes.dominance",
+    "Method": "sightline.methods.base",
+    "Sample": "sightline.data.sample",
+    "read_samples": "sightline.data.sample",
+    "Sinks": "sightline.probes.sinks",
+    "find_sinks": "sightline.probes.sinks",
+    "read_sinks": "sightline.probes.sinks",
+    "MaskRandom": "sightline.methods.controls",
+    "MaskSinks": "sightline.methods.controls",
+    "RandomVAR": "sightline.methods.controls",
+    "VAR": "sightline.methods.var",
+    "PAI": "sightline.methods.pai",
+    "VCD": "sightline.methods.vcd",
+    "VAF": "sightline.methods.vaf",
+    "AdaptVis": "sightline.methods.adaptvis",
+    "FastV": "sightline.methods.fastv",
+    "FasterVLM": "sightline.methods.fastervlm",
+    "VLM": "sightline.models.vlm",
+    "load": "sightline.models.vlm",
 }
 """Where each exported name is defined."""
 
@@ -116,8 +117,6 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("sightline")
-    if name == "impact":  # a package of the same name, which can be called; the import system sets it over a function
-        return importlib.import_module("sightline.impact")
     if name not in _HOMES:
         raise AttributeError(f"module 'sightline' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

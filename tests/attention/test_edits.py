@@ -11,8 +11,8 @@ import torch
 from attention.plain import Rows
 from attention.test_exact import state_of
 from families import BY_NAME, FAMILIES, Family, str_of
-from sightline.anatomy import find_anatomy
 from sightline.attention import AttentionCall, Block, Edit, Step, lend, limit_block_bytes
+from sightline.models.anatomy import find_anatomy
 
 GENERATE = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
 

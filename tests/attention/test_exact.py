@@ -12,8 +12,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attention.plain import Masks, Rows, eager_twin, plain_weights
 from families import BY_NAME, EVERY, FAMILIES, PADDING, Family, str_of
-from sightline.anatomy import find_anatomy
 from sightline.attention import EditedCall, Step, lend, limit_block_bytes
+from sightline.models.anatomy import find_anatomy
 
 TOLERANCE = 1e-5
 BATCHES = [("sdpa", 1, None), ("sdpa", 2, "left"), ("sdpa", 2, "right"), ("eager", 2, "left")]

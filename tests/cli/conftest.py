@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from sightline.method import METHODS, Method, register, setting
+from sightline.methods.base import METHODS, Method, register, setting
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% for part in message['content'] %}"

@@ -32,7 +32,12 @@ class FastModel:
 
 def start(words: list[str], rank: int = 0, world: int = 1, seconds: float = 0.002) -> BaseProcess:
     """A process that runs the command line; of `world` that share a run."""
-    for module in ("sightline.steer", "sightline.cli.evaluated", "sightline.cli.live", "sightline.vlm.fingerprint"):
+    for module in (
+        "sightline.methods",
+        "sightline.pages.tables.evaluate",
+        "sightline.cli.live",
+        "sightline.models.vlm.fingerprint",
+    ):
         importlib.import_module(module)  # once, and not in every process
     process = get_context("fork").Process(target=_run, args=(words, rank, world, seconds))
     process.start()
@@ -40,7 +45,7 @@ def start(words: list[str], rank: int = 0, world: int = 1, seconds: float = 0.00
 
 
 def _run(words: list[str], rank: int, world: int, seconds: float) -> None:
-    import sightline.cli.evaluating as evaluating
+    import sightline.jobs.evaluate as evaluating
     from sightline.cli.main import cli
 
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world)}

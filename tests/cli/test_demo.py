@@ -12,7 +12,7 @@ import pytest
 from sightline.cli.demo import _begin_anew
 from sightline.cli.demo_scenes import false_captions, find_question
 from sightline.cli.demo_steps import FOLDERS, _compared, _strongest
-from sightline.runs import Run
+from sightline.runs.folder import Run
 
 
 def test_demo_tells_the_whole_story(

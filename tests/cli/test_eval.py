@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import toy_bench
-from sightline.runs import read_records
-from sightline.vlm import VLM
+from sightline.models.vlm import VLM
+from sightline.runs.folder import read_records
 
-NO_MODEL = "sightline.cli.evaluating.load_model"
+NO_MODEL = "sightline.jobs.evaluate.load_model"
 
 
 @pytest.fixture(autouse=True)
@@ -266,10 +266,10 @@ def test_on_a_terminal_it_shows_the_score_so_far(tiny: Path, items: Path) -> Non
     from contextlib import contextmanager
     from types import SimpleNamespace
 
-    from sightline.cli.batches import Outcome
-    from sightline.cli.benches import find_asked
-    from sightline.cli.evaluating import Plan, Spec
     from sightline.cli.live import LiveBoard
+    from sightline.jobs.benchmark_items import find_asked
+    from sightline.jobs.evaluate import Plan, Spec
+    from sightline.runs.batches import Outcome
 
     told: list[str] = []
     bar = SimpleNamespace(

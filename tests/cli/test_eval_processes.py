@@ -17,15 +17,15 @@ import fast_model
 import pytest
 
 import toy_bench
-from sightline.claims import Claims
-from sightline.runs import read_records
+from sightline.runs.claims import Claims
+from sightline.runs.folder import read_records
 
 SCRIPT = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 import toy_bench
-from sightline.bench import benchmark
-from sightline.runs import Run
+from sightline.benchmarks import base as benchmark
+from sightline.runs.folder import Run
 
 benchmark.register(toy_bench.Toy)
 record, count = Run.record, [0]
@@ -56,7 +56,7 @@ def ids_in(folder: Path) -> Counter[str]:
 
 def test_a_claim_is_one_process_s_and_ends_with_it(tmp_path: Path) -> None:
     holder = (
-        "import sys; from pathlib import Path; from sightline.claims import Claims\n"
+        "import sys; from pathlib import Path; from sightline.runs.claims import Claims\n"
         f"claims = Claims(Path({str(tmp_path)!r}))\n"
         "claims.take(('m', 'none', 'a')); claims.take(('m', 'none', 'b')); claims.give_back(('m', 'none', 'b'))\n"
         "print('ready', flush=True); sys.stdin.read()"

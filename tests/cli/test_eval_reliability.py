@@ -16,8 +16,8 @@ import fast_model
 import pytest
 
 import toy_bench
-from sightline.runs import read_records
-from sightline.vlm import VLM
+from sightline.models.vlm import VLM
+from sightline.runs.folder import read_records
 
 METHODS = ("--method", "none", "--method", "nothing:strength=0.25")
 
@@ -84,7 +84,7 @@ def test_answers_of_any_kind_are_kept(
     sightline: Callable[..., Any], tiny: Path, tmp_path: Path, response: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "sightline.cli.evaluating.load_model",
+        "sightline.jobs.evaluate.load_model",
         lambda *_: fast_model.FastModel(said=response),
     )
     words = ("eval", "fast", "--bench", f"toy:{questions(tmp_path / 'items.jsonl', 3)}", *METHODS, "--out", "run")
@@ -98,7 +98,7 @@ def test_answers_of_any_kind_are_kept(
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(
     sightline: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightline.cli.evaluating.load_model", lambda *_: fast_model.FastModel(0))
+    monkeypatch.setattr("sightline.jobs.evaluate.load_model", lambda *_: fast_model.FastModel(0))
     words = ("eval", "fast", "--bench", f"toy:{questions(tmp_path / 'items.jsonl', 10)}", *METHODS)
     words = (*words, "--out", "run", "--batch-size", 3)
     synchronise, calls = os.fsync, []
@@ -122,7 +122,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(
 def test_stopped_from_the_keyboard_it_says_how_to_go_on(
     sightline: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightline.cli.evaluating.load_model", lambda *_: fast_model.FastModel(0))
+    monkeypatch.setattr("sightline.jobs.evaluate.load_model", lambda *_: fast_model.FastModel(0))
     words = ("eval", "fast", "--bench", f"toy:{questions(tmp_path / 'items.jsonl', 6)}", *METHODS)
     words = (*words, "--out", "run", "--batch-size", 2)
     answer, calls = fast_model.FastModel.generate_tokens, []

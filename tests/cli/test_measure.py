@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sightline.runs import read_records
-from sightline.vlm import VLM
-from sightline.vlm.fingerprint import WHOLE, folder_fingerprint
+from sightline.models.vlm import VLM
+from sightline.models.vlm.fingerprint import WHOLE, folder_fingerprint
+from sightline.runs.folder import read_records
 
 FEW = ("--new-tokens", 3)
 
@@ -110,7 +110,7 @@ def test_a_finished_run_is_read_and_not_done_again(
     words = ("measure", tiny, "--data", data, "--out", "run", *FEW)
     sightline(*words, "--limit", 2)
     with monkeypatch.context() as patch:
-        patch.setattr("sightline.cli.measuring.load_model", lambda *_: pytest.fail("the model was loaded"))
+        patch.setattr("sightline.jobs.measure.load_model", lambda *_: pytest.fail("the model was loaded"))
         assert sightline(*words, "--limit", 2, "--json").document["samples"] == 2
         assert sightline(*words, "--limit", 1, "--json").document["samples"] == 1
     assert sightline(*words, "--json").document["samples"] == 3

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sightline.measure import SampleMaps
-from sightline.report.contents import contents
-from sightline.report.reading import read_runs
+from sightline.pages.contents import contents
+from sightline.pages.reading import read_runs
+from sightline.probes.dominance import SampleMaps
 
 Cli = Callable[..., Any]
 

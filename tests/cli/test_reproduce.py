@@ -15,15 +15,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from bench.tables import png, write_parquet
-from bench.test_chair import write_split
+from benchmarks.tables import png, write_parquet
+from benchmarks.test_chair import write_split
 from model_folders import save, save_llava, save_qwen2_audio
-from sightline.cli.methods import find_method
 from sightline.errors import InputError
-from sightline.measure import PUBLISHED
-from sightline.reproduce import FLOWS, reproductions, settings
-from sightline.reproduce.settings import TABLES, read_reproduction
-from sightline.sinks import Sinks
+from sightline.methods.registry import find_method
+from sightline.probes.dominance import PUBLISHED
+from sightline.probes.sinks import Sinks
+from sightline.published import FLOWS, reproductions
+from sightline.published import table as settings
+from sightline.published.table import TABLES, read_reproduction
 
 Run = Callable[..., Any]
 BATCH = ("--batch-size", 2)
@@ -227,7 +228,7 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sinks(llava: Path, tmp_path: Path) -> Path:
-    from sightline.sinks.result import content_of
+    from sightline.probes.sinks.result import content_of
 
     return Sinks(str(llava), (3,), 1.3, content=content_of(str(llava))).save(tmp_path / "sinks.json")
 
@@ -257,7 +258,7 @@ def test_pope(sightline: Run, llava: Path, pope: Path, sinks: Path, name: str, m
 
 def test_a_single_file_of_a_benchmark_is_its_path(pope: Path, tmp_path: Path) -> None:
     from sightline.cli.options import Common
-    from sightline.cli.reproducing import Order
+    from sightline.jobs.reproduce import Order
 
     lines = (pope / "coco_pope_random.json").rename(pope / "coco_pope_random.jsonl")
     tables = reproductions()

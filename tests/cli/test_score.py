@@ -105,7 +105,7 @@ def test_an_items_file_that_cannot_be_written(
     def full(*_: object) -> None:
         raise SightlineError("runs: the disk is full") from OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sightline.cli.scoring.write_atomically", full)
+    monkeypatch.setattr("sightline.pages.tables.score.write_atomically", full)
     ended = sightline("score", "pope", "--answers", answers, "--data", labels, "--items", "items.jsonl")
     assert ended.code == 1
     assert ended.sentence == "The items file items.jsonl cannot be written (No space left on device): give another."

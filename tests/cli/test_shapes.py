@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sightline.bench import find_bench
+from sightline.benchmarks import find_bench
 
 
 @pytest.mark.parametrize("bench", ["pope", "chair", "mme", "blink", "mmmu-pro", "shapes-pope"])

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import sightline.bench
-import sightline.steer
+import sightline.benchmarks
+import sightline.methods
 from docs.pages import ROOT
-from sightline.bench import benchmark
+from sightline.benchmarks import base as benchmark
 from sightline.cli.main import cli
-from sightline.method import METHODS
+from sightline.methods.base import METHODS
 
 
 def code_of(title: str) -> str:
@@ -60,7 +60,7 @@ def said(*words: object) -> Any:
 
 
 def test_a_method_in_one_file_is_known_and_generates(add: Callable[[Any, str], None], picture: Path) -> None:
-    add(sightline.steer, "brighter")
+    add(sightline.methods, "brighter")
     listed = {entry["name"]: entry for entry in said("list", "methods")["methods"]}
     assert [field["name"] for field in listed["brighter"]["fields"]] == ["gain"]
     asked = ("generate", "tiny-llava", "--image", picture, "--prompt", "What do you see?", "--new-tokens", 4)
@@ -72,7 +72,7 @@ def test_a_method_in_one_file_is_known_and_generates(add: Callable[[Any, str], N
 
 
 def test_every_file_of_methods_is_loaded_without_being_named() -> None:
-    for package in (sightline.steer, sightline.bench):
+    for package in (sightline.methods, sightline.benchmarks):
         benchmark.benches()
         names = {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}
         assert names <= {*sys.modules}
@@ -81,7 +81,7 @@ def test_every_file_of_methods_is_loaded_without_being_named() -> None:
 def test_a_benchmark_in_one_file_is_known_asked_and_scored(
     add: Callable[[Any, str], None], picture: Path, tmp_path: Path
 ) -> None:
-    add(sightline.bench, "colours")
+    add(sightline.benchmarks, "colours")
     lines = [{"id": n, "image": picture.name, "question": "What color is the circle?", "answer": "red"} for n in (1, 2)]
     data = tmp_path / "colours.jsonl"
     data.write_text("\n".join([*map(json.dumps, lines), "{"]), encoding="utf-8")

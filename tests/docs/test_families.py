@@ -8,7 +8,7 @@ import pytest
 
 from docs.pages import ROOT
 from families import AUDIO, EVERY, FAMILIES, TEXT
-from steer.test_matrix import CELLS, NAMES, refusal
+from methods.test_matrix import CELLS, NAMES, refusal
 
 ROWS = {
     row[0].strip("* "): [cell.strip() for cell in row]

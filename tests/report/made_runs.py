@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sightline.impact.result import ImpactMap
-from sightline.impact.sources import Source
-from sightline.measure import LayerMass, MapGrid, SampleDominance, SampleMaps, aggregate
-from sightline.report.pictures import keep_thumbnails, thumbnails
+from sightline.knockout.result import ImpactMap
+from sightline.knockout.sources import Source
+from sightline.pages.pictures import keep_thumbnails, thumbnails
+from sightline.probes.dominance import LayerMass, MapGrid, SampleDominance, SampleMaps, aggregate
 
 PROMPT = ["<s>", "user", ":", "is", "there", "a", "red", "circle", "?", "assistant", ":"]
 ANSWER = ["yes", ",", "a", "red", "circle"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from report import made_runs
-from sightline.report.page import write_page
-from sightline.report.reading import read_runs
+from sightline.pages.page import write_page
+from sightline.pages.reading import read_runs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sightline.errors import SightlineError
-from sightline.report.figures import dominance_figures, mdi_by_layer, stage_bars
+from sightline.pages.figures import dominance_figures, mdi_by_layer, stage_bars
 
 
 def document(mdi: float | None, interval: list[float] | None) -> dict[str, Any]:

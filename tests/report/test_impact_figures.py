@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from sightline.errors import SightlineError
-from sightline.impact import ImpactMap, Source
-from sightline.impact.compare import compare
-from sightline.report.compare_figures import compare_figures, side_by_side
-from sightline.report.impact_figures import (
+from sightline.knockout import ImpactMap, Source
+from sightline.knockout.compare import compare
+from sightline.pages.compare_figures import compare_figures, side_by_side
+from sightline.pages.impact_figures import (
     LABELS,
     columns_of,
     head_maps,

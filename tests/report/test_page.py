@@ -12,12 +12,12 @@ import pytest
 
 from report import made_runs
 from sightline.errors import InputError, SightlineError
-from sightline.measure import SampleMaps
-from sightline.measure.maps import unpack
-from sightline.report.contents import contents, published_rows
-from sightline.report.page import page, write_page
-from sightline.report.page_maps import attention_maps
-from sightline.report.reading import read_runs
+from sightline.pages.contents import contents, published_rows
+from sightline.pages.page import page, write_page
+from sightline.pages.page_maps import attention_maps
+from sightline.pages.reading import read_runs
+from sightline.probes.attention_maps import unpack
+from sightline.probes.dominance import SampleMaps
 
 
 def document(text: str) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from PIL import Image
 import sightline as sl
 from model_folders import save_llava
 from sightline.errors import InputError
-from sightline.impact.reader import read_row
-from sightline.reproduce import information_flow, question_positions
-from sightline.reproduce.flow import cut_flow
-from sightline.reproduce.gqa import read_questions
+from sightline.knockout.flow import cut_flow
+from sightline.knockout.reader import read_row
+from sightline.published import information_flow, question_positions
+from sightline.published.gqa import read_questions
 
 PICTURE = Image.radial_gradient("L").convert("RGB")
 QUESTION = "Is the jar full, or empty? \u2603"

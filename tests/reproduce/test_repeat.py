@@ -11,9 +11,9 @@ from torch import Tensor
 from attention.test_exact import state_of
 from families import AUDIO, BY_NAME, IMAGE, PADDING, Case
 from sightline.errors import InputError, ModelError
-from sightline.measure import Dominance
-from sightline.method import parse_spec
-from sightline.reproduce import Repeat
+from sightline.methods.base import parse_spec
+from sightline.probes.dominance import Dominance
+from sightline.published import Repeat
 
 OPTIONS: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": 999, "pad_token_id": 0}
 

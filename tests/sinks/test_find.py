@@ -13,14 +13,14 @@ from PIL import Image
 from attention.test_exact import state_of
 from families import BY_NAME, FAMILIES, Family, str_of
 from model_folders import save_llava
-from sightline.anatomy import find_anatomy
 from sightline.attention import lend, limit_block_bytes
+from sightline.data.sample import Sample
 from sightline.errors import InputError
-from sightline.sample import Sample
-from sightline.sinks import Sinks, find_sinks, known_sinks, phi, read_sinks
-from sightline.sinks.check import attention_received
-from sightline.sinks.find import Survey, choose, survey
-from sightline.vlm import load
+from sightline.models.anatomy import find_anatomy
+from sightline.models.vlm import load
+from sightline.probes.sinks import Sinks, find_sinks, known_sinks, phi, read_sinks
+from sightline.probes.sinks.check import attention_received
+from sightline.probes.sinks.find import Survey, choose, survey
 from sinks.planted import SINK_PATCHES, build_planted, planted_case
 
 PLANTED = [((5,), 32), ((3, 17), 32), ((1, 9, 20), 32), ((3, 17), 64), ((2, 40, 100), 128)]
@@ -133,7 +133,7 @@ def test_a_survey_survives_its_dictionary() -> None:
 def test_a_prompt_in_pieces_is_one_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_planted((3, 17))
     case = planted_case()
-    monkeypatch.setattr("sightline.sinks.find._CHUNK_BYTES", 1)
+    monkeypatch.setattr("sightline.probes.sinks.find._CHUNK_BYTES", 1)
     assert find_sinks(model, [case.inputs]).dims == (3, 17)
 
 

@@ -2,10 +2,10 @@
 
 from sightline.attention.call import AttentionCall
 from sightline.attention.edits import Edit, EditedCall
-from sightline.attention.groups import group_mass
-from sightline.attention.interface import Dropper, Editor, Reader, Shortener, is_suspended, lend, suspended
-from sightline.attention.rows import Block, block_bytes, limit_block_bytes, row_mass, row_weights
-from sightline.attention.steps import Step
+from sightline.attention.group_mass import group_mass
+from sightline.attention.hooks import Dropper, Editor, Reader, Shortener, is_suspended, lend, suspended
+from sightline.attention.passes import Step
+from sightline.attention.weights import Block, block_bytes, limit_block_bytes, row_mass, row_weights
 
 __all__ = [
     "AttentionCall",

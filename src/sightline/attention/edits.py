@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sightline.attention.call import AttentionCall
-from sightline.attention.groups import group_mass
-from sightline.attention.rows import Block, normalise, row_weights, score_blocks
+from sightline.attention.group_mass import group_mass
+from sightline.attention.weights import Block, normalise, row_weights, score_blocks
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sightline.anatomy import Anatomy
+from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import GenerationMixin
 
 Note = Callable[[Mapping[str, Any] | None], None]

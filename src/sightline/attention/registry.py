@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sightline.anatomy import Anatomy
 from sightline.attention.call import AttentionFunction
 from sightline.errors import ModelError
+from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import (
     enter_attention,
     has_implementation,

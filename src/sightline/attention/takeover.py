@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.anatomy import Anatomy
 from sightline.attention.call import AttentionCall, AttentionFunction
-from sightline.attention.interface import suspended
+from sightline.attention.hooks import suspended
 from sightline.attention.registry import attention_configs, implementation_of, original_function
 from sightline.errors import InputError, ModelError
+from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import (
     enter_attention,
     implementation_name,

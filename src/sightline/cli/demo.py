@@ -14,7 +14,7 @@ import click
 from sightline.cli.options import Common, common_options
 from sightline.cli.output import Output
 from sightline.errors import SightlineError
-from sightline.runs import RUN_FILE, SUMMARY_FILE, Run
+from sightline.runs.folder import RUN_FILE, SUMMARY_FILE, Run
 
 OUT = Path("demo-run")
 PAGE = "report.html"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sightline.ground.data import TrainingSample
-    from sightline.ground.scores import TokenScore
-    from sightline.vlm import VLM
+    from sightline.data.training_files import TrainingSample
+    from sightline.models.vlm import VLM
+    from sightline.probes.grounding.scores import TokenScore
 
 CAPTIONS = 60
 """Scenes whose captions are made false."""
@@ -63,8 +63,8 @@ def find_question(seed: int) -> Question:
 
 def score_caption(vlm: VLM, question: Question) -> list[TokenScore]:
     """The model's own caption of the scene, each token with how close it is to the image."""
-    from sightline.ground import Grounding
-    from sightline.sample import Sample
+    from sightline.data.sample import Sample
+    from sightline.probes.grounding import Grounding
 
     inputs = vlm.encode(Sample(prompt="Describe the image.", images=(question.picture,)))
     with Grounding().on(vlm) as probe:
@@ -81,7 +81,7 @@ def false_captions(count: int, seed: int) -> list[TrainingSample]:
 
 
 def _captions(seed: int) -> Iterator[TrainingSample]:
-    from sightline.ground.data import DrawnImage, TrainingSample
+    from sightline.data.training_files import DrawnImage, TrainingSample
     from sightline.zoo.official.files import fresh_scenes
     from sightline.zoo.questions import caption
     from sightline.zoo.world import negatives

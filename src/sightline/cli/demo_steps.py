@@ -16,9 +16,9 @@ import click
 from sightline.cli.demo_scenes import CAPTIONS, Question, false_captions, find_question, score_caption
 from sightline.cli.options import Common
 from sightline.cli.output import Output, number, spread
-from sightline.documents import json_text, write_atomically
 from sightline.errors import InputError
-from sightline.runs import SUMMARY_FILE
+from sightline.files.json import json_text, write_atomically
+from sightline.runs.folder import SUMMARY_FILE
 
 MODEL, TO_MEND, REMEDY = "tiny-llava", "tiny-llava-early", "vcd"
 """The trained model; the half-trained one that says yes too often and invents objects; and what helps it."""
@@ -31,7 +31,7 @@ BESIDE = ("yes_ratio", "recall")
 
 SINK_SCENES = 12
 DETECTOR = "grounding last4"
-"""As `sightline.ground.detect` names the default scores of `Grounding`."""
+"""As `sightline.probes.detection.detect` names the default scores of `Grounding`."""
 
 
 @dataclass
@@ -131,8 +131,8 @@ class Demo:
         return told
 
     def _grounding(self, question: Question) -> dict[str, Any]:
-        from sightline.cli.models import load_model
-        from sightline.ground.detect import evaluate
+        from sightline.jobs.load import load_model
+        from sightline.probes.detection.detect import evaluate
 
         self._title("5  Which words are tied to the image?")
         self.output.text("   with sl.Grounding().on(vlm) as probe: vlm.generate(inputs)")

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.cli.benches import bench_options
 from sightline.cli.options import Common, common_options, sinks_option
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
-from sightline.runs import SUMMARY_FILE, Record, Run, fresh_folder, launched_as
+from sightline.jobs.benchmark_items import bench_options
+from sightline.runs.folder import SUMMARY_FILE, Record, Run, fresh_folder, launched_as
 
 if TYPE_CHECKING:
-    from sightline.bench.benchmark import Parser
-    from sightline.cli.benches import Asked
-    from sightline.cli.evaluating import Plan, Spec
-    from sightline.sinks import Sinks
+    from sightline.benchmarks.base import Parser
+    from sightline.jobs.benchmark_items import Asked
+    from sightline.jobs.evaluate import Plan, Spec
+    from sightline.probes.sinks import Sinks
 
 EPILOG = """\b
 Examples:
@@ -117,9 +117,9 @@ def command(
     paired bootstrap interval, exact McNemar test and the items that flip. `none`, the model as it is, is a method like
     others: name it to have it. A run folder takes more methods, models and items later.
     """
-    from sightline.cli.benches import find_asked
-    from sightline.cli.evaluating import Plan
-    from sightline.cli.methods import find_sinks_file
+    from sightline.jobs.benchmark_items import find_asked
+    from sightline.jobs.evaluate import Plan
+    from sightline.methods.registry import find_sinks_file
 
     output = Output(common.json)
     if len(set(models)) < len(models):
@@ -135,8 +135,8 @@ def command(
 
 
 def _specs(labels: Sequence[str], sinks: Sinks | None) -> tuple[Spec, ...]:
-    from sightline.cli.evaluating import NONE, Spec
-    from sightline.cli.methods import find_method
+    from sightline.jobs.evaluate import NONE, Spec
+    from sightline.methods.registry import find_method
 
     specs: list[Spec] = []
     for label in (label.strip() for label in labels):
@@ -177,9 +177,9 @@ class Task:
 
 def execute(task: Task, output: Output) -> None:
     """Evaluates into the run folder, and prints the tables or the document."""
-    from sightline.cli import evaluated
-    from sightline.cli.evaluating import evaluate, is_complete
     from sightline.cli.live import LiveBoard
+    from sightline.jobs.evaluate import evaluate, is_complete
+    from sightline.pages.tables import evaluate as evaluated
 
     rank, world = launched_as()
     plan, folder = task.plan, _folder(task, world)
@@ -203,7 +203,7 @@ def execute(task: Task, output: Output) -> None:
             evaluated.write_tables(run.folder, of_bench)
         document = evaluated.together(found)
         if len(runs) > 1:
-            from sightline.documents import json_text, write_atomically
+            from sightline.files.json import json_text, write_atomically
 
             write_atomically(folder / SUMMARY_FILE, json_text(document, indent=2))
             evaluated.write_tables(folder, found)
@@ -225,7 +225,7 @@ def _folder(task: Task, world: int) -> Path:
 
 def _places(task: Task, folder: Path) -> list[tuple[Asked, Path]]:
     """Each benchmark's run folder: the folder itself for one, else a folder below it."""
-    from sightline.bench.answers import run_folders
+    from sightline.benchmarks.answers import run_folders
 
     if len(task.plan.benches) == 1:
         if below := run_folders(folder):

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from sightline.cli.data import single_sample
-from sightline.cli.models import load_model
 from sightline.cli.options import Common, common_options, sample_options, sinks_option
 from sightline.cli.output import Output
 from sightline.errors import InputError
+from sightline.jobs.load import load_model
+from sightline.jobs.sources import single_sample
 
 
 @click.command(
@@ -51,7 +51,7 @@ def command(
 def _generate(
     common: Common, model: str, sample: Any, layout: Path | None, new_tokens: int, spec: str | None, file: Path | None
 ) -> dict[str, Any]:
-    from sightline.cli.methods import find_method, find_sinks_file
+    from sightline.methods.registry import find_method, find_sinks_file
 
     sinks = find_sinks_file(file)
     method = find_method(spec, sinks)

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from sightline.cli.data import SINGLE, single_sample
-from sightline.cli.impact_config import Request, digest_of, read_config
 from sightline.cli.options import Common, common_options, sample_options
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
-from sightline.runs import Run, fresh_folder, launched_as
+from sightline.jobs.impact_config import Request, digest_of, read_config
+from sightline.jobs.sources import SINGLE, single_sample
+from sightline.runs.folder import Run, fresh_folder, launched_as
 
 EPILOG = """\b
 Examples:
@@ -183,7 +183,7 @@ def _task(context: click.Context, common: Common, options: Mapping[str, Any]) ->
 
 
 def _single(images: tuple[Path, ...], prompt: str | None, given: Mapping[str, Any], seed: int) -> Request:
-    from sightline.impact.study import Study
+    from sightline.knockout.study import Study
 
     if prompt is None and not images:
         raise InputError("There is nothing to look at: give --prompt, mostly with --image FILE, or --config FILE.")
@@ -200,7 +200,8 @@ def _require_comparable(requests: list[Request]) -> None:
 
 
 def _execute(task: Task, output: Output) -> None:
-    from sightline.cli import impact_running, impact_tables
+    from sightline.jobs import impact as impact_running
+    from sightline.pages.tables import impact as impact_tables
 
     with Run.open(
         task.folder,

@@ -45,7 +45,7 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _methods() -> list[dict[str, Any]]:
-    from sightline.cli.methods import known_methods
+    from sightline.methods.registry import known_methods
 
     return [
         {
@@ -65,7 +65,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _benches() -> list[dict[str, Any]]:
-    from sightline.bench import benches
+    from sightline.benchmarks import benches
 
     bundled = {"name": "shapes", "about": "bundled scenes of coloured shapes with questions and captions (data alone)"}
     found = [

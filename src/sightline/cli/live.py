@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sightline.cli.output import Output, number
 
 if TYPE_CHECKING:
-    from sightline.bench.benchmark import Judgement, Parser
-    from sightline.cli.batches import Outcome
-    from sightline.cli.evaluating import Job, Plan, Spec
+    from sightline.benchmarks.base import Judgement, Parser
+    from sightline.jobs.evaluate import Job, Plan, Spec
+    from sightline.runs.batches import Outcome
 
 EVERY = 1.0
 """Seconds between two scorings."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from sightline.cli.data import find_data
 from sightline.cli.options import Common, common_options, method_option, sample_options, sinks_option
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
-from sightline.runs import Record, Run, fresh_folder, launched_as
+from sightline.jobs.sources import find_data
+from sightline.runs.folder import Record, Run, fresh_folder, launched_as
 
 EPILOG = """\b
 Examples:
@@ -76,8 +76,8 @@ def command(
     MDI above 1: a text token draws more attention than an image token. Several models are measured one after the other
     into one table. With --method each sample is measured without and with it.
     """
-    from sightline.cli.measuring import Plan
-    from sightline.cli.methods import find_method, find_sinks_file
+    from sightline.jobs.measure import Plan
+    from sightline.methods.registry import find_method, find_sinks_file
 
     output = Output(common.json)
     choices["sinks"] = sinks = find_sinks_file(choices["sinks"])
@@ -93,7 +93,7 @@ def command(
 
 
 def _require_published(name: str) -> None:
-    from sightline.measure import PUBLISHED
+    from sightline.probes.dominance import PUBLISHED
 
     if name not in PUBLISHED:
         raise InputError(f"There is no published row named '{name}'; there are {', '.join(sorted(PUBLISHED))}.")
@@ -114,7 +114,7 @@ class Task:
 
 def execute(task: Task, output: Output) -> None:
     """Measures into the run folder, prints the tables or the document, and draws the figures."""
-    from sightline.cli import measuring
+    from sightline.jobs import measure as measuring
 
     rank, world = launched_as()
     plan, common = task.plan, task.common
@@ -173,7 +173,7 @@ def _stopped(run: Run, is_kept: bool) -> SightlineError:
 
 
 def _show(output: Output, documents: Sequence[dict[str, Any]], document: dict[str, Any]) -> None:
-    from sightline.cli.tables import label, show_measured, show_published
+    from sightline.pages.tables.measure import label, show_measured, show_published
 
     show_measured(output, documents)
     for told in document.get("models", [document]):
@@ -192,8 +192,8 @@ def _tell_failures(output: Output, failed: Sequence[Record]) -> None:
 
 
 def _draw(documents: Sequence[dict[str, Any]], folder: Path, output: Output) -> None:
-    from sightline.cli.tables import label
-    from sightline.report.figures import dominance_figures
+    from sightline.pages.figures import dominance_figures
+    from sightline.pages.tables.measure import label
 
     with output.guarded():
         dominance_figures({label(told): told for told in documents}, folder / "figures")

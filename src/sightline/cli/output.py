@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from sightline.documents import json_text
+from sightline.files.json import json_text
 
 Item = TypeVar("Item")
 

@@ -32,8 +32,8 @@ def command(folders: tuple[Path, ...], out: Path | None, samples: int, is_opened
     DIR: what measure, sinks, eval, impact or train wrote with --out; several go into one page, and a folder of run
     folders stands for all of them.
     """
-    from sightline.report.page import write_page
-    from sightline.report.reading import read_runs
+    from sightline.pages.page import write_page
+    from sightline.pages.reading import read_runs
 
     output = Output(is_json)
     path = folders[0] / PAGE_FILE if out is None else out

@@ -10,7 +10,7 @@ import click
 from sightline.cli.options import Common, common_options, sinks_option
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
-from sightline.runs import fresh_folder, launched_as
+from sightline.runs.folder import fresh_folder, launched_as
 
 EPILOG = """\b
 Examples:
@@ -46,10 +46,10 @@ def command(
     NAME is one of --list. Each table says what model and data it takes, where its figures come from, and what is not as
     in the source. Nothing counts as reproduced unless it was run with those weights on those data.
     """
-    from sightline.cli import reproduced
-    from sightline.cli.methods import find_sinks_file
-    from sightline.cli.reproducing import ENGINES, Order, require_ready
-    from sightline.reproduce import find_reproduction
+    from sightline.jobs.reproduce import ENGINES, Order, require_ready
+    from sightline.methods.registry import find_sinks_file
+    from sightline.pages.tables import reproduce as reproduced
+    from sightline.published import find_reproduction
 
     output = Output(common.json)
     if is_list:
@@ -80,7 +80,7 @@ def command(
 
 def entries() -> list[dict[str, Any]]:
     """What `--list` and `sightline list reproductions` tell."""
-    from sightline.reproduce import reproductions
+    from sightline.published import reproductions
 
     return [
         {

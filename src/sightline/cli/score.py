@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from sightline.cli.benches import bench_options
 from sightline.cli.options import Common, common_options
 from sightline.cli.output import Output
-from sightline.cli.scoring import show_score, write_items
+from sightline.jobs.benchmark_items import bench_options
+from sightline.pages.tables.score import show_score, write_items
 
 EXAMPLES = """\b
 Examples:
@@ -58,8 +58,8 @@ def command(
     """
     output = Output(common.json)
     with output.guarded():
-        from sightline.bench import find_bench
-        from sightline.bench.answers import run_fields, score_answers
+        from sightline.benchmarks import find_bench
+        from sightline.benchmarks.answers import run_fields, score_answers
 
         given = {name: value for name, value in fields.items() if value is not None}
         benchmark = find_bench(bench, **(run_fields(bench, answers) | given))

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.cli.data import Data, find_data
-from sightline.cli.models import load_model, pin_folder
 from sightline.cli.options import Common, common_options, sample_options
 from sightline.cli.output import Output, number
 from sightline.errors import InputError, SightlineError
-from sightline.runs import Run, fresh_folder, launched_as
+from sightline.jobs.load import load_model, pin_folder
+from sightline.jobs.sources import Data, find_data
+from sightline.runs.folder import Run, fresh_folder, launched_as
 
 if TYPE_CHECKING:
-    from sightline.sample import Sample
-    from sightline.sinks import Search, Sinks
-    from sightline.sinks.find import Found, Survey
+    from sightline.data.sample import Sample
+    from sightline.probes.sinks import Search, Sinks
+    from sightline.probes.sinks.find import Found, Survey
 
 EPILOG = """\b
 Examples:
@@ -152,9 +152,9 @@ def _folder(task: _Task) -> Iterator[Path]:
 
 def _find(task: _Task, run: Run, output: Output) -> Sinks:
     """Two passes over the samples, each sample's part on disk before the next begins."""
-    from sightline.sinks.check import SampleCheck
-    from sightline.sinks.find import Survey
-    from sightline.sinks.search import Search
+    from sightline.probes.sinks.check import SampleCheck
+    from sightline.probes.sinks.find import Survey
+    from sightline.probes.sinks.search import Search
 
     pin_folder(task.model, run)
     vlm = load_model(task.model, task.common, task.layout)
@@ -202,7 +202,7 @@ def _pass(
     task: _Task, run: Run, name: str, samples: Sequence[Sample], attempt: Any, advance: Any
 ) -> list[dict[str, Any]]:
     """The results of one pass over the samples, those of an interrupted run taken up; failed ones are left out."""
-    from sightline.cli.batches import Batches
+    from sightline.runs.batches import Batches
 
     done = run.done_ids(task.model, name)
     for _ in range(sum(sample.id in done for sample in samples)):
@@ -222,7 +222,7 @@ def _pass(
 
 
 def _show(output: Output, sinks: Sinks) -> None:
-    from sightline.sinks import known_sinks
+    from sightline.probes.sinks import known_sinks
 
     failed = f", {sinks.failed} failed" if sinks.failed else ""
     title = f"{sinks.model}: {sinks.samples} sample{'s' * (sinks.samples != 1)}{failed}"

@@ -12,12 +12,12 @@ import click
 from sightline.cli.options import Common, common_options
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
-from sightline.runs import fresh_folder, launched_as
+from sightline.runs.folder import fresh_folder, launched_as
 
 if TYPE_CHECKING:
-    from sightline.ground.data import TrainingData
-    from sightline.ground.settings import TrainSettings
-    from sightline.ground.trainer import TrainResult
+    from sightline.data.training_files import TrainingData
+    from sightline.training.settings import TrainSettings
+    from sightline.training.trainer import TrainResult
 
 EPILOG = """\b
 Examples:
@@ -111,8 +111,8 @@ def _settings(
     no_eval: bool,
     **options: Any,
 ) -> TrainSettings:
-    from sightline.ground.data import SHAPES
-    from sightline.ground.settings import read_settings
+    from sightline.data.training_files import SHAPES
+    from sightline.training.settings import read_settings
 
     if lora and qlora:
         raise InputError("Give --lora or --qlora, not both.")
@@ -145,7 +145,7 @@ def _pairs(given: tuple[str, ...]) -> dict[str, Any]:
 def _data(
     data: str, images: Path | None, labels: Path | None, prompt: str | None, limit: int | None, seed: int
 ) -> TrainingData:
-    from sightline.ground.data import PROMPT, read_training
+    from sightline.data.training_files import PROMPT, read_training
 
     if prompt is not None and not prompt.strip():
         raise InputError("--prompt is empty: give the words that captions answer, or leave it out.")
@@ -179,10 +179,10 @@ def _note(output: Output, data: TrainingData, settings: TrainSettings) -> None:
 
 
 def _train(task: Task, common: Common, output: Output, rank: int) -> TrainResult:
-    from sightline.cli.models import load_model
-    from sightline.cli.trained import evaluator
-    from sightline.ground.trainer import check_folder, train
+    from sightline.jobs.load import load_model
+    from sightline.jobs.train_evaluation import evaluator
     from sightline.memory import is_out_of_memory
+    from sightline.training.trainer import check_folder, train
 
     settings = task.settings
     check_folder(task.folder, settings, task.model, task.data, task.about, task.resume)

@@ -15,7 +15,7 @@ from sightline.cli.output import Output
 from sightline.errors import InputError
 
 if TYPE_CHECKING:
-    from sightline.ground.data import TrainingData, TrainingSample
+    from sightline.data.training_files import TrainingData, TrainingSample
 
 
 @click.group("train-data", epilog="Example: sightline train-data negatives --data shapes --out negatives.jsonl")
@@ -59,8 +59,8 @@ def negatives(
     Each line of --out is a sample with its answer and "words", and where there is one "negative" and "negative_words":
     [start, end, label] in characters, label 1 grounded, 0 hallucinated. The same seed makes the same file.
     """
-    from sightline.ground.data import read_training
-    from sightline.ground.negatives import make_negatives
+    from sightline.data.negatives import make_negatives
+    from sightline.data.training_files import read_training
 
     output = Output(common.json)
     if out.exists() and not force:
@@ -88,8 +88,8 @@ def negatives(
 
 
 def _write(out: Path, made: list[TrainingSample]) -> None:
-    from sightline.documents import write_error
-    from sightline.ground.data import write_training
+    from sightline.data.training_files import write_training
+    from sightline.files.json import write_error
 
     part = out.with_name(f".{out.name}.part")
     try:

@@ -11,8 +11,8 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from sightline.documents import json_text, write_error
 from sightline.errors import InputError
+from sightline.files.json import json_text, write_error
 from sightline.zoo.official import LAYOUTS
 from sightline.zoo.official.files import Tick
 

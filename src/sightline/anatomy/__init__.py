@@ -1,5 +1,0 @@
-"""Where a model keeps its decoder layers, norms, towers and special token ids, found by structure."""
-
-from sightline.anatomy.parts import Anatomy, find_anatomy, unwrap
-
-__all__ = ["Anatomy", "find_anatomy", "unwrap"]

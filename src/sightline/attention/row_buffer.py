@@ -1,0 +1,140 @@
+"""Rows of decoding steps, kept until they can be computed together.
+
+A decoding step has one query row a layer, and reading its weights at once would read all keys a second time at every
+step. The keys only grow, so the row can wait: the tape keeps the queries (a few KB) and a reference to the newest keys,
+which are the cache's own, and computes many rows in one go. It computes at once where waiting would be wrong: the cache
+was reordered (beam search), cropped or replaced, keys were dropped (sliding window), or there is no cache at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.attention.call import AttentionCall
+from sightline.attention.edits import EditedCall
+from sightline.attention.passes import Step
+
+Consumer = Callable[[int, EditedCall, Tensor, list[int]], None]
+"""Takes a layer, a call, the query rows of it that were kept, and the number of each row's step."""
+
+LONGEST = 64
+"""Rows that wait at most."""
+
+
+@dataclass
+class _Waiting:
+    """One layer's rows that were not computed yet: by row its query, its mask and its position."""
+
+    last: AttentionCall
+    queries: list[Tensor] = field(default_factory=list)
+    masks: list[Any] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+
+
+class RowTape:
+    """Keeps the last query row of each step by layer, and hands rows to `consume` when it is time."""
+
+    def __init__(self, consume: Consumer) -> None:
+        self._consume = consume
+        self._waiting: dict[int, _Waiting] = {}
+        self._mask: tuple[tuple[int, ...], Tensor, list[Any]] | None = None
+        self._last_rows: dict[int, Any] = {}
+
+    def begin(self, step: Step) -> None:
+        """Before a forward pass: what can't wait through it is computed now."""
+        self._last_rows.clear()
+        for layer, waiting in list(self._waiting.items()):
+            kept = _cached_keys(step.cache, waiting.last.module)
+            if step.is_start or len(waiting.steps) >= LONGEST or kept is not waiting.last.key:
+                self._flush(layer)
+
+    def keep(self, layer: int, attention: EditedCall, step: Step, number: int) -> None:
+        """Take the last row of this call; `number` says which step it is."""
+        call = attention.call
+        if attention.edits or not _can_wait(call, step):
+            self._flush(layer)
+            self._consume(layer, attention, torch.tensor([call.queries - 1], device=call.query.device), [number])
+            return
+        waiting = self._waiting.get(layer)
+        if waiting is None:
+            waiting = self._waiting[layer] = _Waiting(call)
+        # Only the newest call holds on to keys: those of older ones are prefixes of them.
+        last = call if call.queries == 1 else self._last_row(call)
+        waiting.last = last
+        waiting.queries.append(last.query)
+        waiting.masks.append(last.mask)
+        waiting.offsets.append(last.offset)
+        waiting.steps.append(number)
+
+    def flush(self) -> None:
+        """Compute all rows that wait, and let go of the keys."""
+        for layer in sorted(self._waiting):
+            self._flush(layer)
+        self._mask = None
+
+    def _flush(self, layer: int) -> None:
+        waiting = self._waiting.pop(layer, None)
+        if waiting is None:
+            return
+        rows = torch.arange(len(waiting.steps), device=waiting.last.query.device)
+        self._consume(layer, EditedCall(self._joined(waiting)), rows, waiting.steps)
+
+    def _last_row(self, call: AttentionCall) -> AttentionCall:
+        """The last row of a prompt as a call of its own, copied so that the other rows can be freed."""
+        mask = call.mask
+        if (isinstance(mask, Tensor) and mask.dim() == 4) or hasattr(mask, "mask_mod"):
+            # All layers share one mask: so do their copies of its last row.
+            if id(mask) not in self._last_rows:
+                self._last_rows[id(mask)] = call.visible(_row(call))
+            mask = self._last_rows[id(mask)]
+        last = call.queries - 1
+        return replace(call, query=call.query[:, :, last:].clone(), mask=mask, offset=call.offset + last)
+
+    def _joined(self, waiting: _Waiting) -> AttentionCall:
+        last, count = waiting.last, len(waiting.steps)
+        query = torch.cat(waiting.queries, dim=2)
+        # Its end is the end of the last row, so that all keys up to there count as filled.
+        joined = replace(last, query=query, mask=None, offset=last.offset + 1 - count)
+        return replace(joined, mask=self._visible(waiting, joined.keys))
+
+    def _visible(self, waiting: _Waiting, keys: int) -> Tensor:
+        """[batch, heads or 1, rows, keys], bool. Layers share masks, so that of the layer before is tried first."""
+        name = (keys, *map(id, waiting.masks), *waiting.offsets)
+        if self._mask is not None and self._mask[0] == name:
+            return self._mask[1]
+        row = torch.zeros(1, dtype=torch.long, device=waiting.last.query.device)
+        batch = int(waiting.last.query.shape[0])
+        blocks = []
+        for query, mask, offset in zip(waiting.queries, waiting.masks, waiting.offsets, strict=True):
+            seen = replace(waiting.last, query=query, mask=mask, offset=offset).visible(row)
+            blocks.append(torch.nn.functional.pad(seen, (0, keys - seen.shape[-1])).expand(batch, -1, -1, -1))
+        joined = torch.cat(blocks, dim=2)
+        # Their masks are kept with it, so that ids stay theirs.
+        self._mask = (name, joined, list(waiting.masks))
+        return joined
+
+
+def _can_wait(call: AttentionCall, step: Step) -> bool:
+    """Whether the keys outlive the pass as they are, and the row is told by its query and a yes-or-no mask alone."""
+    if _cached_keys(step.cache, call.module) is not call.key or call.options.get("position_bias") is not None:
+        return False
+    is_float = isinstance(call.mask, Tensor) and call.mask.is_floating_point()
+    return not is_float or call.bias(_row(call)) is None
+
+
+def _row(call: AttentionCall) -> Tensor:
+    return torch.tensor([call.queries - 1], device=call.query.device)
+
+
+def _cached_keys(cache: Any, module: Any) -> Any:
+    """The very tensor in which the cache keeps this layer's keys; None where it keeps them otherwise or drops some."""
+    layers, index = getattr(cache, "layers", None), getattr(module, "layer_idx", None)
+    if layers is None or index is None or index >= len(layers) or getattr(layers[index], "is_sliding", False):
+        return None
+    return getattr(layers[index], "keys", None)

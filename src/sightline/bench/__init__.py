@@ -1,5 +1,0 @@
-"""Benchmarks with their official files and scoring, and the same in the bundled world."""
-
-from sightline.bench.benchmark import BadItem, Benchmark, Item, Judgement, Parser, Unit, benches, find_bench, register
-
-__all__ = ["BadItem", "Benchmark", "Item", "Judgement", "Parser", "Unit", "benches", "find_bench", "register"]

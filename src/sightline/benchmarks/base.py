@@ -1,0 +1,207 @@
+"""What every benchmark is: it loads items, asks them in its own words, reads the answers, and scores them.
+
+A benchmark is one file that registers one class here. `load` reads official files from a folder, or from the hub by
+the official name; `sample` is what the model is asked; `judge` reads one raw answer; `score` is the document of all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+
+from sightline.data.sample import Sample
+from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.data.sample import ImageLike
+
+Parser = Literal["official", "strict"]
+"""official: answer by answer what the benchmark's own script makes of it. strict: nothing that would be a guess."""
+
+PARSERS: tuple[Parser, ...] = ("official", "strict")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question.
+
+    id      unique within the benchmark, the same in every run
+    prompt  the words as the benchmark asks them; `<image>` marks where an image stands, none: all stand before
+    images  in the order the prompt has them; opened only when the item's turn comes
+    truth   the right answer as a JSON value: "yes", "B", for CHAIR the list of objects
+    group   split or subtask, "" where there is none
+    about   what else the scorer needs, as JSON values: options, image id, ...
+    """
+
+    id: str
+    prompt: str
+    images: tuple[ImageLike, ...] = ()
+    truth: Any = None
+    group: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BadItem:
+    """An item that cannot be asked, as of a truncated file: it is recorded with its error, and the run goes on."""
+
+    id: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one raw answer counts for.
+
+    parsed  the label read from the answer; None when there is none to read (counted as unparsed)
+    right   whether it counts as right; for CHAIR whether the caption names no object that is not there
+    detail  what else the score is made of, as JSON values
+    """
+
+    id: str
+    parsed: str | None
+    right: bool
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What the bootstrap draws as one: an item, or, where items are scored together (MME), all of one image.
+
+    ids      of its items
+    stratum  units are redrawn within it, so that every subtask keeps its size
+    sums     what adds up over units; `Benchmark.headline_value` makes the figure of their totals
+    """
+
+    ids: tuple[str, ...]
+    stratum: str
+    sums: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark(ABC):
+    """One benchmark. A frozen dataclass: what can be chosen about it is a field (`find_bench(name, split="random")`).
+
+    name        on the command line
+    title       for tables
+    headline    the field of the score document that live progress shows and comparisons are made of
+    better      whether a larger or a smaller headline is better
+    new_tokens  an answer's longest length by default
+    response_fields  where `sightline score` looks for the model's words in a line of an answers file, in this order
+
+    Fields, which every benchmark has:
+    template    the prompt in other words than the official ones, with `{question}` (and what else the benchmark's own
+                docstring names) where the item's stand; None: the official prompt
+    split       only this split, configuration or subtask, or several joined by `+`; None: all, or the official default
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    headline: ClassVar[str] = "accuracy"
+    better: ClassVar[Literal["larger", "smaller"]] = "larger"
+    new_tokens: ClassVar[int] = 16
+    response_fields: ClassVar[tuple[str, ...]] = ("response", "answer", "text", "caption")
+
+    template: str | None = field(
+        default=None,
+        metadata={"help": "the prompt in other words, {question} in its place (on the command line --prompt)"},
+    )
+    split: str | None = field(default=None, metadata={"help": "only this split or subtask; several joined by +"})
+
+    @abstractmethod
+    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+        """The items in their official order, from a local file or folder, or from the hub where `path` is None.
+
+        seed and limit matter where items are drawn (the bundled world); elsewhere the caller takes its share itself.
+
+        Raises InputError, in one sentence that says what files are expected, when there is nothing to load.
+        """
+
+    @abstractmethod
+    def judge(self, item: Item, response: str, parser: Parser = "official") -> Judgement:
+        """What a raw answer counts for. Never raises, whatever the answer."""
+
+    @abstractmethod
+    def score(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+        """The score document (docs/benchmarks.md) over the items that have a judgement; a figure of nothing is None."""
+
+    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+        """The items as far as `sightline score` needs them: as `load`, but their images may be absent."""
+        return self.load(path, seed=seed, limit=limit)
+
+    def read_answers(self, path: Path) -> list[dict[str, Any]] | None:
+        """The lines of an answers file or folder of a format of the benchmark's own; None: it is read as JSON."""
+        return None
+
+    def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> list[Item] | None:
+        """One item a line of an answers file, in the same order, where the lines carry the items; None: they do not.
+
+        Raises InputError when they carry them, but not as they should.
+        """
+        return None
+
+    def aliases(self, item: Item) -> tuple[str, ...]:
+        """Other names that answers may carry for an item; one shared by several items needs the question beside it."""
+        return ()
+
+    def sample(self, item: Item) -> Sample:
+        """What the model is asked."""
+        return Sample(prompt=item.prompt, images=item.images, id=item.id)
+
+    def units(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> list[Unit]:
+        """The judged items as the bootstrap draws them; by default each on its own, right ones counted."""
+        return [
+            Unit((item.id,), item.group, (float(judgements[item.id].right), 1.0))
+            for item in items
+            if item.id in judgements
+        ]
+
+    def headline_value(self, totals: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The headline, of each stratum's totals [..., sums]; by default all right ones over all items. Shape [...]."""
+        whole = np.sum(np.stack(list(totals.values())), axis=0)
+        return np.asarray(whole[..., 0] / whole[..., 1])
+
+    def figures(self, totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Figures of the score document that intervals are told of, the headline first, each [...]."""
+        return {self.headline: self.headline_value(totals)}
+
+
+BenchType = TypeVar("BenchType", bound=type[Benchmark])
+
+_BENCHES: dict[str, type[Benchmark]] = {}
+
+
+def register(kind: BenchType) -> BenchType:
+    """Class decorator: let the command line know a benchmark by its `name`."""
+    _BENCHES[kind.name] = kind
+    return kind
+
+
+def benches() -> dict[str, type[Benchmark]]:
+    """Every benchmark by name; all modules of this package are looked through, once."""
+    import sightline.benchmarks as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return dict(sorted(_BENCHES.items()))
+
+
+def find_bench(name: str, **fields: Any) -> Benchmark:
+    """The benchmark of this name with these fields, None for a default; InputError names those there are."""
+    known = benches()
+    if name not in known:
+        raise InputError(f"There is no benchmark named '{name}'; the benchmarks are {', '.join(known)}.")
+    given = {field: value for field, value in fields.items() if value is not None}
+    possible = [field.name for field in dataclasses.fields(known[name])]
+    for field_name in given:
+        if field_name not in possible:
+            raise InputError(f"The benchmark {name} takes no {field_name}; it takes {', '.join(possible)}.")
+    return known[name](**given)

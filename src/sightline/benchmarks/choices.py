@@ -1,0 +1,109 @@
+"""What benchmarks of lettered options share: reading options and letters, and counting right answers."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sightline.benchmarks.base import Item, Judgement
+from sightline.data.sample import IMAGE_MARKER
+from sightline.errors import InputError
+
+
+def letters(count: int) -> list[str]:
+    """The letters of so many options: A, B, C, ..."""
+    return [chr(ord("A") + place) for place in range(count)]
+
+
+def options_of(value: object) -> list[str]:
+    """Options from a list, or from a Python list written as text, as MMMU-Pro has it: literals alone, never evaluated.
+
+    Raises ValueError, saying why, when it is no list of at least one option.
+    """
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+            raise ValueError(f"the options {str(value)[:60]!r} are no list of literals") from error
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(f"the options {str(value)[:60]!r} are no list of at least one")
+    return [str(option) for option in value]
+
+
+def strict_letter(response: str, known: Sequence[str]) -> str | None:
+    """The letter that an answer gives as its answer, and None when it gives none, several, or one not in `known`.
+
+    After the last "answer:" (in any case), or in all of the text where that does not stand, a letter counts where it
+    opens the text or follows "answer is", closed by ".", ":" or the end of the line; and wherever it is in brackets.
+    So the article of "A dog" and the pronoun of "I think" are no answers, and "(A) is wrong, so (B)" is none either.
+    """
+    text = _ANSWER.split(response)[-1]
+    said = set(_BRACKETED.findall(text)) | set(_STATED.findall(text))
+    opening = _LETTER.match(text)
+    if opening:
+        said.add(opening[1])
+    return said.pop() if len(said) == 1 and said <= set(known) else None
+
+
+_ANSWER = re.compile(r"\banswer[*_\s]*:", re.IGNORECASE)
+_BRACKETED = re.compile(r"\(([A-Z])\)")
+_LETTER = re.compile(r"[\s*_\"'`$(]*([A-Z])[ \t*_\"'`$)]*(?:[.:]|[\r\n]|$)")
+_STATED = re.compile(r"\banswer\s+is\b" + _LETTER.pattern)
+
+
+def without_markers(text: str) -> str:
+    """A question's own words, in which nothing marks a place for an image."""
+    return text.replace(IMAGE_MARKER, "< image >")
+
+
+def worded(template: str, values: Mapping[str, str], needed: str = "") -> str:
+    """A template with each `{name}` of the values filled in; InputError when the place of the needed one is missing."""
+    if needed and "{" + needed + "}" not in template:
+        raise InputError(f"The template {template!r} has no place for the {needed}: {{{needed}}} marks it.")
+    names = "|".join(map(re.escape, values))
+    return re.sub(r"\{(" + names + r")\}", lambda found: values[found[1]], template)
+
+
+def chosen(split: str | None, names: Mapping[str, Sequence[str]], what: str) -> list[str]:
+    """The official names that a `split` of several joined by `+` stands for, in the order of `names`; None: none.
+
+    Args:
+        names: official names, each with its short forms; case, signs and spaces do not matter.
+        what: what they are called in the InputError about an unknown one.
+    """
+    forms = {plain_name(form): name for name, short in names.items() for form in (name, *short)}
+    wanted = [part for part in (split or "").split("+") if part.strip()]
+    for part in wanted:
+        if plain_name(part) not in forms:
+            listed = ", ".join(short[0] if short else name for name, short in names.items())
+            raise InputError(f"There is no {what} {part.strip()!r}; they are {listed}, or several joined by +.")
+    asked = {forms[plain_name(part)] for part in wanted}
+    return [name for name in names if name in asked]
+
+
+def plain_name(name: str) -> str:
+    """A name without case, signs and spaces, to compare it."""
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+def figures(items: Iterable[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    """{"n", "accuracy"} of the items that have a judgement; accuracy is None of nothing."""
+    judged = [judgements[item.id] for item in items if item.id in judgements]
+    return {"n": len(judged), "accuracy": mean(judgement.right for judgement in judged)}
+
+
+def grouped(items: Iterable[Item], key: str) -> dict[str, list[Item]]:
+    """Items by what `about` says under a key, in alphabetical order; those without it are left out."""
+    found: dict[str, list[Item]] = {}
+    for item in items:
+        if item.about.get(key):
+            found.setdefault(str(item.about[key]), []).append(item)
+    return dict(sorted(found.items()))
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """The mean, None of nothing."""
+    listed = list(values)
+    return sum(listed) / len(listed) if listed else None

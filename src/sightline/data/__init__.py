@@ -1,0 +1,1 @@
+"""Samples, where they come from, and words and objects named in them."""

@@ -1,0 +1,1 @@
+"""Sightline inside other harnesses."""

@@ -1,0 +1,381 @@
+"""Study: what is hidden, from whom, and where the effect is read; and the map, or maps, that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from sightline.data.sample import Sample
+from sightline.errors import InputError
+from sightline.knockout.deepstack import deepstack_effects
+from sightline.knockout.logits import followed
+from sightline.knockout.reader import ImpactReader, local_every_row, read_row, read_tokens
+from sightline.knockout.result import Array, ImpactMap
+from sightline.knockout.sources import Among, Selection, Tokens, Unit, find_controls, find_row, find_sources
+from sightline.knockout.tower import tower_effects
+from sightline.knockout.vision import FILLS, Answers, Fill, vision_effects
+from sightline.knockout.words import pieces_of
+from sightline.memory import is_out_of_memory
+from sightline.methods.base import anatomy_and_layout
+from sightline.models.layout import Modality, TokenLayout, layout_of
+
+if TYPE_CHECKING:
+    from sightline.attention.passes import LayoutSource
+    from sightline.models.anatomy import Anatomy
+
+Mode = Literal["local", "causal", "vision", "tower", "deepstack"]
+Scope = Literal["row", "every-row"]
+
+MODES: tuple[str, ...] = get_args(Mode)
+SCOPES: tuple[str, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked of a model.
+
+    Attributes:
+        mode: "local": the layer's own output. "causal": the answer, when the row stops reading a source at a layer.
+            "vision": the answer, when a part of the picture is painted over. "tower": the answer and the tower's layer,
+            when patches are hidden inside the vision tower. "deepstack": the answer, when vision features are not added
+            after a layer.
+        tokens, unit, block, positions: what is hidden, see `Selection`.
+        row: "last", the row that predicts the next token; a position; or "all" rows, of which local maps are means.
+        layers: which; by default all.
+        window: layers that are cut together, centred on each (causal and tower).
+        scope: cut the source off from "row" alone, or from "every-row" after it, which costs whole passes (causal).
+        per_head: also the distance of each head's output (local).
+        target: the token whose logit and probability are followed: "predicted", or its id.
+        new_tokens: a map for each of so many tokens of the answer, fewer where it ends; None for the row alone.
+        control: random groups to hold beside, for each modality and size of the sources.
+        among: controls are drawn from the "same" modality as the source, or from the "other" ones.
+        fill: what parts of the picture are painted over with (vision): "gray", "blur" or "mean".
+        seed: of the controls.
+        reference: also hide all image tokens together at every layer, once from the row alone and once from every row;
+            what lies between the two comes to the row by way of other positions (causal, scope "row"; a few passes).
+    """
+
+    mode: Mode = "causal"
+    tokens: Tokens = "all"
+    unit: Unit = "token"
+    block: int | None = None
+    positions: tuple[int | tuple[int, ...], ...] | None = None
+    row: str | int = "last"
+    layers: tuple[int, ...] | None = None
+    window: int = 1
+    scope: Scope = "row"
+    per_head: bool = False
+    target: str | int = "predicted"
+    new_tokens: int | None = None
+    control: int = 0
+    among: Among = "same"
+    fill: Fill = "gray"
+    seed: int = 0
+    reference: bool = False
+
+    def __post_init__(self) -> None:
+        _require_choice("mode", self.mode, MODES)
+        _require_choice("scope", self.scope, SCOPES)
+        _require_choice("fill", self.fill, FILLS)
+        _require_choice("pool of controls", self.among, get_args(Among))
+        for name in ("window", "control", "new_tokens", "block"):
+            if getattr(self, name) is not None:
+                _require_whole(name, getattr(self, name))
+        for layer in self.layers or ():
+            _require_whole("entry of layers", layer)
+        for name, least in (("window", 1), ("control", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"The {name} is {getattr(self, name)}: give at least {least}.")
+        if self.new_tokens is not None and self.new_tokens < 1:
+            raise InputError(f"The number of new tokens is {self.new_tokens}: give at least 1.")
+        if self.layers is not None and not self.layers:
+            raise InputError("There are no layers to look at: name at least one.")
+        _ = self.selection
+        self._refuse_idle_settings()
+
+    @property
+    def selection(self) -> Selection:
+        """What is hidden."""
+        return Selection(self.tokens, self.unit, self.block, self.positions)
+
+    def _refuse_idle_settings(self) -> None:
+        """InputError for a setting that this mode would pass over in silence."""
+        for setting in fields(self):
+            modes = _ONLY.get(setting.name, MODES)
+            if getattr(self, setting.name) != setting.default and self.mode not in modes:
+                told = f"mode {modes[0]}" if len(modes) == 1 else f"modes {', '.join(modes[:-1])} and {modes[-1]}"
+                raise InputError(
+                    f"The mode {self.mode} has no setting {setting.name}, which is of the {told}: leave it out."
+                )
+        if self.row == "all" and self.mode != "local":
+            raise InputError(
+                f"The mode {self.mode} reads one row: give a position or last; all rows are of local maps."
+            )
+        if self.new_tokens is not None and self.row != "last":
+            raise InputError("New tokens are followed from the last row on: leave the row out, or the new tokens.")
+
+    def settings(self) -> dict[str, Any]:
+        """The fields that the mode's numbers depend on, as a map records them."""
+        kept = {name: value for name, value in asdict(self).items() if self.mode in _ONLY.get(name, MODES)}
+        kept.pop("reference", None)  # which adds to the document and changes nothing in it
+        if not self.control:
+            kept = {name: value for name, value in kept.items() if name not in ("among", "seed")}
+        return kept
+
+    def run(
+        self,
+        model: Any,
+        sample: Sample | Mapping[str, Any],
+        layout: LayoutSource | None = None,
+        on_pass: Callable[[int, int], None] | None = None,
+    ) -> list[ImpactMap]:
+        """The map; with `new_tokens` one for each token of the answer.
+
+        Args:
+            model: a `VLM`, or a bare Transformers model with encoded inputs.
+            sample: a `Sample`, which a `VLM` encodes; or what the model's forward takes, of one prompt.
+            layout: of the inputs, where it is not to be derived from them.
+            on_pass: told passes done and passes in all, where a mode takes many (tower).
+
+        Raises:
+            InputError, ModelError: in one sentence, before anything is computed where that can be told.
+        """
+        anatomy, source = anatomy_and_layout(model, layout)
+        if self.mode == "vision":
+            answer = self._vision(model, sample)
+            return [self._of(model, answer, answer.row if answer.row is not None else "last")]
+        inputs = encoded(model, sample)
+        found = _layout(anatomy, inputs, source)
+        if found.batch != 1:
+            raise InputError(f"Impact is read on one prompt, and the inputs have {found.batch}: give one at a time.")
+        if self.mode == "tower":
+            answer = tower_effects(
+                anatomy, inputs, found, self._side, self.layers, self.window, self.target, on_pass=on_pass
+            )
+            return [self._of(model, answer, find_row(found, "last"))]
+        return self._decoder_maps(model, anatomy, inputs, found)
+
+    @property
+    def _side(self) -> int:
+        return self.block or 1
+
+    def _vision(self, vlm: Any, sample: Any) -> Answers:
+        if not isinstance(sample, Sample) or not hasattr(vlm, "encode"):
+            raise InputError(
+                "The mode vision paints over the picture itself: give a model loaded by sightline.load and a Sample."
+            )
+        return vision_effects(vlm, sample, self._side, self.fill, self.target, self.control, self.seed)
+
+    def _decoder_maps(
+        self, model: Any, anatomy: Anatomy, inputs: Mapping[str, Any], layout: TokenLayout
+    ) -> list[ImpactMap]:
+        row = find_row(layout, "last" if self.row == "all" else self.row)
+        pieces = pieces_of(inputs["input_ids"][0].tolist(), getattr(model, "tokenizer", None))
+        selection = self.selection
+        if self.mode == "deepstack" and self.positions is None:
+            selection = replace(selection, tokens="image")
+        sources = find_sources(layout, pieces, row, selection)
+        if self.mode == "deepstack":
+            answer = deepstack_effects(anatomy, inputs, layout, sources, self.target, row, self.layers)
+            return [self._of(model, answer, row)]
+        controls = find_controls(layout, sources, row, self.control, self.seed, self.among)
+        everything = (*sources, *controls)
+        groups = [each.positions for each in everything]
+        layers = self.layers or tuple(range(len(anatomy.layers)))
+        found: list[ImpactMap] = []
+
+        def read(reader: ImpactReader) -> None:
+            if self.mode == "local":
+                maps = reader.local(groups, layers, self.per_head)
+            else:
+                maps = reader.causal(groups, layers, self.window, self.scope, followed(self.target))
+            baseline = reader.baseline(followed(self.target))
+            answer = Answers(everything, maps, baseline, layers, len(controls))
+            reference = self._image_as_one(reader, layout) if self.reference and self.scope == "row" else {}
+            found.append(replace(self._of(model, answer, reader.row), reference=reference))
+
+        if self.row == "all":
+            maps = local_every_row(anatomy, inputs, groups, layers, self.per_head)
+            found.append(self._of(model, Answers(everything, maps, {}, layers, len(controls)), "all"))
+        elif self.new_tokens is not None:
+            read_tokens(anatomy, inputs, self.new_tokens, read)
+        else:
+            with read_row(anatomy, inputs, row) as reader:
+                read(reader)
+        return found
+
+    def _image_as_one(self, reader: ImpactReader, layout: TokenLayout) -> dict[str, dict[str, float]]:
+        """Effects of hiding all image tokens at every layer, by scope; nothing without an image before the row."""
+        image = layout.mask(Modality.IMAGE, Modality.VIDEO)[0].nonzero()[:, 0]
+        group = tuple(image[image < reader.row].tolist())
+        if not group or self.mode != "causal":
+            return {}
+        window = 2 * reader.layers + 1
+        try:
+            found = {
+                scope: reader.causal([group], [0], window, scope, followed(self.target)) for scope in get_args(Scope)
+            }
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return {}  # the map itself needs less, and is there
+        return {scope: {name: float(values[0, 0]) for name, values in maps.items()} for scope, maps in found.items()}
+
+    def _of(self, model: Any, answer: Answers, row: int | str) -> ImpactMap:
+        cut = len(answer.sources) - answer.controls
+        found = {name: _means(values.double().numpy(), self.row == "all") for name, values in answer.maps.items()}
+        baseline = dict(answer.baseline)
+        tokenizer = getattr(model, "tokenizer", None)
+        if baseline and tokenizer is not None:
+            baseline["text"] = str(tokenizer.decode([baseline["token"]]))
+        return ImpactMap(
+            model=str(getattr(model, "name", type(model).__name__)),
+            mode=self.mode,
+            row=row,
+            layers=answer.layers,
+            tokens=answer.sources[:cut],
+            maps={name: values[..., :cut] for name, values in found.items()},
+            baseline=baseline,
+            settings=self.settings(),
+            controls=answer.sources[cut:],
+            control_maps={name: values[..., cut:] for name, values in found.items()} if answer.controls else {},
+        )
+
+
+def impact(
+    model: Any,
+    sample: Sample | Mapping[str, Any],
+    mode: Mode = "causal",
+    *,
+    tokens: Tokens = "all",
+    unit: Unit = "token",
+    block: int | None = None,
+    positions: Sequence[int | Sequence[int]] | None = None,
+    row: str | int = "last",
+    layers: Sequence[int] | None = None,
+    window: int = 1,
+    scope: Scope = "row",
+    per_head: bool = False,
+    target: str | int = "predicted",
+    control: int = 0,
+    among: Among = "same",
+    fill: Fill = "gray",
+    seed: int = 0,
+    layout: LayoutSource | None = None,
+) -> ImpactMap:
+    """What a model would do without each token, at each layer: `sightline.knockout(vlm, sample, mode="causal")`.
+
+    Args:
+        model: a `VLM`, or a bare Transformers model, then with encoded inputs in place of the sample.
+        sample: a `Sample`, or what the model's forward takes, of one prompt.
+        layout: which position is text and which image, where it is not to be derived from the inputs.
+        others: see `Study`.
+
+    Returns:
+        An `ImpactMap`: `to_dict()`, `to_pandas()`, `to_csv(path)`, `plot()`.
+
+    Raises:
+        InputError: one sentence, for a source after the row, a row without sources, an empty selection, a layer out of
+            range, a setting that the mode does not have.
+        ModelError: when the model's attention can't be reached.
+    """
+    (found,) = Study(
+        mode=mode,
+        tokens=tokens,
+        unit=unit,
+        block=block,
+        positions=None if positions is None else tuple(map(_group, _listing("positions", positions))),
+        row=row,
+        layers=None if layers is None else _listing("layers", layers),
+        window=window,
+        scope=scope,
+        per_head=per_head,
+        target=target,
+        control=control,
+        among=among,
+        fill=fill,
+        seed=seed,
+    ).run(model, sample, layout)
+    return found
+
+
+def encoded(model: Any, sample: Sample | Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the model's forward takes; a bare model cannot encode a sample itself."""
+    if not isinstance(sample, Sample):
+        if not hasattr(sample, "get"):
+            raise InputError(
+                f"What is asked of the model is a {type(sample).__name__}: give a Sample, or what its forward takes."
+            )
+        return sample
+    if not hasattr(model, "encode"):
+        raise InputError(
+            f"{type(model).__name__} cannot encode a Sample: give encoded inputs, or load it by sightline.load."
+        )
+    found: Mapping[str, Any] = model.encode(sample, allow_text_only=True)
+    return found
+
+
+def _group(entry: Any) -> int | tuple[int, ...]:
+    if hasattr(entry, "__index__"):
+        return int(entry)
+    group = _listing("positions of a group", entry)
+    for place in group:
+        _require_whole("position", place)
+    return group
+
+
+def _layout(anatomy: Anatomy, inputs: Mapping[str, Any], source: LayoutSource | None) -> TokenLayout:
+    if isinstance(source, TokenLayout):
+        return source
+    return layout_of(anatomy, inputs) if source is None else source(inputs)
+
+
+def _means(values: Array, is_all_rows: bool) -> Array:
+    """Maps of all rows as means over the rows for which they are defined."""
+    if not is_all_rows:
+        return values
+    known = np.isfinite(values)
+    counts = known.sum(-2)
+    total: Array = np.where(known, values, 0.0).sum(-2) / np.maximum(counts, 1)
+    return np.where(counts > 0, total, np.nan)
+
+
+def _require_whole(what: str, value: Any) -> None:
+    """Also numpy's whole numbers are taken."""
+    if not hasattr(value, "__index__"):
+        raise InputError(f"The {what} is {value!r}: give a whole number.")
+
+
+def _listing(what: str, entries: Any) -> tuple[Any, ...]:
+    if not isinstance(entries, Iterable) or isinstance(entries, str):
+        raise InputError(f"The {what} are {entries!r}: give a list of whole numbers.")
+    return tuple(entries)
+
+
+def _require_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"There is no {what} called '{value}'; use {_listed(choices)}.")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+_ONLY: dict[str, tuple[str, ...]] = {
+    "tokens": ("local", "causal"),
+    "unit": ("local", "causal", "deepstack"),
+    "positions": ("local", "causal", "deepstack"),
+    "row": ("local", "causal", "deepstack"),
+    "layers": ("local", "causal", "tower", "deepstack"),
+    "window": ("causal", "tower"),
+    "scope": ("causal",),
+    "per_head": ("local",),
+    "new_tokens": ("local", "causal"),
+    "control": ("local", "causal", "vision"),
+    "fill": ("vision",),
+    "reference": ("causal",),
+}
+"""Settings that only some modes have."""

@@ -1,0 +1,357 @@
+"""Cuts inside the vision tower: patches are hidden from the attention of one of its layers, for every other patch.
+
+Beside the effect on the answer the layer's own output tells how much its patches read from the hidden ones: layers
+before the cut are untouched, so one pass gives both. The keys are hidden exactly, whatever the tower's kernel; only the
+cut layers leave that kernel. Cost: one whole pass of the model a layer and source.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.attention import AttentionCall, Block, Edit, EditedCall
+from sightline.attention.registry import original_function
+from sightline.errors import InputError, ModelError
+from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
+from sightline.knockout.sources import Source
+from sightline.knockout.vision import Answers
+from sightline.models.anatomy import Anatomy
+from sightline.models.anatomy.vision_layers import has_windows, image_tower, tower_layers
+from sightline.models.layout import PatchGrid, TokenLayout
+from sightline.models.transformers_api import enter_attention, implementation_name, remove_attention, set_implementation
+
+_NUMBERS = count()
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One token of the tower: its number among all, and where it lies. token: the decoder's, that shows it."""
+
+    number: int
+    crop: int
+    row: int | None
+    col: int | None
+    token: int | None = None
+
+
+@dataclass
+class Cutting:
+    """Hides tower tokens while it is lent. hidden: by layer, the numbers of the tokens hidden there."""
+
+    layers: dict[int, int]
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    sizes: dict[int, list[int]] = field(default_factory=dict)
+    """By layer, the tokens of each crop or image seen so far in this pass."""
+
+    def begin(self) -> None:
+        """A pass starts."""
+        self.sizes = {}
+
+    def mask(self, layer: int, call: AttentionCall) -> Tensor | None:
+        """[batch, 1, 1, keys], True at the keys to be hidden in this call; None where there are none."""
+        batch, keys = int(call.key.shape[0]), call.keys
+        seen = self.sizes.setdefault(layer, [])
+        start = sum(seen)
+        seen.extend([keys] * batch)
+        hidden = self.hidden.get(layer)
+        if hidden is None:
+            return None
+        marks = torch.zeros(batch * keys, dtype=torch.bool)
+        mine = hidden[(hidden >= start) & (hidden < start + batch * keys)] - start
+        if not len(mine):
+            return None
+        marks[mine] = True
+        return marks.reshape(batch, 1, 1, keys).to(call.key.device)
+
+
+@contextmanager
+def cutting(anatomy: Anatomy) -> Iterator[Cutting]:
+    """Inside, the tower's attention can be cut; on leaving, everything is as it was, also after an exception.
+
+    Raises:
+        ModelError: for a model without a vision tower, one whose attention can't be reached, or one with windows.
+    """
+    tower, kind = image_tower(anatomy), type(anatomy.model).__name__
+    if tower is None:
+        raise ModelError(
+            f"{kind} has no vision tower to cut in: use a vision-language model, or the modes local and causal."
+        )
+    if has_windows(tower):
+        raise ModelError(
+            f"The vision tower of {kind} looks through windows and orders its patches by them: use the mode vision."
+        )
+    stack = tower_layers(tower)
+    if not stack:
+        raise ModelError(
+            f"The vision tower of {kind} computes attention of its own and can't be cut: use the mode vision."
+        )
+    state = Cutting({id(attention): layer for layer, (_, attention) in enumerate(stack)})
+    configs = {id(module.config): module.config for _, module in stack}
+    before = {key: implementation_name(config) for key, config in configs.items()}
+    names = []
+    handle = tower.register_forward_pre_hook(lambda *_: state.begin())
+    try:
+        for key, config in configs.items():
+            implementation = str(before[key] or "eager")
+            name = f"sightline_cut{next(_NUMBERS)}_{implementation}"
+            names.append(name)
+            enter_attention(name, _cut(state, implementation), implementation)
+            set_implementation(config, name)
+        yield state
+    finally:
+        handle.remove()
+        for key, config in configs.items():
+            set_implementation(config, before[key])
+        for name in names:
+            remove_attention(name)
+
+
+def _cut(state: Cutting, implementation: str) -> Any:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def attend(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        original = original_function(module, implementation)
+        layer = state.layers.get(id(module))
+        if layer is not None:
+            call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
+            hidden = state.mask(layer, call)
+            if hidden is not None:
+                edit = Edit(torch.arange(call.queries, device=query.device), scores=_hide(hidden))
+                return EditedCall(call, (edit,)).output(), None
+        return original(module, query, key, value, attention_mask, **options)
+
+    return attend
+
+
+def _hide(hidden: Tensor) -> Callable[[Block], Tensor]:
+    return lambda block: block.values.masked_fill(hidden, -torch.inf)
+
+
+def tower_effects(
+    anatomy: Anatomy,
+    inputs: Mapping[str, Any],
+    layout: TokenLayout,
+    side: int = 1,
+    layers: Sequence[int] | None = None,
+    window: int = 1,
+    target: str | int = "predicted",
+    row: int = -1,
+    on_pass: Callable[[int, int], None] | None = None,
+) -> Answers:
+    """Hides each block of side x side patches at each layer of the tower; "l2" and "cosine" are of the layer's output.
+
+    These two are means over the tower's tokens, all but the hidden ones; with a window above 1 they are left out, for
+    the layer's input has then changed as well. layers: of the tower, from 0; by default all. window: so many layers
+    around each are cut. on_pass: told passes done and passes in all.
+
+    Raises:
+        InputError: for a layer out of range, several prompts, a prompt without an image, and blocks without a grid.
+    """
+    ids = inputs.get("input_ids")
+    if ids is not None and ids.shape[0] != 1:
+        raise InputError(f"The tower is cut for one prompt, and the inputs have {ids.shape[0]}: give one.")
+    with cutting(anatomy) as state:
+        stack = tower_layers(image_tower(anatomy) or nn.Identity())
+        wanted = _wanted(layers, len(stack))
+        kept: dict[int, Tensor] = {}
+        handles = [block.register_forward_hook(_keeper(kept, number)) for number, (block, _) in enumerate(stack)]
+        try:
+            before = row_logits(anatomy, inputs, row)[0]
+            if not state.sizes:
+                raise InputError("The prompt has no picture that goes through the vision tower: give an image.")
+            untouched, sizes = dict(kept), next(iter(state.sizes.values()))
+            others = _others(anatomy, inputs, stack[0][0])
+            patches = find_patches(anatomy, inputs, layout, sizes, others)
+            sources, numbers = _sources(patches, layout, side)
+            answer = answer_of(before, target)
+            rows, local = [], []
+            for done, (layer, hidden) in enumerate((layer, hidden) for layer in wanted for hidden in numbers):
+                first = max(0, layer - (window - 1) // 2)
+                last = min(len(stack) - 1, layer + window // 2)
+                state.hidden = dict.fromkeys(range(first, last + 1), hidden)
+                rows.append(effect_rows(answer, row_logits(anatomy, inputs, row)))
+                local.append(_moved(untouched[layer], kept[layer], hidden))
+                if on_pass is not None:
+                    on_pass(done + 1, len(wanted) * len(numbers))
+        finally:
+            for handle in handles:
+                handle.remove()
+    shape = (len(wanted), len(sources))
+    maps = effect_maps(torch.cat(rows), *shape)
+    if window == 1:
+        l2, cosine = torch.tensor(local, dtype=torch.float64).T
+        maps = {"l2": l2.reshape(shape), "cosine": cosine.reshape(shape)} | maps
+    return Answers(tuple(sources), maps, answer.baseline(), layers=wanted)
+
+
+def find_patches(
+    anatomy: Anatomy,
+    inputs: Mapping[str, Any],
+    layout: TokenLayout,
+    sizes: Sequence[int],
+    others: frozenset[int] = frozenset(),
+) -> list[Patch]:
+    """The patches that the tower runs on, in its order.
+
+    sizes: the tower's tokens by crop or image. others: tokens that are no patches (class tokens, registers).
+
+    Rows and columns come from the image grids in the inputs, by which processors keep the patches of one token
+    together; else a crop is read row by row, in the shape of its grid of tokens or a square; else they are not known.
+    """
+    config = getattr(image_tower(anatomy), "config", None)
+    grids, table = layout.grids[0], inputs.get("image_grid_thw")
+    if table is not None and not others and sum(sizes) == int(table.prod(1).sum()):
+        told = inputs.get("image_merge_sizes")
+        side = int(getattr(config, "spatial_merge_size", 1) or 1)
+        merges = [side] * len(table) if told is None else [int(merge) for merge in told]
+        shapes = [
+            (rows, cols, merge)
+            for (frames, rows, cols), merge in zip(table.tolist(), merges, strict=True)
+            for _ in range(frames)
+        ]
+        lies = [(crop, *shape, *lie) for crop, shape in enumerate(shapes) for lie in _merged_order(*shape)]
+        return [
+            Patch(number, crop, row, col, _token(grids, crop, len(shapes), row, col, rows, cols))
+            for number, (crop, rows, cols, _, row, col) in enumerate(lies)
+        ]
+    start, patches = 0, []
+    for crop, size in enumerate(sizes):
+        numbers = [number for number in range(start, start + size) if number not in others]
+        rows, cols = _shape(len(numbers), grids[crop] if len(grids) == len(sizes) else None)
+        for index, number in enumerate(numbers):
+            row, col = divmod(index, cols) if cols else (None, None)
+            token = _token(grids, crop, len(sizes), row, col, rows, cols)
+            patches.append(Patch(number, crop, row, col, token))
+        start += size
+    return patches
+
+
+def _shape(count: int, grid: PatchGrid | None) -> tuple[int, int]:
+    """Rows and columns of a crop's patches: a multiple of its grid of tokens, else a square; (0, 0) for neither."""
+    if grid is not None:
+        merge = math.isqrt(count // (grid.rows * grid.columns))
+        if merge and merge**2 * grid.rows * grid.columns == count:
+            return merge * grid.rows, merge * grid.columns
+    side = math.isqrt(count)
+    return (side, side) if side * side == count else (0, 0)
+
+
+def _merged_order(rows: int, cols: int, merge: int) -> Iterator[tuple[int, int]]:
+    """Rows and columns of patches, those of one token (merge x merge) after each other."""
+    for row in range(0, rows, merge):
+        for col in range(0, cols, merge):
+            yield from ((row + down, col + right) for down in range(merge) for right in range(merge))
+
+
+def _others(anatomy: Anatomy, inputs: Mapping[str, Any], first: nn.Module) -> frozenset[int]:
+    """Tokens that enter the first layer as they are whatever the picture: class tokens and registers, no patches."""
+    seen: list[Tensor] = []
+
+    def look(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden = next(value for value in (*args, *kwargs.values()) if _is_float(value))
+        seen.append(hidden.detach().reshape(-1, hidden.shape[-1]))
+
+    pixels = {name for name, value in inputs.items() if "pixel" in name and "mask" not in name and _is_float(value)}
+    generator = torch.Generator().manual_seed(0)
+    noise = {name: torch.randn(inputs[name].shape, generator=generator).to(inputs[name]) for name in sorted(pixels)}
+    handle = first.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        for given in (inputs, {**inputs, **noise}):
+            row_logits(anatomy, given)
+    finally:
+        handle.remove()
+    if len(seen) != 2 or seen[0].shape != seen[1].shape:
+        return frozenset()
+    return frozenset((seen[0] == seen[1]).all(-1).nonzero()[:, 0].tolist())
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype.is_floating_point
+
+
+def _token(
+    grids: Sequence[PatchGrid], crop: int, crops: int, row: int | None, col: int | None, rows: int, cols: int
+) -> int | None:
+    """The decoder's position that shows a patch, where the layout has a grid for each crop."""
+    if row is None or col is None or len(grids) != crops or rows % grids[crop].rows or cols % grids[crop].columns:
+        return None
+    grid = grids[crop]
+    position = int(grid.positions[row // (rows // grid.rows), col // (cols // grid.columns)])
+    return position if position >= 0 else None
+
+
+def _sources(patches: Sequence[Patch], layout: TokenLayout, side: int) -> tuple[list[Source], list[Tensor]]:
+    """Blocks of patches, and for each the numbers of the tokens in it."""
+    blocks: dict[tuple[int, int, int], list[Patch]] = {}
+    for patch in patches:
+        if patch.row is None or patch.col is None:
+            if side > 1:
+                raise InputError(
+                    "How the tower's patches lie in rows and columns is not known, so there are no blocks: "
+                    "use a block of 1."
+                )
+            blocks[patch.crop, patch.number, 0] = [patch]
+        else:
+            blocks.setdefault((patch.crop, patch.row // side, patch.col // side), []).append(patch)
+    crops: dict[int, tuple[int, int]] = {}
+    for patch in patches:
+        rows, cols = crops.get(patch.crop, (0, 0))
+        crops[patch.crop] = max(rows, (patch.row or 0) + 1), max(cols, (patch.col or 0) + 1)
+    grids = layout.grids[0]
+    has_grids = len(grids) == len(crops)
+    sources = []
+    for (crop, _, _), mine in blocks.items():
+        positions = tuple(sorted({patch.token for patch in mine if patch.token is not None}))
+        grid = grids[crop] if has_grids else None
+        image = grid.index if grid is not None else (crop if len(crops) == 1 else None)
+        row, col = mine[0].row, mine[0].col
+        box, text = None, f"patch {mine[0].number}"
+        if row is not None and col is not None:
+            rows, cols = crops[crop]
+            bottom, right = min(row + side, rows), min(col + side, cols)
+            text = f"row {row}, column {col}" if side == 1 else f"rows {row}-{bottom - 1}, columns {col}-{right - 1}"
+            whole = grid.box if grid is not None else ((0.0, 0.0, 1.0, 1.0) if len(crops) == 1 else None)
+            if whole is not None:
+                width, height = (whole[2] - whole[0]) / cols, (whole[3] - whole[1]) / rows
+                left, top = whole[0] + col * width, whole[1] + row * height
+                box = (left, top, whole[0] + right * width, whole[1] + bottom * height)
+        sources.append(Source(positions, text, "image", image, row, col, "patches", crop if has_grids else None, box))
+    return sources, [torch.tensor([patch.number for patch in mine]) for mine in blocks.values()]
+
+
+def _wanted(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    if layers is None:
+        return tuple(range(depth))
+    for layer in layers:
+        if not 0 <= layer < depth:
+            raise InputError(f"Layer {layer} is out of range: the vision tower has layers 0 to {depth - 1}.")
+    return tuple(layers)
+
+
+def _keeper(kept: dict[int, Tensor], layer: int) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        kept[layer] = hidden.detach().reshape(-1, hidden.shape[-1])
+
+    return keep
+
+
+def _moved(before: Tensor, after: Tensor, hidden: Tensor) -> tuple[float, float]:
+    """Mean L2 and cosine distance over the tokens that are not hidden themselves."""
+    stay = torch.ones(len(before), dtype=torch.bool)
+    stay[hidden] = False
+    if not bool(stay.any()):
+        return math.nan, math.nan
+    old, new = before[stay.to(before.device)].double(), after[stay.to(after.device)].double()
+    l2 = (new - old).norm(dim=-1).mean()
+    cosine = 1 - torch.cosine_similarity(old, new, dim=-1).mean()
+    return float(l2), float(cosine)

@@ -1,7 +1,0 @@
-"""Which position of a prompt is text, image, video, audio or padding, and the rows and columns of image positions."""
-
-from sightline.layout.by_hand import GivenLayout, read_layout
-from sightline.layout.patches import Modality, PatchGrid
-from sightline.layout.token_layout import TokenLayout, layout_of
-
-__all__ = ["GivenLayout", "Modality", "PatchGrid", "TokenLayout", "layout_of", "read_layout"]

@@ -1,0 +1,62 @@
+"""Controls of FasterVLM and FastV: as many image tokens stay, but random ones. Does it matter which are kept?
+
+The draw depends on `seed` and on which eight tokens score highest, in order: so it differs between images, and not with
+the place of a sample in a batch or with a beam.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sightline.methods.base import register, setting
+from sightline.methods.fastervlm import FasterVLM
+from sightline.methods.fastv import FastV
+
+_NAMED = 8
+"""So many of the highest scores tell one image from another; more would be closer to each other than rounding is."""
+
+
+@register
+@dataclass(frozen=True)
+class RandomFasterVLM(FasterVLM):
+    """FasterVLM that keeps as many random patches of each image (of each tile, where it is cut)."""
+
+    name: ClassVar[str] = "fastervlm_random"
+    seed: int = setting(0, "of the draw")
+
+    def pick(self, scores: Float[Tensor, " tokens"]) -> Bool[Tensor, " tokens"]:
+        """Which tokens of one crop stay."""
+        count = int(super().pick(scores).sum())
+        return torch.zeros(len(scores), dtype=torch.bool).index_fill_(0, draw(self.seed, scores)[:count], True)
+
+
+@register
+@dataclass(frozen=True)
+class RandomFastV(FastV):
+    """FastV that drops as many random image tokens of each sample."""
+
+    name: ClassVar[str] = "fastv_random"
+    seed: int = setting(0, "of the draw")
+
+    def keep(
+        self, scores: Float[Tensor, " positions"], image: Bool[Tensor, " positions"]
+    ) -> Bool[Tensor, " positions"]:
+        """Which positions of one sample stay."""
+        places = image.nonzero()[:, 0]
+        count = int((super().keep(scores, image) & image).sum())
+        stays = ~image
+        stays[places[draw(self.seed, scores[places])[:count]]] = True
+        return stays
+
+
+def draw(seed: int, scores: Float[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
+    """The tokens in a random order, the same for the same image."""
+    first = scores.cpu().topk(min(_NAMED, len(scores))).indices.tolist()
+    source = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{len(scores)}/{first}".encode()))
+    return torch.randperm(len(scores), generator=source)

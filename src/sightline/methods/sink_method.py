@@ -1,0 +1,219 @@
+"""What the methods that act on sink tokens share: their fields, the sinks of the prompt, the rows after the image."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf, sqrt
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sightline.attention import AttentionCall, Edit, Step, lend
+from sightline.attention.passes import LayoutSource
+from sightline.attention.sink_tracker import TAU, SinkWatch, check_dims, watch_sinks
+from sightline.errors import InputError, SightlineWarning
+from sightline.methods.base import Method, anatomy_and_layout, setting
+from sightline.models.anatomy import Anatomy
+from sightline.models.layout import Modality, TokenLayout
+
+_ROOM = 256
+"""Columns kept free for generated keys, so that a step's slice costs no copy."""
+
+
+@dataclass(frozen=True)
+class SinkMethod(Method):
+    """Base of the methods that act on sinks: token x of layer l is one when phi(x) > tau, see
+    `sightline.attention.sink_tracker`."""
+
+    name: ClassVar[str] = ""
+    dims: tuple[int, ...] | None = setting(None, "sink dimensions of the model, as 1415+2533; --sinks FILE fills them")
+    tau: float = setting(TAU, "a token is a sink above this phi, 0 to sqrt(hidden size)")
+    skip_last: bool = setting(True, "leave the last layer alone, as the paper says")
+    layers: tuple[int, ...] | None = setting(None, "only these layers, as 2+3+4; by default all from 2 on")
+    heads: tuple[int, ...] | None = setting(None, "only these query heads in each layer; by default all")
+
+    def __post_init__(self) -> None:
+        for field in ("dims", "layers", "heads"):
+            given = getattr(self, field)
+            if given is not None:
+                object.__setattr__(self, field, tuple(int(item) for item in given))
+        if not 0 < self.tau < inf:
+            raise InputError(f"tau is {self.tau} in {self.name}: give a phi above 0.")
+
+    def require_share(self, *fields: str) -> None:
+        """InputError for a field that is no share between 0 and 1."""
+        for field in fields:
+            value = getattr(self, field)
+            if not 0 <= value <= 1:
+                raise InputError(f"{field} is {value} in {self.name}: give a share from 0 to 1.")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether these settings change nothing at all."""
+        return False
+
+    def editor(self, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> SinkEditor:
+        """What acts inside the `with`."""
+        raise NotImplementedError
+
+    @contextmanager
+    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
+        """Act on every prompt that runs inside, and on what is generated from it.
+
+        Raises:
+            InputError: without sink dimensions, for a layer, head or dimension the model has not, and when a prompt
+                without an image is run.
+        """
+        anatomy, source = anatomy_and_layout(model, layout)
+        dims = check_dims(self._known_dims(), anatomy.hidden_size)
+        layers = self._chosen_layers(anatomy)
+        self._warn_of_no_effect(anatomy)
+        if self.is_idle:
+            yield
+            return
+        with (
+            watch_sinks(anatomy, dims, self.tau, layers) as watch,
+            lend(anatomy, editor=self.editor(anatomy, watch, layers), layout=source),
+        ):
+            yield
+
+    def require_complete(self) -> None:
+        """InputError without sink dimensions."""
+        self._known_dims()
+
+    def _known_dims(self) -> tuple[int, ...]:
+        if self.dims is None:
+            raise InputError(
+                f"{self.name} needs the model's sink dimensions: give --sinks FILE, as `sightline sinks MODEL --data "
+                "DATA --out DIR` writes it, or the field dims."
+            )
+        return self.dims
+
+    def _chosen_layers(self, anatomy: Anatomy) -> frozenset[int]:
+        count = len(anatomy.layers)
+        outside = [layer for layer in self.layers or () if not 0 <= layer < count]
+        if outside:
+            raise InputError(
+                f"Layer {outside[0]} is out of range in {self.name}: the model has layers 0 to {count - 1}."
+            )
+        outside = [head for head in self.heads or () if not 0 <= head < anatomy.num_heads]
+        if outside:
+            raise InputError(
+                f"Head {outside[0]} is out of range in {self.name}: the model has heads 0 to {anatomy.num_heads - 1}."
+            )
+        chosen = set(anatomy.attention_layers if self.layers is None else self.layers)
+        return frozenset(chosen - ({count - 1} if self.skip_last else set()))
+
+    def _warn_of_no_effect(self, anatomy: Anatomy) -> None:
+        highest = sqrt(anatomy.hidden_size)
+        if not self.dims:
+            warnings.warn(
+                f"{self.name} changes nothing: no sinks were found in this model, so there is none to take attention "
+                "from; methods that need no sinks are pai, vcd, vaf, adaptvis, fastv and fastervlm.",
+                SightlineWarning,
+                stacklevel=4,
+            )
+        elif self.tau >= highest:
+            warnings.warn(
+                f"{self.name} changes nothing: no phi exceeds sqrt({anatomy.hidden_size}) = {highest:.1f} in this "
+                f"model and tau is {self.tau:g}; `sightline sinks` tells whether the model has sinks, and which tau.",
+                SightlineWarning,
+                stacklevel=4,
+            )
+
+
+class SinkEditor:
+    """Finds, for each forward pass, the rows after the image and what each layer needs to know about its keys."""
+
+    def __init__(self, method: SinkMethod, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> None:
+        self._name, self._watch, self._layers = method.name, watch, layers
+        self._heads = None if method.heads is None else sorted(set(method.heads))
+        self._layout: TokenLayout | None = None
+        self._image = torch.zeros((0, 0), dtype=torch.bool)
+        self._keys: dict[int, Tensor | None] = {}
+        self._wanted: Tensor | None = None
+        self._rows: Tensor | None = None
+
+    def begin(self, step: Step) -> None:
+        """A forward pass starts: what it needs is made once for all layers."""
+        self._watch.begin(step)
+        if step.is_start or step.layout is not self._layout:
+            self._open(step)
+        self._wanted = self._rows = None
+
+    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+        """The change of this layer's rows; None where the prompt has no image sink in this layer."""
+        if layer not in self._layers:
+            return None
+        if layer not in self._keys:
+            self._keys[layer] = self._prepare(layer, step)
+        keys = self._keys[layer]
+        if keys is None:
+            return None
+        if self._rows is None:
+            self._rows, self._wanted = self._chosen_rows(call, step)
+        if not len(self._rows):
+            return None
+        return self.change(layer, call, self._rows, self._wanted)
+
+    def describe(self, layer: int, step: Step, image: Tensor, sinks: Tensor) -> Tensor:
+        """[batch, positions, columns], float32: what `change` needs to know of the prompt's keys.
+
+        image: [batch, positions], the visual tokens; sinks: alike, of samples that have a visual sink in this layer.
+        """
+        raise NotImplementedError
+
+    def change(self, layer: int, call: AttentionCall, rows: Tensor, wanted: Tensor | None) -> Edit:
+        """The edit of these rows. wanted: [batch, queries], bool, or None where every sample wants all of `rows`."""
+        raise NotImplementedError
+
+    def keys(self, layer: int, call: AttentionCall) -> Tensor:
+        """[batch, keys, columns]: `describe` for the keys of a call; 0 for generated ones."""
+        known = self._keys[layer]
+        if known is None:
+            raise RuntimeError(f"layer {layer} has no sinks")
+        end = call.first_key + call.keys
+        if end > known.shape[1]:
+            self._keys[layer] = known = torch.nn.functional.pad(known, (0, 0, 0, end + _ROOM - int(known.shape[1])))
+        return known[:, call.first_key : end]
+
+    def head_mask(self, first: int, count: int, device: torch.device) -> Tensor | None:
+        """[1, count, 1], bool: which heads from `first` on are meant; None for all."""
+        if self._heads is None:
+            return None
+        index = torch.arange(first, first + count, device=device)
+        return torch.isin(index, torch.tensor(self._heads, device=device))[None, :, None]
+
+    def _open(self, step: Step) -> None:
+        self._layout, self._keys = step.layout, {}
+        self._image = step.layout.mask(Modality.IMAGE, Modality.VIDEO)
+        if step.is_start and not bool(self._image.any()):
+            raise InputError(f"{self._name} gives attention back to the image, and this prompt has none: give one.")
+
+    def _prepare(self, layer: int, step: Step) -> Tensor | None:
+        marks = self._watch.marks(layer)
+        if marks is None:
+            return None
+        image = self._image.to(marks.device)
+        has_sink = (marks & image).any(1)
+        if not bool(has_sink.any()):
+            return None
+        keys = self.describe(layer, step, image, marks & has_sink[:, None])
+        return torch.nn.functional.pad(keys, (0, 0, 0, _ROOM))
+
+    def _chosen_rows(self, call: AttentionCall, step: Step) -> tuple[Tensor, Tensor | None]:
+        device = call.query.device
+        if step.is_decoding and step.offset >= step.layout.prompt_length:
+            # Samples without an image have no sink columns, so that nothing changes for them.
+            return torch.arange(call.queries, device=device), None
+        place = torch.arange(step.offset, step.offset + call.queries)
+        index = torch.arange(self._image.shape[1])
+        last = torch.where(self._image, index, -1).amax(1)
+        wanted = (place[None, :] > last[:, None]) & (last[:, None] >= 0)
+        rows = wanted.any(0).nonzero()[:, 0]
+        is_shared = bool(wanted[:, rows].all())
+        return rows.to(device), None if is_shared else wanted.to(device)

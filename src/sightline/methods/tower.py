@@ -1,0 +1,184 @@
+"""How much attention each image token gets inside the vision tower, by which tokens can be kept or dropped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sightline.attention import AttentionCall, is_suspended, row_weights
+from sightline.attention.watch import watch
+from sightline.attention.weights import weight_blocks
+from sightline.errors import InputError, ModelError
+from sightline.models.anatomy import Anatomy
+from sightline.models.anatomy.vision_layers import has_class_token, has_windows, image_tower, tower_layers
+from sightline.models.layout.grids import is_resampled
+
+Pick = Callable[[Float[Tensor, " tokens"]], Bool[Tensor, " tokens"]]
+"""From the scores of one crop's tokens to those that stay."""
+
+
+def tower_attention(name: str, anatomy: Anatomy, layer: int) -> nn.Module:
+    """The attention module of a layer of the vision tower (negative: from the end); ModelError without one."""
+    tower, kind = image_tower(anatomy), type(anatomy.model).__name__
+    if tower is None:
+        raise ModelError(f"{name} reads the vision tower's attention, and {kind} has no vision tower.")
+    if is_resampled(anatomy):
+        raise ModelError(f"{name} keeps patches, and the image tokens of {kind} are queries of a resampler.")
+    if has_windows(tower):
+        raise ModelError(f"{name} needs attention over the whole image, and the tower of {kind} looks through windows.")
+    found = [attention for _, attention in tower_layers(tower)]
+    if not found:
+        raise ModelError(f"{name} can't read the attention of the vision tower of {kind}, which computes its own.")
+    if not -len(found) <= layer < len(found):
+        raise InputError(
+            f"Layer {layer} is out of range in {name}: the vision tower has {len(found)} attention layers."
+        )
+    attention: nn.Module = found[layer]
+    return attention
+
+
+def patch_scores(call: AttentionCall, is_class_first: bool) -> list[Float[Tensor, " patches"]]:
+    """For each row of the call's batch, the attention that each patch gets, averaged over heads.
+
+    From the class token where there is one; else from all patches, on average. A packed call, several images of which
+    none sees another, comes out as one row an image.
+    """
+    device = call.query.device
+    if is_class_first:
+        return list(row_weights(call, torch.zeros(1, dtype=torch.long, device=device)).mean(1)[:, 0, 1:])
+    received = torch.zeros((call.query.shape[0], call.keys), device=device)
+    for block in weight_blocks(call, torch.arange(call.queries, device=device)):
+        received += block.values.sum((1, 2)) / (call.heads * call.queries)
+    return [image for row, scores in enumerate(received) for image in scores.split(_images(call, row))]
+
+
+def _images(call: AttentionCall, row: int) -> list[int]:
+    """Patches of each image that stands in one row of the batch; patches of padding belong to the last."""
+    if call.mask is None:
+        return [call.queries]
+    sizes: list[int] = []
+    while sum(sizes) < call.queries:
+        start = sum(sizes)
+        seen = call.visible(torch.tensor([start], device=call.query.device))[row % _batch(call), 0, 0]
+        end = int(seen.nonzero().max()) + 1 if bool(seen.any()) else call.queries
+        sizes.append(
+            max(1, end - start) if end < call.queries and not bool(seen[:start].any()) else call.queries - start
+        )
+    return sizes
+
+
+def _batch(call: AttentionCall) -> int:
+    return int(call.visible(torch.zeros(1, dtype=torch.long, device=call.query.device)).shape[0])
+
+
+class TowerChoice:
+    """Picks image tokens while the tower runs: `kept` is True for each that stays, in the order of the prompt."""
+
+    def __init__(self, name: str, anatomy: Anatomy, layer: int, pick: Pick) -> None:
+        self._name, self._anatomy, self._pick = name, anatomy, pick
+        self._attention = tower_attention(name, anatomy, layer)
+        self.is_class_first = has_class_token(image_tower(anatomy))
+        self._scores: list[Tensor] = []
+        self._packed: Tensor | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look at every image the model is given inside."""
+        packers = [part for part in self._anatomy.model.modules() if hasattr(part, "image_newline")]
+        tower = image_tower(self._anatomy)
+        with ExitStack() as stack:
+            if tower is not None:
+                stack.callback(tower.register_forward_pre_hook(self._begin).remove)
+            stack.enter_context(watch(self._attention, self._look))
+            for part in packers:
+                stack.enter_context(_shadowed(part, "pack_image_features", self._packing))
+            yield
+
+    def kept(self, count: int, batch: int) -> Bool[Tensor, " tokens"]:
+        """For the `count` image tokens of `batch` rows, copies of a sample (beams) once; forgets the images."""
+        scores, packed, self._scores, self._packed = self._scores, self._packed, [], None
+        if not scores:
+            raise InputError(
+                f"{self._name} has to see the image go through the vision tower: enter it before the image is encoded, "
+                "and give pixels, not features, in one pass without prefill_chunk_size."
+            )
+        if packed is not None:
+            return packed
+        if self.is_class_first and count == sum(map(len, scores)) + len(scores):
+            # The class token is an image token as well, and stays.
+            return torch.cat([torch.cat([torch.ones(1, dtype=torch.bool), self._pick(part)]) for part in scores])
+        return torch.cat([self._pick(part) for part in self._by_token(scores, count, batch)])
+
+    def _begin(self, module: nn.Module, args: Any) -> None:
+        """New images: what is left of a prompt that failed is forgotten."""
+        if not is_suspended(self._anatomy):
+            self._scores, self._packed = [], None
+
+    def _look(self, call: AttentionCall) -> None:
+        if not is_suspended(self._anatomy):
+            self._scores += patch_scores(call, self.is_class_first)
+
+    def _packing(self, original: Any) -> Any:
+        """Tiles are put together and cut by the model itself: its own packing is run on the choice as well."""
+
+        def pack(image_features: Any, image_sizes: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._scores and not is_suspended(self._anatomy):
+                tiles = iter(self._scores)
+                chosen = [
+                    torch.stack([self._pick(next(tiles)).float()[:, None] for _ in image]) for image in image_features
+                ]
+                # Newlines between the rows of patches stay, as in the method's public code.
+                newline = torch.ones(1, device=chosen[0].device)
+                packed, _ = original(chosen, image_sizes, *args, **{**kwargs, "image_newline": newline})
+                self._packed = torch.cat([image[:, 0] >= 0.5 for image in packed])
+            return original(image_features, image_sizes, *args, **kwargs)
+
+        return pack
+
+    def _by_token(self, scores: list[Tensor], count: int, batch: int) -> list[Tensor]:
+        """Patches that the model merges are scored together, by their mean."""
+        patches = sum(map(len, scores))
+        for merge in range(1, 9):
+            tokens = patches // merge**2
+            copies = count // max(1, tokens)
+            if tokens and tokens * merge**2 == patches and copies * tokens == count and batch % copies == 0:
+                merged = [self._merged(part, merge) for part in scores]
+                if all(part is not None for part in merged):
+                    return [part for part in merged if part is not None]
+        raise ModelError(
+            f"{self._name} can't tell which of the {patches} patches make up the {count} image tokens of "
+            f"{type(self._anatomy.model).__name__}."
+        )
+
+    def _merged(self, scores: Tensor, merge: int) -> Tensor | None:
+        if merge == 1:
+            return scores
+        if getattr(getattr(image_tower(self._anatomy), "config", None), "spatial_merge_size", 1) == merge:
+            return scores.reshape(-1, merge**2).mean(1)  # such towers keep the patches of a token together
+        side = math.isqrt(len(scores))
+        if side * side != len(scores) or side % merge:
+            return None
+        blocks = scores.reshape(side // merge, merge, side // merge, merge)
+        return blocks.mean((1, 3)).reshape(-1)
+
+
+@contextmanager
+def _shadowed(part: nn.Module, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
+    """Inside, one method of this very object is another; outside, nothing of it is left."""
+    if not hasattr(part, name):
+        yield
+        return
+    before = part.__dict__.get(name)
+    part.__dict__[name] = wrap(getattr(part, name))
+    try:
+        yield
+    finally:
+        del part.__dict__[name]
+        if before is not None:
+            part.__dict__[name] = before

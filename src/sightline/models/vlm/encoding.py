@@ -1,0 +1,197 @@
+"""Samples in a model's own words: chat template, image placeholders, left padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import InputError
+from sightline.models.vlm.processors import NoVideo
+
+if TYPE_CHECKING:
+    from sightline.data.sample import Sample
+    from sightline.models.anatomy import Anatomy
+
+
+def encode_samples(
+    processor: Any,
+    anatomy: Anatomy,
+    samples: Sequence[Sample],
+    allow_text_only: bool,
+    options: dict[str, Any],
+    endings: Sequence[str] = (),
+) -> Any:
+    """What the model's forward takes: a BatchFeature on the CPU, left-padded.
+
+    Args:
+        options: more keyword arguments for the processor.
+        endings: what follows each prompt behind the words that ask for an answer, as the answer itself in training.
+
+    Raises:
+        InputError: for a multimodal model and a sample without media (unless `allow_text_only`), for media and a
+            text-only model, when some samples have images and others none, and when a prompt marks places for
+            images (`<image>`) but not for all.
+    """
+    for sample in samples:
+        _check(sample, anatomy, allow_text_only)
+        sample.pieces()
+    images = [sample.load_images() for sample in samples]
+    videos = [sample.load_video() for sample in samples]
+    if len({bool(of) for of in images}) > 1 or len({bool(of) for of in videos}) > 1:
+        raise InputError("Samples with and without images cannot share a batch: encode them apart.")
+    media: dict[str, Any] = {}
+    if any(images):
+        media["images"] = images
+    if any(videos):
+        if isinstance(getattr(processor, "video_processor", None), NoVideo):
+            raise InputError("Video needs torchvision, which is not installed: pip install torchvision.")
+        media["videos"] = [[frames] for frames in videos]
+    if any(sample.audio for sample in samples):
+        from sightline.models.vlm.audio import load_audio
+
+        rate = _sampling_rate(processor)
+        media["audio"] = [load_audio(sample.audio, rate) for sample in samples if sample.audio]
+        options = {"sampling_rate": rate, **options}
+    options = {"padding": True, "return_tensors": "pt", **options}
+    if getattr(processor, "chat_template", None):
+        return _with_template(processor, anatomy, samples, media, options, endings)
+    if endings:
+        samples = [replace(each, prompt=each.prompt + ending) for each, ending in zip(samples, endings, strict=True)]
+    return _without_template(processor, anatomy, samples, media, options)
+
+
+def prompt_texts(processor: Any, anatomy: Anatomy, samples: Sequence[Sample]) -> list[str]:
+    """Each prompt as the processor is given it, up to where the answer begins; bare without a chat template."""
+    if not getattr(processor, "chat_template", None):
+        return [sample.prompt for sample in samples]
+    has_markers = anatomy.is_multimodal and any(len(sample.pieces()) > 1 for sample in samples)
+    token = _image_token(processor, anatomy) if has_markers and not _keeps_places(processor) else ""
+    conversations = [_conversation(sample, anatomy, token) for sample in samples]
+    return [processor.apply_chat_template(told, tokenize=False, add_generation_prompt=True) for told in conversations]
+
+
+def _check(sample: Sample, anatomy: Anatomy, allow_text_only: bool) -> None:
+    where = f" of sample {sample.id!r}" if sample.id else ""
+    if not sample.prompt.strip():
+        raise InputError(f"The prompt{where} is empty: give the words to ask the model.")
+    name = type(anatomy.model).__name__
+    if anatomy.is_multimodal and not sample.has_media and not allow_text_only:
+        hears = anatomy.audio_tower is not None and anatomy.vision_tower is None
+        wanted, kind = ("sound", "an audio") if hears else ("an image", "a vision")
+        raise InputError(f"The prompt{where} comes without {wanted}, and {name} is {kind}-language model: give one.")
+    if not anatomy.is_multimodal and sample.has_media:
+        raise InputError(f"The prompt{where} comes with media, and {name} reads text alone: leave them out.")
+
+
+def _with_template(
+    processor: Any,
+    anatomy: Anatomy,
+    samples: Sequence[Sample],
+    media: dict[str, Any],
+    options: dict[str, Any],
+    endings: Sequence[str],
+) -> Any:
+    prompts = prompt_texts(processor, anatomy, samples)
+    bos = getattr(getattr(processor, "tokenizer", processor), "bos_token", None)
+    if bos and all(prompt.startswith(bos) for prompt in prompts):
+        options = {"add_special_tokens": False, **options}
+    if endings:
+        prompts = [prompt + ending for prompt, ending in zip(prompts, endings, strict=True)]
+    return _call(processor, prompts, media, options)
+
+
+def _conversation(sample: Sample, anatomy: Anatomy, token: str = "") -> list[dict[str, Any]]:
+    """One user turn, media before the words or where these mark them; text-only models' templates expect bare words.
+
+    With `token` marked places are written into the words, for a template that would put all images first.
+    """
+    if not anatomy.is_multimodal:
+        return [{"role": "user", "content": sample.prompt}]
+    first, *others = [{"type": "text", "text": piece} for piece in sample.pieces()]
+    content: list[dict[str, Any]] = [] if others else [{"type": "image"}] * len(sample.images)
+    if sample.video:
+        content = [*content, {"type": "video"}]
+    if sample.audio:
+        content = [*content, {"type": "audio"}]
+    if others and token:
+        words = [{"type": "text", "text": token.join(sample.pieces())}]
+    else:
+        words = [first, *(part for text in others for part in ({"type": "image"}, text))]
+        words = [part for part in words if part.get("text") != ""]
+    return [{"role": "user", "content": [*content, *words]}]
+
+
+def _keeps_places(processor: Any) -> bool:
+    """Whether the chat template writes an image where it stands among the words: LLaVA's writes all images first."""
+    left, right = "left of it", "right of it"
+
+    def between(*parts: dict[str, str]) -> str:
+        content = [{"type": "text", "text": left}, *parts, {"type": "text", "text": right}]
+        words = str(processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False))
+        gap, reached, _ = words.partition(left)[2].partition(right)
+        return gap if reached else ""
+
+    return between({"type": "image"}) != between()
+
+
+def _without_template(
+    processor: Any,
+    anatomy: Anatomy,
+    samples: Sequence[Sample],
+    media: dict[str, Any],
+    options: dict[str, Any],
+) -> Any:
+    """Some processors put the image tokens in themselves; for the others they are written, where no marker says
+    otherwise before the words."""
+    prompts = [sample.prompt for sample in samples]
+    if not media:
+        return _call(processor, prompts, media, options)
+    token = _image_token(processor, anatomy)
+    written = [_with_tokens(sample, token) for sample in samples]
+    if token and any(len(sample.pieces()) > 1 for sample in samples):
+        return _call(processor, written, media, options)
+    try:
+        inputs = _call(processor, prompts, media, options)
+    except InputError:
+        if not token:
+            raise
+        return _call(processor, written, media, options)
+    has_places = any((inputs["input_ids"] == place).any() for place in anatomy.image_token_ids)
+    return inputs if has_places or not token else _call(processor, written, media, options)
+
+
+def _with_tokens(sample: Sample, token: str) -> str:
+    """The prompt with the text of each image in its place."""
+    if len(sample.pieces()) > 1:
+        return token.join(sample.pieces())
+    return token * len(sample.images) + ("\n" if sample.images else "") + sample.prompt
+
+
+def _image_token(processor: Any, anatomy: Anatomy) -> str:
+    """The text that stands for one image in a prompt, "" where neither processor nor configuration says."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    for holder in (processor, tokenizer):
+        token = getattr(holder, "image_token", None)
+        if token is not None:
+            return str(getattr(token, "content", token))
+    found = [tokenizer.convert_ids_to_tokens(place) for place in sorted(anatomy.image_token_ids)]
+    return next((str(token) for token in found if token), "")
+
+
+def _call(processor: Any, prompts: list[str], media: dict[str, Any], options: dict[str, Any]) -> Any:
+    try:
+        return processor(text=prompts, **media, **options)
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"The processor ({type(processor).__name__}) refuses the sample: {reason}") from error
+
+
+def _sampling_rate(processor: Any) -> int:
+    extractor = getattr(processor, "feature_extractor", None) or getattr(processor, "audio_processor", None)
+    rate = getattr(extractor, "sampling_rate", None)
+    if rate is None:
+        raise InputError(f"The processor ({type(processor).__name__}) takes no sound: give images or text.")
+    return int(rate)

@@ -1,0 +1,63 @@
+"""One HTML file from run folders: no network, nothing beside it, the same bytes for the same folders."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sightline.files.json import plain, write_error
+from sightline.pages.contents import SAMPLES, contents
+from sightline.pages.reading import RunFolder
+
+SCRIPTS = ("d3.min.js", "plot.umd.min.js")
+OWN_SCRIPTS = ("page.js", "charts.js", "paint.js", "sample.js")
+
+
+def write_page(runs: Sequence[RunFolder], path: Path, samples: int = SAMPLES) -> Path:
+    """Writes the page of these runs, showing so many samples at most. SightlineError when it cannot be written."""
+    text = page(contents(runs, samples))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise write_error(path.parent, error, "the run folders are as they were") from error
+    return path
+
+
+def page(document: dict[str, Any]) -> str:
+    """The page of a document of `contents`."""
+    names = list(dict.fromkeys(run["name"] for run in document["runs"]))
+    title = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    scripts = [_asset(name) for name in SCRIPTS] + ["\n".join(_asset(name) for name in OWN_SCRIPTS)]
+    filled = {
+        "<!--title-->": html.escape(_clean(title)),
+        "/*style*/": _asset("page.css"),
+        "<!--licenses-->": html.escape(_asset("LICENSES.txt")),
+        "<!--data-->": f'<script type="application/json" id="data">{script_json(document)}</script>',
+        "<!--scripts-->": "\n".join(f"<script>{text}</script>" for text in scripts),
+    }
+    text = _asset("page.html")
+    for mark, value in filled.items():
+        before, _, after = text.partition(mark)
+        text = before + value + after
+    return text
+
+
+def script_json(document: Any) -> str:
+    """JSON that no HTML parser can take for markup, in ASCII, whatever words are in it."""
+    text = json.dumps(plain(document), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _clean(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def _asset(name: str) -> str:
+    return (resources.files("sightline.pages") / "assets" / name).read_text(encoding="utf-8").strip()

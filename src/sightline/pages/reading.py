@@ -1,0 +1,159 @@
+"""Run folders as a report reads them: what was asked, what was found, one record a sample."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+from sightline.pages.pictures import PICTURES_FILE
+from sightline.runs.folder import RUN_FILE, SUMMARY_FILE, Record, read_records
+
+TRAINING_FILE, LOG_FILE = "training.json", "log.jsonl"
+"""What a folder of `train` is known by, and its losses, a line each."""
+
+IMPACT_FILE = "impact.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run folder.
+
+    Attributes:
+        folder: where it stands.
+        command: "measure", "sinks", "eval", "impact", "train", ...
+        settings, info, versions: as run.json has them.
+        started: when, as run.json has it.
+        summary: the command's document; empty while the run is not finished.
+        records: a record a sample, model and method, in order of these.
+        log: a training's entries by step, as the trainer logs them.
+        notes: a sentence for each thing that could not be read.
+    """
+
+    folder: Path
+    command: str
+    settings: Mapping[str, Any]
+    info: Mapping[str, Any]
+    versions: Mapping[str, str]
+    started: str
+    summary: Mapping[str, Any]
+    records: tuple[Record, ...] = field(repr=False, default=())
+    log: tuple[Mapping[str, Any], ...] = field(repr=False, default=())
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The folder's last name."""
+        return self.folder.resolve().name
+
+
+def read_runs(folders: Iterable[str | Path]) -> list[RunFolder]:
+    """The runs in these folders, in order; a folder of run folders stands for those in it, ordered by name.
+
+    Raises:
+        InputError: one sentence, for what is no folder, holds no run, or whose run.json cannot be read.
+    """
+    found: dict[Path, RunFolder] = {}
+    for folder in map(Path, folders):
+        for place in _places(folder):
+            found.setdefault(place.resolve(), read_run(place))
+    return list(found.values())
+
+
+def _places(folder: Path) -> list[Path]:
+    if not folder.exists():
+        raise InputError(f"The run folder {folder} does not exist: give one that a command wrote with --out.")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: give the run folder that it stands in.")
+    names = (RUN_FILE, TRAINING_FILE)
+    if any((folder / name).exists() for name in names):
+        return [folder]
+    inner = sorted({path.parent for name in names for path in folder.glob(f"*/{name}")})
+    if inner:
+        return inner
+    if any(folder.glob("samples*.jsonl")) or (folder / SUMMARY_FILE).exists():
+        raise InputError(f"{folder} has results but no {RUN_FILE}, which says of what: give a whole run folder.")
+    raise InputError(f"{folder} is no run folder: there is no {RUN_FILE}, nor a folder with one; give one of --out.")
+
+
+def read_run(folder: Path) -> RunFolder:
+    """One run folder; InputError where run.json is torn, or nothing was recorded yet."""
+    if not (folder / RUN_FILE).exists():
+        return _read_training(folder)
+    about = _read_object(folder / RUN_FILE)
+    if about is None or not isinstance(about.get("settings"), dict):
+        raise InputError(f"{folder / RUN_FILE} cannot be read as a run's description: the folder is damaged.")
+    notes = []
+    summary: Mapping[str, Any] = {}
+    if (folder / SUMMARY_FILE).exists():
+        read = _read_object(folder / SUMMARY_FILE)
+        summary = read or {}
+        if read is None:
+            notes.append(f"{SUMMARY_FILE} is damaged; what can be is taken from the samples.")
+    records = sorted(read_records(folder), key=lambda record: record.key)
+    if not summary and not records:
+        raise InputError(f"{folder} holds a run that has no sample yet: let it run first.")
+    if not summary and not notes:
+        notes.append("This run is not finished; the figures are of the samples that are there.")
+    return RunFolder(
+        folder=folder,
+        command=str(about.get("command", "")),
+        settings=about["settings"],
+        info=_mapping(about.get("info")),
+        versions={name: str(value) for name, value in _mapping(about.get("versions")).items()},
+        started=str(about.get("started", "")),
+        summary=summary,
+        records=tuple(records),
+        notes=tuple(notes),
+    )
+
+
+def _read_training(folder: Path) -> RunFolder:
+    """A folder of `train`; InputError where its description is torn or nothing was logged yet."""
+    about = _read_object(folder / TRAINING_FILE)
+    if about is None:
+        raise InputError(f"{folder / TRAINING_FILE} cannot be read as a training's description: the folder is damaged.")
+    try:
+        lines = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    log = tuple(entry for entry in map(_parse_object, lines) if entry is not None and "step" in entry)
+    if not log:
+        raise InputError(f"{folder} holds a training that has logged nothing yet: let it run first.")
+    told = _mapping(about.get("about"))
+    return RunFolder(folder, "train", _mapping(about.get("settings")), told, {}, "", {}, log=log)
+
+
+def impact_documents(folder: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """(name, document) of each prompt of a run of `impact`, with its "images"; damaged ones are left out."""
+    single = folder / IMPACT_FILE
+    places = [single] if single.exists() else sorted(folder.glob(f"prompts/*/{IMPACT_FILE}"))
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for place in places:
+        document = _read_object(place)
+        if document is not None:
+            pictures = _read_object(place.with_name(PICTURES_FILE)) or {}
+            found.append((place.parent.name if place != single else "1", pictures | document))
+    return found
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    try:
+        return _parse_object(path.read_text(encoding="utf-8", errors="surrogatepass"))
+    except (OSError, ValueError):
+        return None
+
+
+def _parse_object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

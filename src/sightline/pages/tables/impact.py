@@ -1,0 +1,201 @@
+"""The tables of `impact`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline.cli.output import Output
+
+if TYPE_CHECKING:
+    from sightline.cli.impact import Task
+    from sightline.knockout.result import ImpactMap
+    from sightline.knockout.sources import Source
+
+TOP = 5
+"""Sources a stage."""
+
+HARDLY = 0.1
+"""A row looks at the image by way of others where hiding it from the row alone does less than this share."""
+
+TOLD = 12
+"""Sources without a partner that are named."""
+
+
+def show(output: Output, task: Task, document: dict[str, Any]) -> None:
+    """What stands out, in words and tables; left out where JSON is asked for."""
+    if output.is_json:
+        return
+    if not task.is_single:
+        _show_prompts(output, document)
+    elif "aligned" in document:
+        _show_comparison(output, document)
+    elif "new_tokens" in document:
+        _show_answer(output, document)
+    else:
+        _show_map(output, document)
+
+
+def _show_map(output: Output, document: dict[str, Any]) -> None:
+    from sightline.knockout.result import MEASURES, ImpactMap
+
+    found = ImpactMap.from_dict(document)
+    if found.baseline:
+        output.text(_answer(found))
+    name = found.measure
+    rows = []
+    for stage, layers in _stages(found).items():
+        for rank, (source, effect) in enumerate(found.top(layers, TOP, name)):
+            flips = _flips(found, source, layers)
+            words = (stage, _span(layers)) if not rank else ("", "")
+            rows.append((*words, _text(source), _where(source), _short(effect), flips))
+    columns = ("stage", "layers", "hidden", "where", name, "flips")
+    keep = slice(None) if "flip" in found.maps else slice(0, 5)
+    output.texts(f"Largest effects: {MEASURES[name]}", columns[keep], [row[keep] for row in rows])
+    _show_sums(output, found, name)
+    if found.reference:
+        _show_reference(output, found)
+    if document.get("every_row"):
+        _show_parts(output, ImpactMap.from_dict(document["every_row"]))
+
+
+def _show_sums(output: Output, found: ImpactMap, name: str) -> None:
+    """How much a source of each modality does on average, beside the random controls."""
+    values, rows = np.abs(found.values(name)), []
+    for modality in dict.fromkeys(source.modality for source in found.tokens):
+        mine = [place for place, source in enumerate(found.tokens) if source.modality == modality]
+        rows.append((modality, str(len(mine)), _short(_mean(values[:, mine]))))
+    for modality in dict.fromkeys(source.modality for source in found.controls):
+        mine = [place for place, source in enumerate(found.controls) if source.modality == modality]
+        controls = np.abs(found.control_maps[name][:, mine])
+        rows.append((f"random {modality}, as control", str(len(mine)), _short(_mean(controls))))
+    output.table(f"Mean size of the effect ({name}), over layers", ("", "sources", name), rows)
+
+
+def _show_reference(output: Output, found: ImpactMap) -> None:
+    """Whether the row looks at the image itself, or knows it from other rows."""
+    row, every = (found.reference[scope]["logprob"] for scope in ("row", "every-row"))
+    output.text(
+        f"All of the image hidden at every layer changes the log-probability by {_short(row)} if hidden from this row "
+        f"alone, and by {_short(every)} if hidden from every row."
+    )
+    if abs(row) < HARDLY * abs(every):
+        output.text("The row knows the image by way of other rows: --scope every-row cuts those as well.")
+
+
+def _show_parts(output: Output, found: ImpactMap) -> None:
+    """The parts of the picture that the answer depends on most."""
+    name = found.measure
+    best = [f"{_where(source)} {_short(effect)}" for source, effect in found.top(found.layers, 3, name)]
+    output.text(
+        f"Parts of the image hidden from every row, at every layer ({name}): {'; '.join(best)} (overlay_every_row)."
+    )
+
+
+def _show_answer(output: Output, document: dict[str, Any]) -> None:
+    from sightline.knockout.result import ImpactMap
+
+    maps = [ImpactMap.from_dict(each) for each in document["new_tokens"]]
+    output.text(f"{document['model']} answers: {document['text']}")
+    rows = []
+    for found in maps:
+        best = found.top(found.layers, 3)
+        told = "; ".join(
+            f"{_text(source)} {_where(source)} {_short(effect)}".replace("  ", " ") for source, effect in best
+        )
+        rows.append((_quoted(str(found.baseline.get("text", ""))), f"{found.baseline['prob']:.3f}", told))
+    output.texts(f"Largest effects on each token: {maps[0].measure}", ("token", "probability", "hidden"), rows)
+
+
+def _show_comparison(output: Output, document: dict[str, Any]) -> None:
+    aligned, rest = document["aligned"], document["unaligned"]
+    a, b = document["a"]["model"], document["b"]["model"]
+    output.text(f"{len(aligned['tokens'])} tokens aligned; {len(rest['a'])} only in {a}, {len(rest['b'])} only in {b}.")
+    for side, name in (("a", a), ("b", b)):
+        words = [_quoted(entry["text"]) for entry in rest[side] if entry["row"] is None]
+        patches = sum(entry["row"] is not None for entry in rest[side])
+        listed = [*words[:TOLD], *(["..."] if len(words) > TOLD else []), *([f"{patches} patches"] if patches else [])]
+        if listed:
+            output.text(f"Only in {name}: {', '.join(listed)}.")
+    measure = next(iter(name for name in ("logprob", "l2") if name in aligned["a"]))
+    left, right = (_means(aligned[side][measure]) for side in ("a", "b"))
+    order = sorted(range(len(left)), key=lambda place: -max(abs(left[place]), abs(right[place])))[:15]
+    rows = [
+        (_quoted(aligned["tokens"][place]["text"]), _short(left[place]), _short(right[place]))
+        for place in sorted(order)
+    ]
+    correlation = aligned["correlation"][measure]
+    told = "" if correlation is None else f", correlation {correlation:.2f}"
+    output.table(f"Mean over relative depth: {measure}{told}", ("hidden", a, b), rows)
+
+
+def _show_prompts(output: Output, document: dict[str, Any]) -> None:
+    rows = []
+    for entry in document["prompts"]:
+        if "error" in entry:
+            rows.append((entry["id"], "failed", entry["error"]))
+            continue
+        best = [f"{_quoted(top['text'])} {_short(top['effect'])}" for top in entry["top"][:3]]
+        answer = " ".join(str(word) for word in entry["answers"] if word is not None)
+        rows.append((entry["id"], answer or "-", "; ".join(best)))
+    output.texts(f"{document['model']}: {len(rows)} prompts", ("prompt", "answer", "largest effects"), rows)
+
+
+def _answer(found: ImpactMap) -> str:
+    word = found.baseline.get("text")
+    token = f"token {found.baseline['token']}" if word is None else _quoted(str(word))
+    return f"{found.model}: row {found.row} predicts {token} with probability {found.baseline['prob']:.4f}."
+
+
+def _stages(found: ImpactMap) -> dict[str, list[int]]:
+    from sightline.probes.dominance.stages import stage_layers
+
+    if len(found.layers) < 3:
+        return {"all": list(found.layers)}
+    return {stage: layers for stage, layers in stage_layers(found.layers, "thirds").items() if layers}
+
+
+def _span(layers: Sequence[int]) -> str:
+    return str(layers[0]) if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
+
+
+def _flips(found: ImpactMap, source: Source, layers: Sequence[int]) -> str:
+    if "flip" not in found.maps:
+        return ""
+    place = found.tokens.index(source)
+    rows = [index for index, layer in enumerate(found.layers) if layer in set(layers)]
+    return str(int(np.nansum(found.maps["flip"][rows, place])))
+
+
+def _text(source: Source) -> str:
+    return _quoted(source.text) if source.modality == "text" else source.modality
+
+
+def _where(source: Source) -> str:
+    if source.row is None:
+        return f"position {source.position}" if len(source.positions) == 1 else f"{len(source.positions)} positions"
+    image = "" if not source.image else f"image {source.image + 1}, "
+    return image + (source.text if source.kind == "patches" else f"row {source.row}, column {source.col}")
+
+
+def _quoted(text: str) -> str:
+    """A token as it can be printed, whatever it holds."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:.3g}"
+
+
+def _mean(values: Any) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else None
+
+
+def _means(values: list[list[float | None]]) -> list[float]:
+    table = np.array(values, dtype=np.float64)
+    known = np.isfinite(table)
+    means: list[float] = (np.where(known, table, 0.0).sum(0) / np.maximum(known.sum(0), 1)).tolist()
+    return means

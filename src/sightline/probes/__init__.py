@@ -1,0 +1,1 @@
+"""What reads a model inside a `with`."""

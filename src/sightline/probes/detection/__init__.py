@@ -1,0 +1,1 @@
+"""Does a score tell invented words from true ones?"""

@@ -1,0 +1,277 @@
+"""Text dominance: how attention splits between text and the other modalities, layer by layer (arXiv 2508.10552)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from sightline.attention import EditedCall, Step, lend
+from sightline.attention.passes import LayoutSource
+from sightline.attention.row_buffer import RowTape
+from sightline.attention.sink_tracker import SinkWatch, watch_sinks
+from sightline.errors import InputError, SightlineError
+from sightline.methods.base import Method, anatomy_and_layout, setting
+from sightline.models.anatomy import Anatomy
+from sightline.models.layout import Modality, TokenLayout
+from sightline.probes.dominance.masses import SINKS, LayerMass, SampleDominance
+from sightline.probes.dominance.result import DominanceResult, aggregate
+from sightline.probes.dominance.stages import SCHEMES, Scheme
+
+if TYPE_CHECKING:
+    from sightline.probes.sinks import Sinks
+
+Queries = Literal["generated", "prompt", "all"]
+QUERIES: tuple[str, ...] = get_args(Queries)
+
+_MODALITIES = (Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO)
+
+_MANY = 4
+"""From a quarter of the rows on, the kernel's pass over all rows is cheaper than blocks of the chosen ones."""
+
+
+@dataclass(frozen=True)
+class Dominance(Method):
+    """Reads MDI and AEI while the model runs; changes nothing.
+
+    queries: whose attention is read. `generated`: at every generation step the row that predicts the next token, as
+    the paper does (a plain forward pass counts as one step). `prompt`: every text row of the prompt. `all`: every row
+    of the prompt that is not padding. Keys are the input's positions in each case: generated ones count on no side.
+    stages: how layers are put together as early, middle and late; see `stage_layers`.
+
+    sinks: as `find_sinks` returns them. `mdi_no_sinks` then leaves out, beside BOS, every text and image token that is
+    a sink in the layer at hand; without, BOS alone.
+
+    The text is every text position that is not padding, template and system prompt included. BOS and other sinks are
+    part of it; `mdi_no_sinks` leaves them out.
+    """
+
+    name: ClassVar[str] = "dominance"
+    queries: Queries = setting("generated", "rows whose attention is read: generated, prompt or all")
+    stages: Scheme = setting("paired", "layers called early, middle, late: paired or thirds")
+    sinks: Sinks | None = setting(None, "found sinks, to be left out of mdi_no_sinks")
+
+    def __post_init__(self) -> None:
+        if self.queries not in QUERIES:
+            raise InputError(f"There is no query set called '{self.queries}'; use {', '.join(QUERIES[:-1])} or all.")
+        if self.stages not in SCHEMES:
+            raise InputError(f"There are no stages called '{self.stages}'; use {' or '.join(SCHEMES)}.")
+
+    @contextmanager
+    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[DominanceProbe]:
+        """Read every prompt that runs inside; yields the probe whose `result()` can be asked at any time."""
+        anatomy, source = anatomy_and_layout(model, layout)
+        name = str(getattr(model, "name", type(model).__name__))
+        dims, tau = (self.sinks.dims, self.sinks.tau) if self.sinks is not None else ((), 1.0)
+        with watch_sinks(anatomy, dims, tau) as watch:
+            probe = DominanceProbe(self, anatomy, name, watch if dims else None)
+            with lend(anatomy, reader=probe, layout=source):
+                yield probe
+                probe.finish()
+
+
+@dataclass
+class _Prompt:
+    """Sums over the query rows of one prompt, as they come in."""
+
+    layout: TokenLayout
+    groups: tuple[str, ...]
+    membership: Tensor
+    sums: dict[int, Tensor]
+    rows: Tensor
+    fed: list[Tensor | None]
+    by_step: dict[int, dict[int, Tensor]]
+    by_layer: dict[int, Tensor] = field(default_factory=dict)
+    """The membership in layers whose sinks are known."""
+
+
+class DominanceProbe:
+    """The reader behind `Dominance`: one `SampleDominance` for every row of every batch that was run."""
+
+    def __init__(self, spec: Dominance, anatomy: Anatomy, model_name: str, watch: SinkWatch | None = None) -> None:
+        self.spec = spec
+        self.model_name = model_name
+        self._anatomy = anatomy
+        self._watch = watch
+        self._prompt: _Prompt | None = None
+        self._done: list[SampleDominance] = []
+        self._tape = RowTape(self._consume)
+
+    def begin(self, step: Step) -> None:
+        """A forward pass starts; a new prompt closes the one before."""
+        self._tape.begin(step)
+        if step.is_start:
+            self.finish()
+        if self._watch is not None:
+            self._watch.begin(step)
+        prompt = self._prompt
+        if prompt is None or prompt.layout is not step.layout:
+            self._prompt = prompt = self._opened(step.layout, prompt)
+        prompt.fed.append(step.input_ids if step.is_decoding else None)
+
+    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+        """Take what this layer's rows say."""
+        prompt = self._prompt
+        if prompt is None:
+            return
+        if self.spec.queries == "generated":
+            self._tape.keep(layer, attention, step, len(prompt.fed) - 1)
+        elif not step.is_decoding:
+            self._add_rows(prompt, layer, attention, step)
+
+    def end(self, step: Step) -> None:
+        """The pass is over; rows of decoding steps may go on waiting."""
+
+    def finish(self) -> None:
+        """Compute what waits, and close the prompt at hand; the next forward pass must start another."""
+        self._tape.flush()
+        prompt, self._prompt = self._prompt, None
+        if prompt is not None:
+            self._done += self._samples(prompt)
+
+    def result(self) -> DominanceResult:
+        """All prompts so far, aggregated.
+
+        Raises:
+            SightlineError: when nothing was run inside the `with`.
+        """
+        self.finish()
+        if not self._done:
+            raise SightlineError(
+                "Nothing was measured: run the model inside the `with`, by generate or a forward pass."
+            )
+        return aggregate(self._done, model=self.model_name, stages=self.spec.stages)
+
+    def _opened(self, layout: TokenLayout, before: _Prompt | None) -> _Prompt:
+        groups, membership = _membership(layout, has_sinks=self._watch is not None)
+        if before is not None and before.groups == groups:
+            # A prompt that comes in pieces: what was summed stays, the keys have grown.
+            return _Prompt(layout, groups, membership, before.sums, before.rows, before.fed, before.by_step)
+        return _Prompt(layout, groups, membership, {}, torch.zeros(layout.batch, dtype=torch.long), [], {})
+
+    def _add_rows(self, prompt: _Prompt, layer: int, attention: EditedCall, step: Step) -> None:
+        call = attention.call
+        wanted = _wanted_rows(prompt.layout, self.spec.queries)[:, step.offset : step.offset + call.queries]
+        rows = wanted.any(0).nonzero()[:, 0]
+        member = self._keys(prompt, layer, call.first_key, call.keys, call.query.device)
+        if len(rows) * _MANY > call.queries:
+            mass = attention.group_mass(member)[:, :, rows.to(call.query.device)]
+        else:
+            mass = attention.row_mass(rows, member)
+        weight = wanted[:, rows].to(mass.device, mass.dtype)
+        total = torch.einsum("bhrg,br->bg", mass, weight) / call.heads
+        prompt.sums[layer] = prompt.sums[layer] + total if layer in prompt.sums else total
+        if layer == self._anatomy.attention_layers[0]:
+            prompt.rows += wanted.sum(1)
+
+    def _consume(self, layer: int, attention: EditedCall, rows: Tensor, numbers: list[int]) -> None:
+        prompt = self._prompt
+        if prompt is None:
+            return
+        call = attention.call
+        member = self._keys(prompt, layer, call.first_key, call.keys, call.query.device)
+        mass = attention.row_mass(rows, member).mean(1)
+        for index, number in enumerate(numbers):
+            prompt.by_step.setdefault(layer, {})[number] = mass[:, index]
+
+    def _keys(self, prompt: _Prompt, layer: int, first: int, count: int, device: torch.device) -> Tensor:
+        """[batch, keys, groups]: the membership of the keys that a call has; generated keys belong to no group."""
+        if prompt.membership.device != device:
+            prompt.membership = prompt.membership.to(device)
+        marks = None if self._watch is None else self._watch.marks(layer)
+        if marks is not None and layer not in prompt.by_layer:
+            prompt.by_layer[layer] = _with_sinks(prompt.groups, prompt.membership, marks.to(device))
+        member = prompt.by_layer.get(layer, prompt.membership)[:, first : first + count]
+        missing = count - int(member.shape[1])
+        return torch.nn.functional.pad(member, (0, 0, 0, missing)) if missing else member
+
+    def _samples(self, prompt: _Prompt) -> list[SampleDominance]:
+        batch = prompt.layout.batch
+        if self.spec.queries == "generated":
+            counted = self._counted_steps(prompt)
+            rows = counted.sum(1)
+            sums = {}
+            for layer, steps in prompt.by_step.items():
+                numbers = sorted(steps)
+                mass = torch.stack([steps[number] for number in numbers], 1).double().cpu()
+                sums[layer] = (mass * counted[:, numbers, None]).sum(1)
+        else:
+            rows, sums = prompt.rows, {layer: total.double().cpu() for layer, total in prompt.sums.items()}
+        tokens = prompt.membership.cpu().sum(1)
+        samples = []
+        for sample in range(batch):
+            if not sums or not rows[sample]:
+                continue
+            counts = {group: int(tokens[sample, index]) for index, group in enumerate(prompt.groups)}
+            layers = [
+                LayerMass(
+                    layer,
+                    dict(zip(prompt.groups, (total[sample] / rows[sample]).tolist(), strict=True)),
+                    _sink_counts(prompt, layer, sample),
+                )
+                for layer, total in sorted(sums.items())
+            ]
+            samples.append(SampleDominance(self.spec.queries, int(rows[sample]), counts, tuple(layers)))
+        return samples
+
+    def _counted_steps(self, prompt: _Prompt) -> Tensor:
+        """[batch, steps], bool: the steps that predict a token of the answer; none once a sample has ended."""
+        batch, count = prompt.layout.batch, len(prompt.fed)
+        counted = torch.ones((batch, count), dtype=torch.bool)
+        ends = torch.tensor(sorted(self._anatomy.eos_token_ids), dtype=torch.long)
+        ended = torch.zeros(batch, dtype=torch.bool)
+        for number, ids in enumerate(prompt.fed):
+            if ids is not None:
+                ended = ended | torch.isin(ids[:, -1].cpu(), ends)
+            counted[:, number] = ~ended
+        # Pieces of a prompt before its last predict nothing that is kept.
+        pieces = [number for number, ids in enumerate(prompt.fed) if ids is None]
+        counted[:, pieces[:-1]] = False
+        return counted
+
+
+def _membership(layout: TokenLayout, has_sinks: bool) -> tuple[tuple[str, ...], Tensor]:
+    """The groups of keys that a prompt has, and [batch, positions, groups] telling which position is in which.
+
+    has_sinks: every modality has its sinks, which a layer fills in; else there are those of the text, its BOS.
+    """
+    names, planes = [], []
+    for modality in _MODALITIES:
+        plane = layout.modality == int(modality)
+        if modality is Modality.TEXT or bool(plane.any()):
+            names.append(modality.name.lower())
+            planes.append(plane)
+    sinks = layout.bos & (layout.modality == int(Modality.TEXT))
+    others = [] if not has_sinks else names[1:]
+    names += [name + SINKS for name in (names[0], *others)]
+    planes += [sinks, *(torch.zeros_like(sinks) for _ in others)]
+    return tuple(names), torch.stack(planes, -1).float()
+
+
+def _with_sinks(groups: tuple[str, ...], membership: Tensor, marks: Tensor) -> Tensor:
+    """The membership in a layer whose sinks are `marks` [batch, positions]; BOS stays one."""
+    found = membership.clone()
+    for index, name in enumerate(groups):
+        if name.endswith(SINKS):
+            own = membership[..., groups.index(name.removesuffix(SINKS))]
+            found[..., index] = torch.maximum(found[..., index], own * marks)
+    return found
+
+
+def _sink_counts(prompt: _Prompt, layer: int, sample: int) -> dict[str, int]:
+    member = prompt.by_layer.get(layer)
+    if member is None:
+        return {}
+    counts = member[sample].sum(0).tolist()
+    return {name: int(count) for name, count in zip(prompt.groups, counts, strict=True) if name.endswith(SINKS)}
+
+
+def _wanted_rows(layout: TokenLayout, queries: str) -> Tensor:
+    """[batch, positions], bool: the query rows of the prompt."""
+    if queries == "prompt":
+        return layout.modality == int(Modality.TEXT)
+    return layout.modality != int(Modality.PADDING)

@@ -1,0 +1,263 @@
+"""Many samples put together: mean, standard deviation, median and bootstrap interval, by layer and by stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median, stdev
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline.errors import InputError
+from sightline.files.json import html_table
+from sightline.probes.dominance.masses import SINKS, LayerMass, SampleDominance
+from sightline.probes.dominance.stages import Scheme, stage_layers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESAMPLES = 2000
+INDICES = ("mdi", "aei", "mdi_no_sinks", "aei_no_sinks")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A figure over samples. count: samples for which it is defined; the other fields are None without any."""
+
+    mean: float | None
+    std: float | None
+    median: float | None
+    ci95: tuple[float, float] | None
+    count: int
+
+    def fields(self, name: str) -> dict[str, Any]:
+        """As the JSON document spells it: `name`, `name_std`, `name_median`, `name_ci95`, `name_count`."""
+        interval = None if self.ci95 is None else list(self.ci95)
+        return {
+            name: self.mean,
+            f"{name}_std": self.std,
+            f"{name}_median": self.median,
+            f"{name}_ci95": interval,
+            f"{name}_count": self.count,
+        }
+
+
+def summarise(values: Sequence[float | None], seed: int = 0) -> Summary:
+    """Mean, sample standard deviation, median and 95% percentile bootstrap interval of the mean.
+
+    Entries that are None are left out. One value has no deviation and no interval. The bootstrap is seeded, so the
+    same samples give the same interval.
+    """
+    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return Summary(None, None, None, None, 0)
+    if len(known) == 1:
+        return Summary(known[0], None, known[0], None, 1)
+    return Summary(fmean(known), stdev(known), median(known), _interval(known, seed), len(known))
+
+
+def _interval(values: list[float], seed: int) -> tuple[float, float]:
+    from scipy.stats import bootstrap
+
+    if max(values) == min(values):
+        return values[0], values[0]
+    found = bootstrap(
+        (np.asarray(values),),
+        np.mean,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+        batch=max(1, 2**22 // len(values)),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+@dataclass(frozen=True)
+class DominanceResult:
+    """MDI and AEI over samples.
+
+    layer_figures: by layer, by index name (`mdi`, `aei`, `mdi_no_sinks`, `aei_no_sinks`, `text_mass`, `image_mass`,
+    ...), its summary. stage_figures: the same by stage, each sample's stage being the mean over its layers.
+    """
+
+    model: str
+    queries: str
+    samples: tuple[SampleDominance, ...] = field(repr=False)
+    scheme: Scheme
+    failed: int
+    layers: tuple[int, ...] = field(repr=False)
+    stage_layers: dict[str, list[int]]
+    layer_figures: dict[int, dict[str, Summary]] = field(repr=False)
+    stage_figures: dict[str, dict[str, Summary]] = field(repr=False)
+
+    def __str__(self) -> str:
+        """MDI and AEI of each stage, a line each."""
+        count = f"{len(self.samples)} sample{'' if len(self.samples) == 1 else 's'}"
+        name = f"{self.model}: " if self.model else ""
+        lines = [f"{name}{count}, queries {self.queries}"]
+        for stage, figures in self.stage_figures.items():
+            mdi, aei = (_in_words(figures[index]) for index in ("mdi", "aei"))
+            lines.append(f"{stage:<6}  MDI {mdi}  AEI {aei}  layers {', '.join(map(str, self.stage_layers[stage]))}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The stages as a table, for notebooks."""
+        rows = [
+            [
+                stage,
+                ", ".join(map(str, self.stage_layers[stage])),
+                *(_in_words(figures[index]) for index in ("mdi", "mdi_no_sinks", "aei")),
+            ]
+            for stage, figures in self.stage_figures.items()
+        ]
+        return html_table(
+            str(self).partition("\n")[0],
+            ("stage", "layers", "MDI", "MDI without sinks", "AEI"),
+            rows,
+            "Mean ± standard deviation. MDI above 1: a text token draws more attention than an image token.",
+        )
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """Early, middle and late: their layers, and every index with its deviation, median and interval."""
+        return {
+            stage: {"layers": self.stage_layers[stage]} | _merged(figures)
+            for stage, figures in self.stage_figures.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `sightline measure`: plain numbers, None where a figure is not defined."""
+        groups = sorted({name for sample in self.samples for name in sample.tokens if not name.endswith(SINKS)})
+        tokens = {name: fmean(float(sample.tokens.get(name, 0)) for sample in self.samples) for name in groups}
+        layers = [{"layer": layer} | _merged(figures) for layer, figures in self.layer_figures.items()]
+        return {
+            "model": self.model,
+            "queries": self.queries,
+            "samples": len(self.samples),
+            "failed": self.failed,
+            "tokens": tokens,
+            "stage_scheme": self.scheme,
+            "layers": layers,
+            "stages": self.stages(),
+        }
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a sample and layer: sample, layer, the indices, and the mass of each group."""
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = [
+            {"sample": index, "layer": entry.layer}
+            | {name: read(sample, entry) for name, read in _READERS.items()}
+            | {f"{name}_mass": mass for name, mass in entry.masses.items()}
+            for index, sample in enumerate(self.samples)
+            for entry in sample.layers
+        ]
+        frame: pd.DataFrame = pd.DataFrame(rows)
+        return frame
+
+    def plot(self) -> Any:
+        """A matplotlib figure: MDI by layer with its interval."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for name, label in (("mdi", "MDI"), ("mdi_no_sinks", "MDI without sinks")):
+            found = {layer: self.layer_figures[layer][name] for layer in self.layers}
+            means = {layer: summary.mean for layer, summary in found.items() if summary.mean is not None}
+            if not means:
+                continue
+            (line,) = axes.plot(list(means), list(means.values()), "o-", label=label)
+            bands = {layer: summary.ci95 for layer, summary in found.items() if summary.ci95 is not None}
+            low, high = [band[0] for band in bands.values()], [band[1] for band in bands.values()]
+            axes.fill_between(list(bands), low, high, alpha=0.2, color=line.get_color(), linewidth=0)
+        axes.axhline(1, color="grey", linewidth=0.8, linestyle="--")
+        axes.set(xlabel="layer", ylabel="MDI", title=f"{self.model}: {self.queries} queries, n = {len(self.samples)}")
+        axes.legend(frameon=False)
+        return figure
+
+
+def _in_words(summary: Summary) -> str:
+    if summary.mean is None:
+        return "-"
+    return f"{summary.mean:.2f}" + ("" if summary.std is None else f" ± {summary.std:.2f}")
+
+
+_READERS: dict[str, Callable[[SampleDominance, LayerMass], float | None]] = {
+    "mdi": lambda sample, layer: sample.mdi(layer),
+    "aei": lambda sample, layer: sample.aei(layer),
+    "mdi_no_sinks": lambda sample, layer: sample.mdi(layer, with_sinks=False),
+    "aei_no_sinks": lambda sample, layer: sample.aei(layer, with_sinks=False),
+}
+
+
+def aggregate(
+    samples: Sequence[SampleDominance],
+    model: str = "",
+    queries: str | None = None,
+    stages: Scheme = "paired",
+    failed: int = 0,
+) -> DominanceResult:
+    """Put samples of one model together: per sample and layer first, then over samples.
+
+    queries: the query set they were all measured with; by default that of the first. failed: samples that were passed
+    over, reported along.
+
+    Raises:
+        InputError: without samples, or when their query sets or layers differ.
+    """
+    if not samples:
+        raise InputError("There is no measured sample to aggregate.")
+    queries = samples[0].queries if queries is None else queries
+    layers = tuple(entry.layer for entry in samples[0].layers)
+    for index, sample in enumerate(samples):
+        if sample.queries != queries:
+            raise InputError(
+                f"Sample {index} was measured on '{sample.queries}' queries and the result is of '{queries}': "
+                "aggregate them apart."
+            )
+        if tuple(entry.layer for entry in sample.layers) != layers:
+            raise InputError(f"Sample {index} has other layers than the first one: aggregate one model at a time.")
+    parts = stage_layers(layers, stages)
+    table = [{entry.layer: _figures(sample, entry) for entry in sample.layers} for sample in samples]
+    names = sorted({name for sample in table for figures in sample.values() for name in figures}, key=_order)
+    return DominanceResult(
+        model=model,
+        queries=queries,
+        samples=tuple(samples),
+        scheme=stages,
+        failed=failed,
+        layers=layers,
+        stage_layers=parts,
+        layer_figures={
+            layer: {name: summarise([sample[layer].get(name) for sample in table]) for name in names}
+            for layer in layers
+        },
+        stage_figures={
+            stage: {name: summarise([_stage_mean(sample, chosen, name) for sample in table]) for name in names}
+            for stage, chosen in parts.items()
+        },
+    )
+
+
+def _figures(sample: SampleDominance, layer: LayerMass) -> dict[str, float | None]:
+    figures: dict[str, float | None] = {name: read(sample, layer) for name, read in _READERS.items()}
+    return figures | {f"{name}_mass": mass for name, mass in layer.masses.items()}
+
+
+def _order(name: str) -> tuple[int, str]:
+    return (INDICES.index(name) if name in INDICES else len(INDICES), name)
+
+
+def _stage_mean(sample: dict[int, dict[str, float | None]], layers: list[int], name: str) -> float | None:
+    values = [value for layer in layers if (value := sample[layer].get(name)) is not None]
+    return fmean(values) if values else None
+
+
+def _merged(figures: dict[str, Summary]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for name, summary in figures.items():
+        # The share of attention has a mean and a deviation; its median and interval would only crowd the document.
+        merged |= {name: summary.mean} if name.endswith("_mass") else summary.fields(name)
+    merged.setdefault("image_mass", None)
+    return merged

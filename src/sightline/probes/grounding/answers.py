@@ -1,0 +1,234 @@
+"""Which generated token each score belongs to, also when beams trade places.
+
+A forward pass tells neither the words before its token nor which of the beams wins. So `generate` is asked: behind
+each pass a logits processor, which changes nothing, is shown the words so far of every row, and a score belongs to its
+words.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.attention import Step
+from sightline.attention.passes import LayoutSource
+from sightline.errors import InputError, LayoutError, SightlineError
+from sightline.models.anatomy import Anatomy
+from sightline.models.layout import TokenLayout, layout_of
+from sightline.models.transformers_api import LogitsProcessorList
+from sightline.probes.grounding.image import VISUAL
+from sightline.probes.grounding.scores import Scores, TokenScore
+
+
+@dataclass
+class _Generation:
+    """One call of `generate`.
+
+    prompts: how many it was given. layout: as the passes were given it; given_layout: as `generate` was, which knows
+    grids that it does not hand on. start: how many ids stood before the first generated one. steps: of each decoding
+    pass the scores [layers, rows] and patches [rows]. known: from a sample and its words so far to (step, row).
+    """
+
+    prompts: int | None
+    ends: frozenset[int]
+    prompt_ids: Tensor | None
+    is_beam: bool = False
+    given_layout: TokenLayout | None = None
+    start: int | None = None
+    rows: int = 0
+    layout: TokenLayout | None = None
+    steps: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    known: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = field(default_factory=dict)
+    answers: list[list[int]] = field(default_factory=list)
+
+    def sample_of(self, row: int) -> int:
+        """Beams and copies of a prompt stand side by side."""
+        return row // max(1, self.rows // self.prompts) if self.prompts else row
+
+    def place(self, answer: int, tokens: list[int]) -> tuple[int, int] | None:
+        """(step, row) in which the last of these tokens was read; None where it never was."""
+        if not self.known and not self.is_beam and len(self.answers) == self.rows:
+            # A `generate` that drops processors (Janus): its rows stay in their places.
+            return (len(tokens) - 1, answer) if len(tokens) <= len(self.steps) else None
+        copies = max(1, len(self.answers) // self.prompts) if self.prompts else 1
+        return self.known.get((answer // copies, tuple(tokens)))
+
+    @property
+    def best_layout(self) -> TokenLayout | None:
+        """The layout that tells most of the grids, as of the rows of a pass."""
+        own, given = self.layout, self.given_layout
+        if own is None or given is None or own.batch % given.batch:
+            return own
+        whole = given.repeated(own.batch // given.batch)
+        # Where positions were dropped, the passes alone know where the others are. The last piece of a prompt that is
+        # run in pieces may pass for a generated token.
+        is_same = own.length <= whole.length and torch.equal(whole.modality[:, : own.length], own.modality)
+        return whole if is_same else own
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A logits processor that changes nothing."""
+
+    show: Callable[[Tensor], None]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.show(input_ids)
+        return scores
+
+
+class Answers:
+    """Keeps the scores of generated tokens until all is asked for."""
+
+    def __init__(self, anatomy: Anatomy, tokenizer: Any, source: LayoutSource | None) -> None:
+        self._anatomy, self._tokenizer, self._source = anatomy, tokenizer, source
+        self._open: _Generation | None = None
+        self._done: list[_Generation] = []
+        self._last: Step | None = None
+
+    @property
+    def has_image(self) -> bool:
+        """Whether `generate` is running on prompts that have one."""
+        layout = None if self._open is None else self._open.given_layout
+        return layout is not None and bool(layout.mask(*VISUAL).any())
+
+    def take(self, step: Step, scores: Scores, layout: TokenLayout | None) -> None:
+        """A forward pass is over."""
+        call, self._last = self._open, step
+        if call is None:
+            return
+        if not step.is_decoding:
+            call.layout, call.rows = layout, step.batch
+            return
+        patches = (
+            scores.patches if scores.patches is not None else torch.full_like(scores.is_text, -1, dtype=torch.long)
+        )
+        call.steps.append((scores.by_layer[:, :, -1].detach(), patches[:, -1]))
+
+    def result(self, layers: tuple[int, ...]) -> list[list[TokenScore]]:
+        """By row that `generate` returned, its tokens up to the end."""
+        if not self._done:
+            raise SightlineError("Nothing was generated inside the `with`: call generate there, or ask for scores().")
+        return [row for call in self._done for row in self._rows(call)]
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Inside, the model's `generate` is noted."""
+        model: Any = self._anatomy.model
+        if not hasattr(model, "generate"):
+            yield
+            return
+        before, generate = model.__dict__.get("generate"), model.generate
+        model.generate = self._noted(generate)
+        try:
+            yield
+        finally:
+            if before is None:
+                model.__dict__.pop("generate", None)
+            else:
+                model.generate = before
+
+    def _noted(self, generate: Callable[..., Any]) -> Callable[..., Any]:
+        names = [name for name in inspect.signature(generate).parameters if name not in ("args", "kwargs")]
+
+        @functools.wraps(generate)
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            given = dict(zip(names, args, strict=False)) | kwargs
+            if given.get("assistant_model") is not None or given.get("prompt_lookup_num_tokens") is not None:
+                raise InputError(
+                    "grounding scores an answer token by token: leave assistant_model and prompt_lookup_num_tokens out."
+                )
+            call = self._opened(given)
+            processors = LogitsProcessorList([*(given.get("logits_processor") or ()), _Shown(self._show)])
+            # A processor given by position stays there.
+            place = names.index("logits_processor") if "logits_processor" in names else len(args)
+            if place < len(args):
+                args = (*args[:place], processors, *args[place + 1 :])
+            else:
+                kwargs["logits_processor"] = processors
+            outer, self._open = self._open, call
+            try:
+                output = generate(*args, **kwargs)
+            finally:
+                self._open, self._last = outer, None
+            call.answers = self._cut(call, getattr(output, "sequences", output))
+            self._done.append(call)
+            return output
+
+        return noted
+
+    def _opened(self, given: dict[str, Any]) -> _Generation:
+        ids = next((given[name] for name in ("input_ids", "inputs") if given.get(name) is not None), None)
+        first = ids if ids is not None else given.get("inputs_embeds")
+        ends = given.get("eos_token_id")
+        known = self._anatomy.eos_token_ids if ends is None else frozenset(torch.as_tensor(ends).flatten().tolist())
+        is_beam = max(int(given.get(name) or 1) for name in ("num_beams", "num_beam_groups")) > 1
+        return _Generation(None if first is None else len(first), known, ids, is_beam, self._given_layout(given))
+
+    def _given_layout(self, given: dict[str, Any]) -> TokenLayout | None:
+        if isinstance(self._source, TokenLayout):
+            return self._source
+        try:
+            return layout_of(self._anatomy, given) if self._source is None else self._source(given)
+        except LayoutError:  # the passes say what they need
+            return None
+
+    def _show(self, ids: Tensor) -> None:
+        """Behind each pass, the ids of every row so far, [rows, count]."""
+        call, last = self._open, self._last
+        if call is None or last is None:
+            return
+        self._last = None
+        if call.start is None or not last.is_decoding:
+            call.start = int(ids.shape[1])
+            return
+        number = len(call.steps) - 1
+        for row, words in enumerate(ids[:, call.start :].tolist()):
+            call.known.setdefault((call.sample_of(row), tuple(words)), (number, row))
+
+    def _cut(self, call: _Generation, sequences: Tensor) -> list[list[int]]:
+        """The new tokens of each row, up to its end."""
+        prompt = call.prompt_ids
+        if prompt is not None and sequences.shape[1] >= prompt.shape[1] and len(sequences) % len(prompt) == 0:
+            start = prompt.repeat_interleave(len(sequences) // len(prompt), 0).to(sequences.device)
+            if torch.equal(sequences[:, : prompt.shape[1]], start):
+                sequences = sequences[:, prompt.shape[1] :]
+        rows: list[list[int]] = sequences.tolist()
+        return [row[: next((place + 1 for place, token in enumerate(row) if token in call.ends), None)] for row in rows]
+
+    def _rows(self, call: _Generation) -> Iterator[list[TokenScore]]:
+        values = torch.stack([scores for scores, _ in call.steps]).cpu() if call.steps else torch.zeros(0)
+        patches = torch.stack([found for _, found in call.steps]).cpu() if call.steps else torch.zeros(0)
+        layout = call.best_layout
+        for number, tokens in enumerate(call.answers):
+            found = []
+            for count, token in enumerate(tokens, 1):
+                place = call.place(number, tokens[:count])
+                patch = -1 if place is None else int(patches[place])
+                text = "" if self._tokenizer is None else str(self._tokenizer.decode([token]))
+                if place is None or patch < 0:
+                    found.append(TokenScore(token, text, None))
+                    continue
+                layers = values[place[0], :, place[1]]
+                where = _where(layout, place[1], patch)
+                found.append(TokenScore(token, text, float(layers.mean()), tuple(layers.tolist()), *where))
+            yield found
+
+
+def _where(layout: TokenLayout | None, row: int, position: int) -> tuple[int, int | None, int | None, int | None]:
+    """Which patch of the sample stands at a position, and its grid, row and column."""
+    if layout is None:
+        return position, None, None, None
+    patch = int((layout.positions(row, *VISUAL) < position).sum())
+    for number, grid in enumerate(layout.grids[row]):
+        places = (grid.positions == position).nonzero()
+        if len(places):
+            return patch, number, int(places[0, 0]), int(places[0, 1])
+    return patch, None, None, None

@@ -1,0 +1,225 @@
+"""The reader behind `Grounding`: hidden states behind chosen layers, beside the image features of their prompt.
+
+A layer's output is taken where the next layer, or the final norm, is given it: there it is one tensor with its whole
+graph, also when the layer is checkpointed and computed again in the backward pass. In training the tensors, which the
+graph holds anyway, wait for the end of the pass; without a graph a layer is scored as soon as it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.attention import EditedCall, Step
+from sightline.attention.passes import LayoutSource
+from sightline.errors import SightlineError
+from sightline.models.anatomy import Anatomy
+from sightline.models.layout import TokenLayout
+from sightline.probes.grounding.answers import Answers
+from sightline.probes.grounding.formula import LayerScore, score_words
+from sightline.probes.grounding.image import ImageTap, plain_states, require_image, states_given, take_rows, words_of
+from sightline.probes.grounding.scores import Grounding, Scores, TokenScore
+
+if TYPE_CHECKING:
+    from sightline.probes.grounding.head import GroundingHead
+
+
+@dataclass
+class _Pass:
+    """One forward pass: which words it scores, and what has come in of it.
+
+    words: [batch, positions of the pass], bool, on the CPU; counts: words of each sample. has_graph: whether gradients
+    are asked for. weights: by layer, [words of the sample, its patches] for each sample.
+    """
+
+    step: Step
+    words: Tensor
+    counts: list[int]
+    has_graph: bool
+    states: dict[int, Tensor] = field(default_factory=dict)
+    weights: dict[int, list[Tensor]] = field(default_factory=dict)
+    scored: dict[int, list[LayerScore]] = field(default_factory=dict)
+
+
+class GroundingProbe:
+    """Scores of what runs inside the `with`."""
+
+    def __init__(
+        self,
+        spec: Grounding,
+        anatomy: Anatomy,
+        layers: tuple[int, ...],
+        head: GroundingHead | None,
+        tokenizer: Any = None,
+        source: LayoutSource | None = None,
+    ) -> None:
+        self.spec, self.layers = spec, layers
+        self._anatomy, self._head = anatomy, head
+        self._tap = ImageTap(anatomy, spec.detach_image)
+        self._pass: _Pass | None = None
+        self._scores: Scores | None = None
+        self._layout: TokenLayout | None = None
+        self._answers = Answers(anatomy, tokenizer, source)
+
+    def scores(self) -> Scores:
+        """Of the last forward pass; in training with its graph.
+
+        Raises:
+            SightlineError: when nothing was run inside the `with`.
+        """
+        if self._scores is None:
+            raise SightlineError(
+                "No words were scored: run the model inside the `with`, by a forward pass or generate."
+            )
+        return self._scores
+
+    def result(self) -> list[list[TokenScore]]:
+        """Every answer generated inside the `with`, token by token, in order: a list for each row returned.
+
+        The last token of an answer has no score, since the model is never given it; an end token is such a one.
+        Under beam search the scores are those of the tokens returned.
+
+        Raises:
+            SightlineError: when nothing was generated inside the `with`.
+        """
+        return self._answers.result(self.layers)
+
+    def begin(self, step: Step) -> None:
+        """A forward pass starts."""
+        self._pass = self._scores = None
+        if step.is_start and not self._answers.has_image:  # the first piece of a prompt may end before its image
+            require_image("grounding", step)
+        self._tap.begin(step)
+        self._layout = step.layout
+        words = words_of(step)
+        self._pass = _Pass(step, words, words.sum(1).tolist(), torch.is_grad_enabled())
+
+    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+        """Take what the layer's words give to each patch."""
+        if self._pass is not None and self.spec.reads_attention and layer in self.layers:
+            self._pass.weights[layer] = _patch_weights(attention, self._pass.words, self._tap.images.positions)
+
+    def end(self, step: Step) -> None:
+        """The pass is over: score what waits."""
+        current, self._pass = self._pass, None
+        self._tap.end()
+        if current is None:
+            return
+        for layer in list(current.states):
+            self._score(current, layer)
+        if len(current.scored) < len(self.layers):
+            return  # the pass ended in an error
+        self._scores = self._gathered(current)
+        self._answers.take(step, self._scores, self._layout)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Inside, the hooks are in place; the probe must have been lent to the model before."""
+        with self._tap.hooked(), self._hooked(), self._answers.noting():
+            yield
+
+    @contextmanager
+    def _hooked(self) -> Iterator[None]:
+        count = len(self._anatomy.layers)
+        handles: list[Any] = []
+        for layer in self.layers:
+            if layer < count - 1:
+                after: nn.Module | None = self._anatomy.layers[layer + 1]
+            else:
+                handles.append(self._anatomy.layers[layer].register_forward_hook(self._leave))
+                after = self._anatomy.norm
+            if after is not None:
+                handles.append(after.register_forward_pre_hook(self._taking(layer), with_kwargs=True))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._pass = None
+
+    def _current(self) -> _Pass | None:
+        """The pass at hand, once its layers are entered."""
+        return self._pass if self._tap.step is not None and self._tap.is_ready else None
+
+    def _taking(self, layer: int) -> Any:
+        last = len(self._anatomy.layers) - 1
+
+        def take(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+            current = self._current()
+            if current is None or (layer == last and layer not in current.states):
+                return
+            current.states[layer] = states_given(args, inputs)
+            if not current.has_graph:
+                self._score(current, layer)
+
+        return take
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        """The last layer's output, until the norm behind it is given it."""
+        current = self._current()
+        if current is not None:
+            current.states[len(self._anatomy.layers) - 1] = plain_states(
+                output if isinstance(output, Tensor) else output[0]
+            )
+
+    def _score(self, current: _Pass, layer: int) -> None:
+        states = current.states.pop(layer)
+        words = torch.split(take_rows(states, current.words), current.counts)
+        weights = current.weights.pop(layer, [None] * len(words))
+        with torch.set_grad_enabled(current.has_graph):
+            current.scored[layer] = [
+                score_words(self.spec, self._head, self.layers.index(layer), mine, features, unit, attention)
+                for mine, features, unit, attention in zip(
+                    words, self._tap.images.features, self._tap.images.unit, weights, strict=True
+                )
+            ]
+
+    def _gathered(self, current: _Pass) -> Scores:
+        """Scores at their positions, and for each word the patch that speaks most for it over all layers."""
+        scored = [current.scored[layer] for layer in self.layers]
+        device = scored[0][0].values.device
+        index = current.words.flatten().nonzero()[:, 0].to(device)
+        rows = torch.stack([torch.cat([part.values for part in parts]).to(device) for parts in scored])
+        spread = rows.new_zeros((len(rows), current.words.numel())).index_copy(1, index, rows)
+        by_layer = spread.reshape(len(rows), *current.words.shape)
+        patches = None
+        if not current.has_graph:
+            best = [
+                _best_patch([parts[sample].closeness for parts in scored], positions)
+                for sample, positions in enumerate(self._tap.images.positions)
+            ]
+            flat = torch.full((current.words.numel(),), -1, dtype=torch.long, device=device)
+            patches = flat.index_copy(0, index, torch.cat(best).to(device)).reshape(current.words.shape)
+        return Scores(by_layer.mean(0), by_layer, current.words.to(device), patches)
+
+
+def _best_patch(closeness: list[Tensor], positions: Tensor) -> Tensor:
+    """[words]: the position of the patch with the largest sum over layers."""
+    total = torch.stack(closeness).sum(0)
+    if not len(positions):
+        return torch.full((len(total),), -1, dtype=torch.long, device=total.device)
+    return positions.to(total.device)[total.argmax(-1)]
+
+
+def _patch_weights(attention: EditedCall, words: Tensor, positions: list[Tensor]) -> list[Tensor]:
+    """[words, patches] for each sample: attention of each word on each patch, the mean over heads, in float32."""
+    call = attention.call
+    device = call.query.device
+    rows = words.any(0).nonzero()[:, 0]
+    mean = torch.zeros((words.shape[0], len(rows), call.keys), dtype=torch.float32, device=device)
+    for _, block in attention.weight_blocks(rows.to(device)):
+        mean[:, block.first_row : block.first_row + len(block.rows)] += block.values.sum(1)
+    mean = torch.nn.functional.pad(mean / call.heads, (0, 1))
+    found = []
+    for sample, places in enumerate(positions):
+        column = places - call.first_key
+        # Keys that a sliding window has dropped get nothing: the column behind the last.
+        column = torch.where((column >= 0) & (column < call.keys), column, call.keys).to(device)
+        mine = words[sample, rows].nonzero()[:, 0].to(device)
+        found.append(mean[sample].index_select(0, mine).index_select(1, column))
+    return found

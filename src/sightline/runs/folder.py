@@ -1,0 +1,397 @@
+"""A run folder: what was asked, one JSON line a sample, and the summary. Nothing is lost, and nothing counted twice.
+
+    run.json         command, settings, versions, seed, device; written before the first sample
+    samples.jsonl    one line a sample, on disk before the next sample begins
+    summary.json     aggregates with their settings, replaced as a whole
+
+A run is continued by opening the same folder with the same settings. A process killed at any moment leaves at most one
+torn last line, which is dropped, and its sample done again. Several processes write a file each (samples.1.jsonl, ...);
+reading the run merges them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from io import FileIO
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from sightline.errors import InputError
+from sightline.files.json import json_text, plain, sync_folder, write_atomically, write_error
+from sightline.runs.claims import CLAIMS_FILE
+
+if sys.platform != "win32":
+    import fcntl
+
+Item = TypeVar("Item")
+
+RUN_FILE, SUMMARY_FILE = "run.json", "summary.json"
+
+TOLD = 200
+"""Letters of what differs that an error shows; of more it gives the name alone."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of samples.jsonl: a sample's result, or the error it ended with, under a model and a method.
+
+    seconds: wall time spent on the sample, rounded to milliseconds.
+    """
+
+    id: str
+    model: str = ""
+    method: str = "none"
+    result: Mapping[str, Any] | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes two lines one sample's."""
+        return self.model, self.method, self.id
+
+
+@dataclass
+class Run:
+    """A run folder, open for writing by this process. Use `Run.open(...)` in a `with` block.
+
+    folder     where the files stand
+    settings   what decides the results; as in run.json
+    rank       this process among those that share the run
+    records    one record a sample, of every process, as of opening; those of this process as they are written
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    rank: int
+    _file: FileIO = field(repr=False)
+    records: dict[tuple[str, str, str], Record] = field(default_factory=dict, repr=False)
+    retry_failed: bool = False
+    _opened: int = field(default_factory=time.time_ns, repr=False)
+    _read_to: dict[str, int] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        command: str,
+        settings: Mapping[str, Any],
+        *,
+        info: Mapping[str, Any] | None = None,
+        retry_failed: bool = False,
+        rank: int = 0,
+    ) -> Run:
+        """Begins a run in `folder`, or continues the one that is there.
+
+        settings   everything that decides the results; a folder of other settings is refused
+        info       worth keeping, but free to differ when the run is continued (device, limit): the latest stands
+        retry_failed   whether samples recorded with an error are done again
+        rank       of this process; each rank writes a file of its own
+
+        Raises InputError when the folder is a file, cannot be written, holds a run of another command or of other
+        settings (named), or is being written by another process of the same rank.
+        """
+        folder = Path(folder)
+        _make_folder(folder)
+        settings = plain(settings)
+        asked = {"command": command, "settings": settings}
+        has_samples = any(folder.glob("samples*.jsonl"))  # looked for first: another rank makes them after run.json
+        if (folder / RUN_FILE).exists():
+            _refuse_difference(folder, asked)
+        elif has_samples:
+            raise InputError(f"{folder} holds samples but no {RUN_FILE}: it is no run folder, give another.")
+        else:
+            about = asked | {"info": plain(info or {}), "versions": versions(), "started": _now()}
+            write_atomically(folder / RUN_FILE, json_text(about, indent=2))
+        file = _open_lines(folder / samples_name(rank))
+        run = cls(folder, settings, rank, file, retry_failed=retry_failed)
+        run.refresh()  # from where on lines are new
+        run.records = {record.key: record for record in read_records(folder)}
+        if info is not None and rank == 0:
+            run._inform(plain(info))
+        return run
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if error is not None and not self.records:
+            self._vanish()
+
+    def _vanish(self) -> None:
+        """Leaves nothing of a run that failed before its first sample, so that the folder can be given again."""
+        (self.folder / samples_name(self.rank)).unlink(missing_ok=True)
+        if any(self.folder.glob("samples*.jsonl")):
+            return  # another process is at work
+        for name in (RUN_FILE, CLAIMS_FILE):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: it was there before
+            self.folder.rmdir()
+
+    def pin(self, name: str, value: str) -> None:
+        """Adds a setting that is known only now, such as a model's revision; refused as InputError when it differs."""
+        path = self.folder / RUN_FILE
+        with self.alone():
+            about = json.loads(path.read_text(encoding="utf-8"))
+            known = about["settings"].setdefault(name, value)
+            if known != value:
+                raise _difference(self.folder, name, known, value)
+            write_atomically(path, json_text(about, indent=2))
+
+    def _inform(self, info: Mapping[str, Any]) -> None:
+        path = self.folder / RUN_FILE
+        with self.alone():
+            about = json.loads(path.read_text(encoding="utf-8"))
+            if about.get("info") != info:
+                write_atomically(path, json_text(about | {"info": info}, indent=2))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, no other process of this run is; each waits for its turn."""
+        if sys.platform == "win32":
+            yield
+            return
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    @property
+    def is_summed_up(self) -> bool:
+        """Whether a process has written summary.json since this one opened the run."""
+        path = self.folder / SUMMARY_FILE
+        return path.exists() and path.stat().st_mtime_ns >= self._opened
+
+    def done_ids(self, model: str = "", method: str = "none") -> set[str]:
+        """The samples not to do again: those with a result and, without retry_failed, those with an error."""
+        kept = (record for record in self.records.values() if record.error is None or not self.retry_failed)
+        return {record.id for record in kept if (record.model, record.method) == (model, method)}
+
+    def record(
+        self,
+        id: str,
+        *,
+        model: str = "",
+        method: str = "none",
+        result: Mapping[str, Any] | None = None,
+        error: str | None = None,
+        seconds: float = 0.0,
+    ) -> Record:
+        """Writes one sample's line and returns when it is on disk.
+
+        Exactly one of result and error is given. A sample that has its result already is not written again. Raises
+        SightlineError when the disk is full or the file cannot be written; what was written before stays readable.
+        """
+        if (result is None) == (error is None):
+            raise ValueError("a record has either a result or an error")
+        record = Record(id, model, method, None if result is None else plain(result), error, round(seconds, 3))
+        before = self.records.get(record.key)
+        if before is not None and before.error is None:
+            return before
+        line = {name: value for name, value in asdict(record).items() if value is not None}
+        self._append(json_text(line) + "\n")
+        self.records[record.key] = record
+        return record
+
+    def _append(self, line: str) -> None:
+        start, rest = self._file.tell(), memoryview(line.encode("utf-8", "surrogatepass"))
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._forget_from(start)
+            raise write_error(self.folder, error, f"{len(self.records)} samples are kept there") from error
+
+    def _forget_from(self, offset: int) -> None:
+        """Takes a half-written line away; where even that fails, the next reader drops it."""
+        try:
+            self._file.seek(offset)
+            self._file.truncate()
+        except OSError:
+            return
+
+    def refresh(self) -> set[tuple[str, str, str]]:
+        """Takes up the lines that other processes wrote since the last call, and returns the keys of what is new."""
+        new = set()
+        for path in sorted(self.folder.glob("samples*.jsonl")):
+            if path.name == samples_name(self.rank):
+                continue
+            with path.open("rb") as file:
+                file.seek(self._read_to.get(path.name, 0))
+                content = file.read()
+            end = content.rfind(b"\n") + 1
+            self._read_to[path.name] = self._read_to.get(path.name, 0) + end
+            for record in _parse_lines(content[:end]):
+                before = self.records.get(record.key)
+                if before is None or (before.error is not None and before != record):
+                    self.records[record.key] = record
+                    new.add(record.key)
+        return new
+
+    def all_records(self) -> list[Record]:
+        """One record a sample, of every process as of now, ordered by model, method and id."""
+        for record in read_records(self.folder):
+            self.records[record.key] = record
+        return sorted(self.records.values(), key=lambda record: record.key)
+
+    def finish(self, summary: Mapping[str, Any]) -> Path:
+        """Writes summary.json as a whole and returns its path."""
+        target = self.folder / SUMMARY_FILE
+        write_atomically(target, json_text(summary, indent=2))
+        return target
+
+
+def samples_name(rank: int) -> str:
+    """The file of one process: samples.jsonl, samples.1.jsonl, ..."""
+    return f"samples.{rank}.jsonl" if rank else "samples.jsonl"
+
+
+def read_records(folder: str | Path) -> list[Record]:
+    """One record a sample over every samples*.jsonl of a run folder, in the order first written.
+
+    Torn and damaged lines are passed over: their samples count as not done. Of several lines of one sample the first
+    result stands, and without one the last error.
+    """
+    records: dict[tuple[str, str, str], Record] = {}
+    for path in sorted(Path(folder).glob("samples*.jsonl")):
+        for record in _read_lines(path):
+            before = records.get(record.key)
+            if before is None or before.error is not None:
+                records[record.key] = record
+    return list(records.values())
+
+
+def _read_lines(path: Path) -> Iterator[Record]:
+    return _parse_lines(path.read_bytes())
+
+
+def _parse_lines(content: bytes) -> Iterator[Record]:
+    *whole, _torn = content.split(b"\n")
+    for line in whole:
+        try:
+            yield Record(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+
+
+def shard(items: Sequence[Item], rank: int, world: int) -> list[Item]:
+    """The share of one process of `world`: every world-th item, so that the shares of any list are of one size."""
+    return list(items[rank::world])
+
+
+def launched_as() -> tuple[int, int]:
+    """(rank, world size) as `accelerate launch` and torchrun tell each process; (0, 1) for a process on its own."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def fresh_folder(name: str) -> Path:
+    """runs/NAME-DATE-TIME, numbered where another command of the same second has that folder."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    return next(folder for folder in (Path("runs") / each for each in names) if not folder.exists())
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide numbers; what is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for package in ("sightline", "torch", "transformers", "tokenizers", "pillow", "numpy", "bitsandbytes"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"The run folder {folder} is a file: give a folder, or a name that is free.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The run folder {folder} cannot be made ({error.strerror}).") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"The run folder {folder} cannot be written: give another.")
+
+
+def _refuse_difference(folder: Path, asked: Mapping[str, Any]) -> None:
+    path = folder / RUN_FILE
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        command, settings = known["command"], dict(known["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as a run's description: give another folder.") from error
+    if command != asked["command"]:
+        raise InputError(f"{folder} holds a run of `{command}`, not of `{asked['command']}`: give another folder.")
+    for name in asked["settings"]:
+        if settings.get(name) != asked["settings"][name]:
+            raise _difference(folder, name, settings.get(name), asked["settings"][name])
+
+
+def _difference(folder: Path, name: str, before: Any, now: Any) -> InputError:
+    """Names what differs alone: of settings that hold settings, the first that is another one now."""
+    while isinstance(before, Mapping) and isinstance(now, Mapping):
+        name = next(key for key in (*now, *before) if key not in now or key not in before or now[key] != before[key])
+        before, now = before.get(name), now.get(name)
+    told = f"{name} = {_shown(before)}, not {_shown(now)}"
+    return InputError(
+        f"{folder} holds a run with {told if len(told) <= TOLD else f'other {name}'}: "
+        f"give the same {name} to continue it, or another folder."
+    )
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _open_lines(path: Path) -> FileIO:
+    """Opens a process's own lines for appending, alone; a torn last line is cut off."""
+    try:
+        file = path.open("a+b", buffering=0)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): give another folder.") from error
+    try:
+        _lock(file, path)
+        file.seek(0)
+        end = file.readall().rfind(b"\n") + 1
+        file.seek(end)
+        file.truncate()
+        sync_folder(path.parent)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _lock(file: FileIO, path: Path) -> None:
+    """Refuses a second writer. The system holds the lock for the process, so a dead process leaves none behind."""
+    if sys.platform == "win32":
+        return  # two processes in one folder are not told apart there
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"{path.parent} is being written by another process: wait until it ends, or give another folder."
+        ) from error
+    except OSError:
+        return  # a file system without locks
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,1 @@
+"""Losses that tie words to the image, and the trainer that minimises them."""

@@ -1,5 +1,0 @@
-"""A model with its processor: load it, put samples in its own words, let it answer."""
-
-from sightline.vlm.model import VLM, load
-
-__all__ = ["VLM", "load"]

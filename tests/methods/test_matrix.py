@@ -1,0 +1,185 @@
+"""Every registered method on every promised family: padding, decoding, sampling, beams; what is refused, what is left.
+
+One cell is one test. Laws that need no second implementation hold it: a padded sample of a batch answers as it does
+alone; the method changes scores; after all of it, an exception among it, the model's state and its scores are bit for
+bit what they were. Every second cell, so that each method and each family stands in several, decodes by beams too: the
+padded sample answers as it does alone; the others sample: copies from the likeliest token alone are the greedy answer.
+That each method is its formula is proven elsewhere here, on fewer families.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import sightline.methods  # its methods register themselves
+from attention.test_exact import state_of
+from families import AUDIO, BY_NAME, FAMILIES, IMAGE, PADDING, TEXT, VIDEO, Case
+from methods.plain_decoding import NO_END
+from sightline.errors import SightlineError
+from sightline.methods.base import METHODS, Method, parse_spec
+
+pytestmark = pytest.mark.filterwarnings("ignore:fastervlm.*this vision tower")
+
+SPECS = {
+    "var": "var:dims=3+11,tau=1.3,rho=0.6,summ=0.1,p=0.4",
+    "var_random": "var_random:dims=3+11,tau=1.3,rho=0.6,summ=0.1,p=0.4",
+    "mask_sinks": "mask_sinks:dims=3+11,tau=1.3",
+    "mask_random": "mask_random:dims=3+11,tau=1.3",
+    "pai": "pai:alpha=0.3,first_layer=1",
+    "fastv": "fastv:R=0.6",
+    "fastv_random": "fastv_random:R=0.6",
+    "fastervlm": "fastervlm:r=0.6",
+    "fastervlm_random": "fastervlm_random:r=0.6",
+}
+"""Settings that act on a tiny model; a method that is not named here has its defaults."""
+
+NAMES = sorted(name for name, kind in METHODS.items() if kind.__module__.startswith(sightline.methods.__name__))
+CELLS = [(name, family.name) for name in NAMES for family in FAMILIES]
+OPTIONS: dict[str, Any] = {
+    "max_new_tokens": 2,
+    "eos_token_id": NO_END,
+    "pad_token_id": 0,
+    "do_sample": False,
+    "suppress_tokens": [120, 121, 122],
+    "output_scores": True,
+    "return_dict_in_generate": True,
+}
+BEAMS: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 3}
+COPIES: dict[str, Any] = {"do_sample": True, "top_k": 1, "num_return_sequences": 2}
+
+
+ALIKE = {"fastervlm_random": "fastervlm", "fastv_random": "fastv"}
+NO_TOWER, WINDOWS, WHOLE = "no vision tower", "windows", "attend to all positions"
+REFUSED: dict[str, dict[str, str]] = {
+    "fastervlm": {
+        "llava_onevision_video": "this prompt has none",
+        "qwen2_5_vl": WINDOWS,
+        "qwen2_5_vl_video": WINDOWS,
+        "qwen3_vl_video": "this prompt has none",
+        "qwen2_5_omni_thinker": WINDOWS,
+        "gemma3": WINDOWS,
+        "gemma4": "can't tell which of the 48 patches",
+        "paligemma2": WINDOWS,
+        "idefics2": "resampler",
+        "mistral3": "can't tell which of the 48 patches",
+        **{family.name: NO_TOWER for family in FAMILIES if family.modality in (TEXT, AUDIO)},
+    },
+    "fastv": {
+        "gemma2": WHOLE,
+        "mistral": WHOLE,
+        "gemma3": WHOLE,
+        "gemma4": WHOLE,
+        "qwen3_5": WHOLE,
+        "paligemma2": WHOLE,
+    },
+}
+"""What the refusal says; all other cells run. Families without pictures are refused by every method."""
+
+
+def refusal(name: str, family: str) -> str | None:
+    words = REFUSED.get(ALIKE.get(name, name), {}).get(family)
+    return words or ("this prompt has none" if BY_NAME[family].modality in (TEXT, AUDIO) else None)
+
+
+def method_of(name: str) -> Method:
+    method = parse_spec(SPECS.get(name, name))
+    assert method is not None
+    return method
+
+
+def alone(case: Case) -> dict[str, Tensor]:
+    """The first sample of a batch of two, without its padding."""
+    skip = sum(kind == PADDING for kind in case.modality[0])
+    mine, every = (
+        sum(kind in (IMAGE, VIDEO) for row in rows for kind in row) for rows in (case.modality[:1], case.modality)
+    )
+
+    def cut(value: Tensor) -> Tensor:
+        if value.shape[:2] == case.inputs["input_ids"].shape:
+            return value[:1, skip:]
+        # One row a sample; else one an image, a tile or a patch.
+        return value[: 1 if len(value) == 2 else len(value) * mine // every]
+
+    return {name: cut(value) for name, value in case.inputs.items()}
+
+
+def run(model: Any, inputs: dict[str, Tensor], **options: Any) -> Any:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return model.generate(**inputs, **{**OPTIONS, **options})
+
+
+@cache
+def plain(family: str) -> tuple[Any, list[Any]]:
+    """The untouched answer, and the model's state after it: the library installs hooks of its own at the first pass."""
+    case, model = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model()
+    output = run(model, case.inputs)
+    return output, state_of(model)
+
+
+def fail(batch: int, ids: Tensor) -> list[int]:
+    raise ZeroDivisionError
+
+
+def decodes_by_beams(name: str, family: str) -> bool:
+    """As on a chessboard of methods and families."""
+    number = [each.name for each in FAMILIES].index(family)
+    return (NAMES.index(name) + number) % 2 == 0
+
+
+REFUSALS = [cell for cell in CELLS if refusal(*cell)]
+
+
+@pytest.mark.parametrize(("name", "family"), REFUSALS)
+def test_what_does_not_fit_is_refused_in_a_sentence_and_leaves_nothing(name: str, family: str) -> None:
+    case, model = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model()
+    before, state = plain(family)
+    with pytest.raises(SightlineError) as caught, method_of(name).on(model):
+        run(model, case.inputs)
+    assert str(refusal(name, family)) in str(caught.value)
+    assert str(caught.value).count(". ") == 0
+    assert state_of(model) == state
+    assert torch.equal(run(model, case.inputs).sequences, before.sequences)
+
+
+@pytest.mark.parametrize(("name", "family"), [cell for cell in CELLS if cell not in REFUSALS])
+def test_cell(name: str, family: str) -> None:
+    case, model, method = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model(), method_of(name)
+    before, state = plain(family)
+    with method.on(model):
+        both, one = run(model, case.inputs), run(model, alone(case))
+        for ours, single in zip(both.scores, one.scores, strict=True):
+            assert torch.allclose(ours[:1], single, atol=2e-4), float((ours[:1] - single).abs().max())
+        if decodes_by_beams(name, family):
+            way, own = BEAMS, run(model, alone(case), **BEAMS)
+            assert torch.equal(run(model, case.inputs, **BEAMS).sequences[:2, -3:], own.sequences[:, -3:])
+        else:
+            way = COPIES
+            assert torch.equal(run(model, case.inputs, **COPIES).sequences, both.sequences.repeat_interleave(2, 0))
+        with pytest.raises(ZeroDivisionError):
+            run(model, case.inputs, **way, prefix_allowed_tokens_fn=fail)
+    assert not all(torch.equal(a, b) for a, b in zip(both.scores, before.scores, strict=True))
+    assert state_of(model) == state
+    after = run(model, case.inputs)
+    assert torch.equal(after.sequences, before.sequences)
+    assert all(torch.equal(a, b) for a, b in zip(after.scores, before.scores, strict=True))
+
+
+UNCACHED = [name for name in NAMES if name not in ("pai", "vcd")]
+"""The two run second passes of their own, and refuse several sequences without a cache."""
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl", "gemma3"])
+@pytest.mark.parametrize("name", UNCACHED)
+def test_beams_without_a_cache_answer_as_with_one(name: str, family: str) -> None:
+    if refusal(name, family):
+        pytest.skip("refused on this family")
+    case, model = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model()
+    with method_of(name).on(model):
+        with_cache, without = (run(model, case.inputs, **BEAMS, use_cache=kept).sequences for kept in (True, False))
+    assert torch.equal(with_cache, without)
