@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from common import GEOMETRY, alternate, decoder, machine, medians, prompt, write
 
-from sightline.attention import AttentionCall, Block, Edit, Step, lend, limit_block_bytes
+from sightline.attention import AttentionCall, Block, Edit, Step, attach, limit_block_bytes
 from sightline.knockout.maps import causal_maps, local_maps
 from sightline.models.anatomy import find_anatomy
 
@@ -132,7 +132,7 @@ def _naive(model: Any, inputs: dict[str, torch.Tensor], edges: int) -> Callable[
     def run() -> None:
         for edge in range(edges):
             cut = _Cut(edge * len(anatomy.layers) // edges, (edge + 1) * positions // (edges + 1))
-            with lend(anatomy, editor=cut), torch.no_grad():
+            with attach(anatomy, editor=cut), torch.no_grad():
                 model(**inputs, logits_to_keep=1)
 
     return run

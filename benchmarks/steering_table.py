@@ -94,7 +94,7 @@ ROWS = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class BenchmarkItems:
     """One kind of question for every scene: encoded batches, and the truth of each."""
 
     name: str
@@ -137,7 +137,7 @@ def _measure(name: str, count: int, batch: int) -> None:
             print(name, row.key, f"{document['rows'][row.key]['processor_seconds']:.0f} s", flush=True)
 
 
-def _questions(vlm: Any, scenes: list[Scene], batch: int) -> list[Asked]:
+def _questions(vlm: Any, scenes: list[Scene], batch: int) -> list[BenchmarkItems]:
     """The present kind, the three absent ones, and the description."""
     pictures = [render(scene) for scene in scenes]
     asked: dict[str, list[ask.Question]] = {"present": []} | {how: [] for how in NEGATIVES}
@@ -148,7 +148,7 @@ def _questions(vlm: Any, scenes: list[Scene], batch: int) -> list[Asked]:
             asked[how].append(ask.existence(scene, negatives(scene, 1, how, rng)[0]))
     asked["caption"] = [ask.caption(scene) for scene in scenes]
     return [
-        Asked(
+        BenchmarkItems(
             kind,
             [set(map(str, scene.kinds)) for scene in scenes] if kind == "caption" else [it.answer for it in every],
             [
@@ -168,7 +168,7 @@ def _questions(vlm: Any, scenes: list[Scene], batch: int) -> list[Asked]:
     ]
 
 
-def _sinks(vlm: Any, captions: Asked) -> dict[str, Any]:
+def _sinks(vlm: Any, captions: BenchmarkItems) -> dict[str, Any]:
     """The fields of the sinks found, and of forced ones: the two dimensions that stand out most on image tokens, by the
     95th percentile of |x_d| / RMS from layer 2 on, with the tau that one image token in ten passes."""
     found = sl.find_sinks(vlm, captions.batches)
@@ -187,14 +187,14 @@ def _sinks(vlm: Any, captions: Asked) -> dict[str, Any]:
     }
 
 
-def _answers(vlm: Any, asked: list[Asked], spec: str, sampled: bool) -> dict[str, Any]:
+def _answers(vlm: Any, asked: list[BenchmarkItems], spec: str, sampled: bool) -> dict[str, Any]:
     """All answers under one method, right or wrong, and MDI by stage over the yes/no questions."""
     method = parse_spec(spec)
     decoding = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {"do_sample": False}
     started = time.process_time()
     said: dict[str, list[str]] = {}
 
-    def answer(part: Asked) -> None:
+    def answer(part: BenchmarkItems) -> None:
         said[part.name] = []
         for number, inputs in enumerate(part.batches):
             torch.manual_seed(number)

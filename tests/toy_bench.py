@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sightline.benchmarks import base as benchmark
-from sightline.benchmarks.base import BadItem, Benchmark, Item, Judgement, Parser, Unit
+from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict
 
 
 @dataclass(frozen=True)
@@ -23,25 +23,25 @@ class Toy(Benchmark):
     title: ClassVar[str] = "Toy"
     new_tokens: ClassVar[int] = 3
 
-    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         if path is None:
             return list(drawn(12 if limit is None else limit, seed))
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         return [
             Item(**{**line, "images": tuple(path.parent / name for name in line.get("images", ()))})
             if "prompt" in line
-            else BadItem(line["id"], "the row cannot be read")
+            else InvalidItem(line["id"], "the row cannot be read")
             for line in lines
         ]
 
-    def judge(self, item: Item, response: str, parser: Parser = "official") -> Judgement:
+    def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         words = response.lower().split()
         said = next((word for word in words if word in ("yes", "no")), None)
         if parser == "strict" and len(words) != 1:
             said = None
-        return Judgement(item.id, said, said == item.truth)
+        return Verdict(item.id, said, said == item.truth)
 
-    def score(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
         told = [judgements[item.id] for item in items if item.id in judgements]
         right = sum(judgement.right for judgement in told)
         return {
@@ -50,7 +50,7 @@ class Toy(Benchmark):
             "accuracy": right / len(told) if told else None,
         }
 
-    def units(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> list[Unit]:
+    def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
         groups: dict[tuple[str, str], list[Item]] = {}
         for item in items:
             if item.id in judgements:
@@ -79,7 +79,7 @@ class Ratio(Toy):
 
     name: ClassVar[str] = "ratio"
 
-    def units(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> list[Unit]:
+    def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
         return [
             Unit((item.id,), item.group, (detail["bad"], detail["all"]))
             for item in items

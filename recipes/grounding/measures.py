@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import sightline as sl
-from sightline.benchmarks.base import Item, Judgement, find_bench
+from sightline.benchmarks.base import Item, Verdict, find_bench
 from sightline.data.training_files import DrawnImage, TrainingSample
 from sightline.models.vlm import VLM
 from sightline.probes.detection.detect import captioned, evaluate
@@ -119,7 +119,7 @@ def _bench(name: str, seed: int, limit: int) -> tuple[Any, list[Item]]:
     return bench, [item for item in bench.load(seed=seed, limit=limit) if isinstance(item, Item)]
 
 
-def _judged(bench: Any, items: Sequence[Item], said: Sequence[str]) -> dict[str, Judgement]:
+def _judged(bench: Any, items: Sequence[Item], said: Sequence[str]) -> dict[str, Verdict]:
     return {item.id: bench.judge(item, answer) for item, answer in zip(items, said, strict=True)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, EditedCall, Step
+from sightline.attention import AttentionCall, EditedCall, ForwardPass
 
 
 def eager_twin(model: Any) -> Any:
@@ -28,13 +28,13 @@ class Masks:
     def __init__(self) -> None:
         self.steps: list[dict[int, Any]] = []
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         self.steps.append({})
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         self.steps[-1][layer] = attention.call.mask
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         pass
 
 
@@ -55,16 +55,16 @@ class Rows:
     def __init__(self) -> None:
         self.steps: list[dict[int, Tensor]] = []
         self.calls: list[dict[int, EditedCall]] = []
-        self.seen: list[Step] = []
+        self.seen: list[ForwardPass] = []
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         self.steps.append({})
         self.calls.append({})
         self.seen.append(step)
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         self.steps[-1][layer] = attention.row_weights(torch.arange(attention.call.queries))
         self.calls[-1][layer] = attention
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         pass

@@ -11,7 +11,7 @@ import torch
 from attention.plain import Rows
 from attention.test_exact import state_of
 from families import BY_NAME, FAMILIES, Family, str_of
-from sightline.attention import AttentionCall, Block, Edit, Step, lend, limit_block_bytes
+from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach, limit_block_bytes
 from sightline.models.anatomy import find_anatomy
 
 GENERATE = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
@@ -29,10 +29,10 @@ class Change:
     ) -> None:
         self.scores, self.weights, self.count, self.layers = scores, weights, count, layers
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         pass
 
-    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         if self.layers is not None and layer not in self.layers:
             return None
         rows = torch.arange(max(0, call.queries - self.count), call.queries)
@@ -65,7 +65,7 @@ def test_an_edit_that_changes_nothing_gives_the_same_logits(family: Family) -> N
     with torch.no_grad():
         plain = model(**case.inputs).logits[real]
         state = state_of(model)
-        with lend(anatomy, editor=Change(scores=unchanged, weights=unchanged, count=10_000)):
+        with attach(anatomy, editor=Change(scores=unchanged, weights=unchanged, count=10_000)):
             ours = model(**case.inputs).logits[real]
     assert torch.allclose(ours, plain, atol=2e-3 if family.name in ("qwen3_5", "gemma4") else 1e-4)
     assert state_of(model) == state
@@ -80,13 +80,13 @@ def test_edited_rows_equal_the_formula(name: str, count: int) -> None:
     outputs: dict[int, tuple[Any, torch.Tensor]] = {}
 
     class Outputs(Rows):
-        def read(self, layer: int, attention: Any, step: Step) -> None:
+        def read(self, layer: int, attention: Any, step: ForwardPass) -> None:
             super().read(layer, attention, step)
             outputs[layer] = (attention, attention.output())
 
     editor = Change(favour_first, halve_second, count)
     reader, before = Outputs(), Rows()
-    with torch.no_grad(), lend(anatomy, editor=editor), lend(anatomy, reader=reader), limit_block_bytes(3_000):
+    with torch.no_grad(), attach(anatomy, editor=editor), attach(anatomy, reader=reader), limit_block_bytes(3_000):
         model(**case.inputs)
     for layer, (attention, output) in outputs.items():
         call = attention.call
@@ -124,7 +124,7 @@ def test_two_editors_act_in_the_order_of_entry() -> None:
         return change
 
     first, second = (Change(weights=named(name), count=1, layers={2}) for name in ("first", "second"))
-    with torch.no_grad(), lend(anatomy, editor=first), lend(anatomy, editor=second):
+    with torch.no_grad(), attach(anatomy, editor=first), attach(anatomy, editor=second):
         model(**case.inputs)
     assert order == ["first", "second"]
 
@@ -140,12 +140,12 @@ def test_an_edit_changes_generation_and_an_exception_leaves_nothing() -> None:
     with torch.no_grad():
         plain = model.generate(**case.inputs, **GENERATE, output_logits=True, return_dict_in_generate=True)
         state = state_of(model)
-        with lend(anatomy, editor=Change(weights=silence, count=1)):
+        with attach(anatomy, editor=Change(weights=silence, count=1)):
             edited = model.generate(**case.inputs, **GENERATE, output_logits=True, return_dict_in_generate=True)
         assert not torch.allclose(plain.logits[0], edited.logits[0])
         with (
             pytest.raises(ZeroDivisionError),
-            lend(anatomy, editor=Change(weights=lambda block: block.values / (1 // 0))),
+            attach(anatomy, editor=Change(weights=lambda block: block.values / (1 // 0))),
         ):
             model(**case.inputs)
         assert state_of(model) == state
@@ -160,7 +160,7 @@ def test_edits_carry_gradients() -> None:
     grads = []
     for editor in (None, Change(unchanged, unchanged, 4)):
         model.zero_grad()
-        with lend(anatomy, editor=editor):
+        with attach(anatomy, editor=editor):
             model(**case.inputs).logits.square().sum().backward()
         grads.append(anatomy.embedding.weight.grad.clone())
     assert torch.allclose(grads[0], grads[1], rtol=1e-3, atol=1e-3 * float(grads[0].abs().max()))

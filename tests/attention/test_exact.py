@@ -12,7 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attention.plain import Masks, Rows, eager_twin, plain_weights
 from families import BY_NAME, EVERY, FAMILIES, PADDING, Family, str_of
-from sightline.attention import EditedCall, Step, lend, limit_block_bytes
+from sightline.attention import EditedCall, ForwardPass, attach, limit_block_bytes
 from sightline.models.anatomy import find_anatomy
 
 TOLERANCE = 1e-5
@@ -43,13 +43,13 @@ class Masses:
         self.membership = membership
         self.layers: dict[int, Tensor] = {}
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         pass
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         self.layers[layer] = attention.group_mass(self.membership[:, : attention.call.keys])
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         pass
 
 
@@ -67,9 +67,9 @@ def test_prompt_rows_and_groups_equal_eager(
     planes = [rows & (torch.tensor(case.modality) == kind) for kind in range(1, 5)]
     membership = torch.stack([*planes, torch.rand(rows.shape)], -1).float()
     masks, reader, masses = Masks(), Rows(), Masses(membership)
-    with torch.no_grad(), lend(find_anatomy(twin), reader=masks):
+    with torch.no_grad(), attach(find_anatomy(twin), reader=masks):
         twin(**case.inputs)
-    with torch.no_grad(), lend(anatomy, reader=reader), lend(anatomy, reader=masses), limit_block_bytes(20_000):
+    with torch.no_grad(), attach(anatomy, reader=reader), attach(anatomy, reader=masses), limit_block_bytes(20_000):
         model(**case.inputs)
     assert sorted(reader.steps[0]) == list(anatomy.attention_layers)
     for layer, weights in reader.steps[0].items():
@@ -86,9 +86,9 @@ def test_decoding_rows_equal_eager(family: Family, batch: int, padding: str | No
     case = family.make_inputs(batch=batch, padding=padding)
     model, twin = family.model(), eager_twin(family.model())
     masks, reader = Masks(), Rows()
-    with torch.no_grad(), lend(find_anatomy(twin), reader=masks):
+    with torch.no_grad(), attach(find_anatomy(twin), reader=masks):
         twin.generate(**case.inputs, **GENERATE)
-    with torch.no_grad(), lend(find_anatomy(model), reader=reader):
+    with torch.no_grad(), attach(find_anatomy(model), reader=reader):
         model.generate(**case.inputs, **GENERATE)
     assert len(reader.steps) == len(masks.steps) == 3
     assert [step.is_decoding for step in reader.seen] == [False, True, True]
@@ -106,7 +106,7 @@ def test_logits_while_reading_are_bit_identical_and_nothing_is_left(family: Fami
     with torch.no_grad():
         before = model(**case.inputs).logits
         state = state_of(model)
-        with lend(anatomy, reader=Rows()):
+        with attach(anatomy, reader=Rows()):
             during = model(**case.inputs).logits
         after = model(**case.inputs).logits
     # NaN in rows of padding is equal to itself here.
@@ -121,12 +121,12 @@ def test_two_models_at_once_left_in_any_order() -> None:
     with torch.no_grad():
         first(**case.inputs)  # the library installs hooks of its own at the first pass
     states = [state_of(first), state_of(second)]
-    opened = [lend(find_anatomy(model), reader=Rows()) for model in (first, second, first)]
+    opened = [attach(find_anatomy(model), reader=Rows()) for model in (first, second, first)]
     for entry in opened:
         entry.__enter__()
     opened[0].__exit__(None, None, None)
     reader = Rows()
-    with torch.no_grad(), lend(find_anatomy(first), reader=reader):
+    with torch.no_grad(), attach(find_anatomy(first), reader=reader):
         first(**case.inputs)
     assert reader.steps
     assert sorted(reader.steps[0]) == list(find_anatomy(first).attention_layers)

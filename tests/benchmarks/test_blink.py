@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.tables import colour_of, png, write_parquet
-from sightline.benchmarks import BadItem, Item, find_bench
+from sightline.benchmarks import InvalidItem, Item, find_bench
 from sightline.benchmarks.blink import IMAGES, SUBTASKS, official_label
 from sightline.errors import InputError
 
@@ -168,8 +168,8 @@ def test_bad_rows_are_told_and_the_others_stay(tmp_path: Path) -> None:
     said = [None, "only the val split has answers", "no letter of its 2", "no list of at least one", "no image",
             "neither a prompt nor a question", "stands before it too", None]  # fmt: skip
     for item, reason in zip(items, said, strict=True):
-        assert isinstance(item, BadItem) == (reason is not None)
-        assert reason is None or (isinstance(item, BadItem) and reason in item.error)
+        assert isinstance(item, InvalidItem) == (reason is not None)
+        assert reason is None or (isinstance(item, InvalidItem) and reason in item.error)
     last = items[-1]
     assert isinstance(last, Item)
     assert (last.truth, last.prompt) == ("(B)", row("Jigsaw", 7)["prompt"])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sightline.benchmarks import find_bench
 from sightline.benchmarks.answers import score_answers
-from sightline.benchmarks.base import BadItem, Item
+from sightline.benchmarks.base import InvalidItem, Item
 from sightline.benchmarks.chair import PROMPT, Chair
 from sightline.benchmarks.chair_words import OFFICIAL_MERGES, Vocabulary, coco_vocabulary, tokenize, vocabulary_of
 from sightline.data.coco import image_number, read_image_list, read_split
@@ -358,8 +358,8 @@ def test_an_image_list_of_any_form(content: str, coco: Path, tmp_path: Path) -> 
 def test_a_listed_image_that_is_not_annotated_is_recorded(coco: Path, tmp_path: Path) -> None:
     (tmp_path / "list").write_text("42\n123456\nmy cat\n")
     items = Chair(image_list=tmp_path / "list").load(coco)
-    assert [type(one) for one in items] == [Item, BadItem, BadItem]
-    assert isinstance(items[1], BadItem)
+    assert [type(one) for one in items] == [Item, InvalidItem, InvalidItem]
+    assert isinstance(items[1], InvalidItem)
     assert "not annotated in COCO val2014 or train2014" in items[1].error
     for file in (coco / "annotations").glob("*train*"):
         file.unlink()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from sightline.benchmarks.base import Item, Judgement, find_bench
+from sightline.benchmarks.base import Item, Verdict, find_bench
 from sightline.benchmarks.compare import Interval, compare, intervals, mcnemar
 from sightline.benchmarks.limit import first_items
 from toy_bench import Ratio, Toy
@@ -19,7 +19,7 @@ from toy_bench import Ratio, Toy
 TOY = Toy()
 
 
-def headline(bench: Toy, items: Sequence[Item], judgements: dict[str, Judgement]) -> tuple[float | None, Interval]:
+def headline(bench: Toy, items: Sequence[Item], judgements: dict[str, Verdict]) -> tuple[float | None, Interval]:
     return intervals(bench, items, judgements).get("accuracy", (None, None))
 
 
@@ -30,8 +30,8 @@ def items_of(groups: Sequence[str], per_scene: int = 1) -> list[Item]:
     ]
 
 
-def judged(items: Sequence[Item], right: Sequence[bool]) -> dict[str, Judgement]:
-    return {item.id: Judgement(item.id, "yes", bool(of)) for item, of in zip(items, right, strict=True)}
+def judged(items: Sequence[Item], right: Sequence[bool]) -> dict[str, Verdict]:
+    return {item.id: Verdict(item.id, "yes", bool(of)) for item, of in zip(items, right, strict=True)}
 
 
 def test_delta_flips_and_p_value() -> None:
@@ -121,7 +121,7 @@ def test_a_ratio_over_strata_is_made_anew_in_each_resample() -> None:
     many = rng.integers(1, 6, size=(120, 2)).astype(float)
     bad = np.floor(many * rng.random((120, 2)))
     sides = [
-        {item.id: Judgement(item.id, None, False, {"bad": bad[i, side], "all": many[i, side]})
+        {item.id: Verdict(item.id, None, False, {"bad": bad[i, side], "all": many[i, side]})
          for i, item in enumerate(items)}
         for side in (0, 1)
     ]  # fmt: skip
@@ -135,9 +135,9 @@ def test_a_ratio_over_strata_is_made_anew_in_each_resample() -> None:
 
 def test_a_ratio_of_nothing_is_no_figure() -> None:
     items = items_of(["x"] * 3)
-    empty = {item.id: Judgement(item.id, None, True, {"bad": 0.0, "all": 0.0}) for item in items}
+    empty = {item.id: Verdict(item.id, None, True, {"bad": 0.0, "all": 0.0}) for item in items}
     assert headline(Ratio(), items, empty) == (None, None)
-    rare = empty | {"0": Judgement("0", None, False, {"bad": 1.0, "all": 2.0})}
+    rare = empty | {"0": Verdict("0", None, False, {"bad": 1.0, "all": 2.0})}
     assert headline(Ratio(), items, rare) == (0.5, (0.5, 0.5))  # where no mention is drawn there is no figure
 
 
@@ -186,11 +186,8 @@ def test_official_figures_are_those_of_the_document() -> None:
         Item(str(i), "Is it?", truth=truth, group=("count", "code_reasoning")[i // 20], about={**about, "pair": i // 2})
         for i, truth in enumerate(truths)
     ]
-    sides: list[dict[str, Judgement]] = [
-        {
-            item.id: (said := rng.choice(["yes", "no"]), Judgement(item.id, said, said == item.truth))[1]
-            for item in items
-        }
+    sides: list[dict[str, Verdict]] = [
+        {item.id: (said := rng.choice(["yes", "no"]), Verdict(item.id, said, said == item.truth))[1] for item in items}
         for _ in range(2)
     ]
     for name, figures in {"pope": {"accuracy", "f1", "yes_ratio"}, "mme": {"total", "perception", "cognition"}}.items():

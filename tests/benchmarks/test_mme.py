@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.awkward import AWKWARD, answers
-from sightline.benchmarks import BadItem, Item, find_bench
+from sightline.benchmarks import InvalidItem, Item, find_bench
 from sightline.benchmarks.answers import score_answers
 from sightline.benchmarks.mme import COGNITION, PERCEPTION
 from sightline.errors import InputError
@@ -259,7 +259,7 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     (folder / "1.txt").write_text("How many?\tYes\nno tab\n")
     good, bad = MME.load(tmp_path)
     assert isinstance(good, Item)
-    assert isinstance(bad, BadItem)
+    assert isinstance(bad, InvalidItem)
     with pytest.raises(InputError, match=r"1\.jpg does not exist"):
         MME.sample(good).load_images()
 

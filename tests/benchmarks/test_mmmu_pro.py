@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.tables import colour_of, png, write_parquet
-from sightline.benchmarks import BadItem, Item, find_bench
+from sightline.benchmarks import InvalidItem, Item, find_bench
 from sightline.benchmarks.mmmu_pro import DISCIPLINES, INSTRUCTIONS, official_letter
 from sightline.data.sample import IMAGE_MARKER
 from sightline.errors import InputError
@@ -310,7 +310,7 @@ def test_bad_rows_are_told_and_the_others_stay(tmp_path: Path) -> None:
             "the answer '' is no letter", "names image_2, and there is none", "stands before it too"]  # fmt: skip
     assert len({item.id for item in items}) == len(items)
     for other, reason in zip(others, said, strict=True):
-        assert isinstance(other, BadItem)
+        assert isinstance(other, InvalidItem)
         assert reason in other.error
         assert other.error.startswith("standard-10.parquet, row")
     assert all(isinstance(item, Item) for item in find_bench("mmmu-pro").truths(path)[6::2])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.awkward import AWKWARD, answers
-from sightline.benchmarks import BadItem, Item, find_bench
+from sightline.benchmarks import InvalidItem, Item, find_bench
 from sightline.errors import InputError
 
 POPE = find_bench("pope")
@@ -163,7 +163,7 @@ def test_lines_that_are_no_question_are_told_one_by_one(tmp_path: Path) -> None:
                  line(4, text=""), line(5, label="Yes"), "[1]\n", "\n")  # fmt: skip
     items = POPE.truths(path)
     assert [item.id for item in items if isinstance(item, Item)] == ["random/1", "random/5"]
-    errors = [item.error for item in items if isinstance(item, BadItem)]
+    errors = [item.error for item in items if isinstance(item, InvalidItem)]
     assert len(errors) == 5
     assert "line 2: the label 'maybe' is neither yes nor no" in errors[0]
     assert "line 3: not valid JSON" in errors[1]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.data.lexicon import article, coco_lexicon, shapes_lexicon
-from sightline.data.negatives import Company, Truth, make_negatives, negative_of, shapes_negative
+from sightline.data.negatives import CoOccurrence, Truth, make_negatives, negative_of, shapes_negative
 from sightline.data.training_files import TrainingData, TrainingSample, shapes_training
 from sightline.errors import InputError
 from sightline.zoo.questions import caption, mentioned
@@ -92,7 +92,7 @@ def test_stand_ins_keep_company() -> None:
     many = data(["A fork and a knife."] * 5 + ["A fork."])
     samples = make_negatives(many, kinds=["object"], together=1.0)
     assert changed(samples[-1]) == ["knife"]
-    company = Company.of([["a", "b"], ["a", "b"], ["a", "c"]])
+    company = CoOccurrence.of([["a", "b"], ["a", "b"], ["a", "c"]])
     assert company.closest(["b", "c", "d"], ["a"]) == ["b", "c"]
 
 
@@ -141,7 +141,7 @@ def test_of_a_drawn_scene_a_false_caption_is_never_true(number: int, kinds: tupl
 @given(st.text(max_size=60), st.integers(0, 5))
 def test_any_caption_is_survived(text: str, seed: int) -> None:
     truth = Truth(coco_lexicon(), {}, (text,))
-    found = negative_of(text, truth, Company(), ("count", "attribute", "object"), random.Random(seed))
+    found = negative_of(text, truth, CoOccurrence(), ("count", "attribute", "object"), random.Random(seed))
     if found is not None:
         _, false, words = found
         assert false != text

@@ -12,7 +12,7 @@ from attention.plain import eager_twin
 from attention.test_exact import state_of
 from families import BY_NAME, EVERY, IMAGE, Family, str_of
 from knockout.plain_impact import farthest, plain_maps
-from sightline.attention import lend, limit_block_bytes
+from sightline.attention import attach, limit_block_bytes
 from sightline.errors import InputError, ModelError
 from sightline.knockout.maps import causal_maps, local_maps
 from sightline.knockout.reader import read_row, read_tokens
@@ -262,7 +262,7 @@ def test_what_is_lent_to_the_model_neither_sees_nor_changes_it() -> None:
 
     model, inputs = BY_NAME["llama"].model(), BY_NAME["llama"].make_inputs().inputs
     alone = causal_maps(model, inputs, None, [(1,)])
-    with lend(find_anatomy(model), editor=Nosy()):
+    with attach(find_anatomy(model), editor=Nosy()):
         beside = causal_maps(model, inputs, None, [(1,)])
     assert all(torch.equal(alone[name], beside[name]) for name in CAUSAL)
 

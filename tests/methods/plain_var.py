@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attention.plain import Masks, eager_twin, plain_weights
 from families import IMAGE, PADDING, VIDEO, Case
-from sightline.attention import AttentionCall, EditedCall, Step, lend
+from sightline.attention import AttentionCall, EditedCall, ForwardPass, attach
 from sightline.models.anatomy import find_anatomy
 
 
@@ -48,19 +48,19 @@ class Outputs:
 
     def __init__(self) -> None:
         self.steps: list[dict[int, tuple[AttentionCall, Tensor, bool]]] = []
-        self.seen: list[Step] = []
+        self.seen: list[ForwardPass] = []
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         self.steps.append({})
         self.seen.append(step)
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         call = attention.call
         # A static cache writes over its keys.
         kept = replace(call, key=call.key.clone(), value=call.value.clone())
         self.steps[-1][layer] = (kept, attention.output().clone(), bool(attention.edits))
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         pass
 
 
@@ -100,7 +100,7 @@ def plain_var(
 def masks_of(model: Any, run: Callable[[Any], Any]) -> list[dict[int, Any]]:
     """The masks that the model's eager twin is given, by step and layer, when `run` runs it."""
     twin, masks = eager_twin(model), Masks()
-    with torch.no_grad(), lend(find_anatomy(twin), reader=masks):
+    with torch.no_grad(), attach(find_anatomy(twin), reader=masks):
         run(twin)
     return masks.steps
 
@@ -121,7 +121,7 @@ def compare_with_plain(
     masks = masks_of(model, run) if masks is None else masks
     states, reader = States(model), Outputs()
     try:
-        with torch.no_grad(), method.on(model), lend(find_anatomy(model), reader=reader):
+        with torch.no_grad(), method.on(model), attach(find_anatomy(model), reader=reader):
             run(model)
     finally:
         states.close()

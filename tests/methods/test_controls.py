@@ -13,7 +13,7 @@ from families import BY_NAME, IMAGE, PADDING
 from methods.plain_var import States, plain_sinks
 from methods.test_var import MILD as ALL_FIELDS
 from methods.test_var import generate
-from sightline.attention import Step, lend
+from sightline.attention import ForwardPass, attach
 from sightline.methods import VAR, MaskRandom, MaskSinks, RandomVAR
 from sightline.methods.base import parse_spec
 from sightline.methods.controls import draw_image_tokens
@@ -29,7 +29,7 @@ CONTROLS = [RandomVAR(**MILD), MaskSinks(**SINKS), MaskRandom(**SINKS)]
 
 def weights_under(method: Any, model: Any, case: Any, **options: Any) -> list[dict[int, torch.Tensor]]:
     reader = Rows()
-    with torch.no_grad(), method.on(model), lend(find_anatomy(model), reader=reader):
+    with torch.no_grad(), method.on(model), attach(find_anatomy(model), reader=reader):
         generate(model, case, **options)
     return reader.steps
 
@@ -91,9 +91,9 @@ def test_random_redistribution_frees_as_many_tokens_and_keeps_the_heads() -> Non
         assert not bool((lost[2] & ~image).any())
 
 
-def step_of(ids: torch.Tensor, case: Any, model: Any) -> Step:
+def step_of(ids: torch.Tensor, case: Any, model: Any) -> ForwardPass:
     layout = layout_of(find_anatomy(model), case.inputs)
-    return Step(0, 0, ids.shape[1], layout, True, False, ids, None, case.inputs)
+    return ForwardPass(0, 0, ids.shape[1], layout, True, False, ids, None, case.inputs)
 
 
 def test_the_draw_depends_on_seed_layer_and_words_alone() -> None:

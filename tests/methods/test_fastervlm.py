@@ -12,7 +12,7 @@ from families import BY_NAME, IMAGE, PADDING, Case
 from family_builders.core import IMAGE_ID
 from methods.plain_decoding import GREEDY, RECORD, STEPS, grown
 from sightline.methods.fastervlm import FasterVLM
-from sightline.methods.shorten import Kept
+from sightline.methods.shorten import TokenSelection
 from sightline.probes.dominance import Dominance
 
 pytestmark = pytest.mark.filterwarnings("ignore:fastervlm.*this vision tower")
@@ -32,13 +32,13 @@ CASES = [(family, *setting) for family in NAMES for setting in SETTINGS] + [(fam
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The [batch, positions] masks of what stays, as they are made."""
     seen: list[Tensor] = []
-    original = Kept.of.__func__
+    original = TokenSelection.of.__func__
 
-    def of(cls: Any, keep: Tensor, present: Tensor) -> Kept:
+    def of(cls: Any, keep: Tensor, present: Tensor) -> TokenSelection:
         seen.append(keep & present)
         return original(cls, keep, present)
 
-    monkeypatch.setattr(Kept, "of", classmethod(of))
+    monkeypatch.setattr(TokenSelection, "of", classmethod(of))
     return seen
 
 

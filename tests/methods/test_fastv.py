@@ -11,9 +11,9 @@ from torch import Tensor
 from attention.plain import Rows
 from families import BY_NAME, IMAGE, VIDEO
 from methods.plain_decoding import GREEDY, RECORD
-from sightline.attention import AttentionCall, Block, Edit, Step, lend
+from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
 from sightline.methods.fastv import FastV
-from sightline.methods.shorten import Kept
+from sightline.methods.shorten import TokenSelection
 from sightline.models.anatomy import find_anatomy
 
 NAMES = ["llava", "llava_next", "llava_onevision_video", "internvl", "paligemma", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
@@ -30,13 +30,13 @@ CASES = [(family, *setting) for family in NAMES for setting in SETTINGS] + [(fam
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The [batch, positions] masks of what stays, as they are made."""
     seen: list[Tensor] = []
-    original = Kept.of.__func__
+    original = TokenSelection.of.__func__
 
-    def of(cls: Any, keep: Tensor, present: Tensor) -> Kept:
+    def of(cls: Any, keep: Tensor, present: Tensor) -> TokenSelection:
         seen.append(keep)
         return original(cls, keep, present)
 
-    monkeypatch.setattr(Kept, "of", classmethod(of))
+    monkeypatch.setattr(TokenSelection, "of", classmethod(of))
     return seen
 
 
@@ -46,10 +46,10 @@ class Hide:
     def __init__(self, keep: Tensor, first: int) -> None:
         self.keep, self.first = keep, first
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         pass
 
-    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         if layer < self.first:
             return None
         gone = ~torch.nn.functional.pad(self.keep, (0, call.keys - self.keep.shape[1]), value=True)
@@ -67,14 +67,14 @@ def test_generation_equals_hiding(
     case, model = BY_NAME[family].make_inputs(batch, padding, images), BY_NAME[family].model()
     options = {**GREEDY, **RECORD, "suppress_tokens": [120, 121]}
     before = Rows()
-    with lend(find_anatomy(model), reader=before):
+    with attach(find_anatomy(model), reader=before):
         model.generate(**case.inputs, **{**GREEDY, "max_new_tokens": 1})
     # Qwen3-VL adds image features up to its second layer: behind dropped tokens, too.
     first = 1 if family == "qwen3_vl" else 2
     with FastV(K=first, R=0.6).on(model):
         output = model.generate(**case.inputs, **options)
     (keep,) = kept
-    with lend(find_anatomy(model), editor=Hide(keep, first)):
+    with attach(find_anatomy(model), editor=Hide(keep, first)):
         plain = model.generate(**case.inputs, **options)
     for ours, theirs in zip(output.logits, plain.logits, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4), (ours - theirs).abs().max()

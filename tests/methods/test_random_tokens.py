@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attention.plain import Rows
 from families import BY_NAME, IMAGE
-from sightline.attention import lend
+from sightline.attention import attach
 from sightline.errors import InputError
 from sightline.methods import FasterVLM, FastV, RandomFasterVLM, RandomFastV
 from sightline.methods.base import parse_spec
@@ -57,7 +57,7 @@ def test_text_is_raised_in_place_of_the_image(spec: str, spared: str | None) -> 
     def weights(spec: str) -> torch.Tensor:
         method, reader = parse_spec(spec), Rows()
         assert method is not None
-        with torch.no_grad(), method.on(model), lend(find_anatomy(model), reader=reader):
+        with torch.no_grad(), method.on(model), attach(find_anatomy(model), reader=reader):
             model(**case.inputs)
         layer = 2 if spec.startswith("pai") else 1
         return reader.steps[0][layer][:, :, -1]

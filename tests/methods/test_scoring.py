@@ -11,7 +11,7 @@ from torch import Tensor
 from attention.plain import Rows
 from families import FAMILIES, IMAGE, PADDING, VIDEO, Case, Family, str_of
 from methods.plain_decoding import GREEDY
-from sightline.attention import EditedCall, Step, lend
+from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.methods.adaptvis import AdaptVis
 from sightline.methods.base import Method
 from sightline.methods.pai import PAI
@@ -40,12 +40,12 @@ class Plain(Rows):
         self.untouched: list[dict[int, Tensor]] = []
         self.outputs: list[dict[int, Tensor]] = []
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         super().begin(step)
         self.untouched.append({})
         self.outputs.append({})
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         super().read(layer, attention, step)
         bare = EditedCall(attention.call)
         self.untouched[-1][layer] = bare.row_weights(torch.arange(attention.call.queries))
@@ -119,7 +119,7 @@ def test_weights_equal_the_formula(family: Family, name: str, batch: int, paddin
     case, model = family.make_inputs(batch, padding, images), family.model()
     anatomy, reader = find_anatomy(model), Plain()
     layers = [layer for layer in LAYERS[name](len(anatomy.layers)) if layer in anatomy.attention_layers]
-    with torch.no_grad(), METHODS[name].on(model), lend(anatomy, reader=reader):
+    with torch.no_grad(), METHODS[name].on(model), attach(anatomy, reader=reader):
         if padding == "right":
             model(**case.inputs)
         else:

@@ -15,11 +15,11 @@ from attention.test_exact import state_of
 from families import BY_NAME
 from methods.plain_decoding import GREEDY, RECORD, STEPS, text_alone
 from methods.test_fastv import Hide
-from sightline.attention import EditedCall, Step, lend
+from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.errors import InputError, SightlineError
 from sightline.methods import PAI, VAF, VAR, VCD, AdaptVis, FasterVLM, FastV
 from sightline.methods.base import Method, parse_spec
-from sightline.methods.shorten import Kept
+from sightline.methods.shorten import TokenSelection
 from sightline.models.anatomy import find_anatomy
 from sightline.probes.dominance import Dominance
 
@@ -66,19 +66,19 @@ def test_nothing_is_left(name: str, family: str) -> None:
     state, held = state_of(model), attributes_of(model)
 
     class Failing:
-        def begin(self, step: Step) -> None:
+        def begin(self, step: ForwardPass) -> None:
             pass
 
-        def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+        def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
             if step.is_decoding:
                 raise ZeroDivisionError
 
-        def end(self, step: Step) -> None:
+        def end(self, step: ForwardPass) -> None:
             pass
 
     with METHODS[name].on(model):
         first = model.generate(**case.inputs, **NO_IMAGES)
-        with pytest.raises(ZeroDivisionError), lend(find_anatomy(model), reader=Failing()):
+        with pytest.raises(ZeroDivisionError), attach(find_anatomy(model), reader=Failing()):
             model.generate(**case.inputs, **NO_IMAGES)
         # Within the `with`, too, a prompt that failed leaves no trace.
         assert torch.equal(model.generate(**case.inputs, **NO_IMAGES), first)
@@ -128,19 +128,19 @@ def test_confidence_is_that_of_the_whole_prompt() -> None:
     changed: list[Tensor] = []
 
     class Look:
-        def begin(self, step: Step) -> None:
+        def begin(self, step: ForwardPass) -> None:
             pass
 
-        def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+        def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
             last = torch.tensor([attention.call.queries - 1])
             before, after = EditedCall(attention.call).row_weights(last), attention.row_weights(last)
             changed.append((before != after).flatten(1).any(1))
 
-        def end(self, step: Step) -> None:
+        def end(self, step: ForwardPass) -> None:
             pass
 
     method = AdaptVis(threshold=float(sure.mean()), weak=1, strong=3)
-    with torch.no_grad(), FasterVLM(r=0.6).on(model), method.on(model), lend(find_anatomy(model), reader=Look()):
+    with torch.no_grad(), FasterVLM(r=0.6).on(model), method.on(model), attach(find_anatomy(model), reader=Look()):
         model(**case.inputs)
     assert torch.equal(changed[0], sure >= sure.mean())
 
@@ -158,15 +158,17 @@ def test_dropping_equals_hiding_in_any_decoding(name: str, way: str, monkeypatch
     """In Qwen2-VL positions are kept, so that both methods equal hiding the tokens from all rows."""
     case, model = BY_NAME["qwen2_vl"].make_inputs(2, "left"), BY_NAME["qwen2_vl"].model()
     seen: list[Tensor] = []
-    original = Kept.of.__func__
-    monkeypatch.setattr(Kept, "of", classmethod(lambda cls, keep, real: seen.append(keep) or original(cls, keep, real)))
+    original = TokenSelection.of.__func__
+    monkeypatch.setattr(
+        TokenSelection, "of", classmethod(lambda cls, keep, real: seen.append(keep) or original(cls, keep, real))
+    )
     options = {**NO_IMAGES, **WAYS[way]}
     torch.manual_seed(5)
     with METHODS[name].on(model):
         ours = model.generate(**case.inputs, **options)
     (keep,) = seen
     torch.manual_seed(5)
-    with lend(find_anatomy(model), editor=Hide(keep, 2 if name == "fastv" else 0)):
+    with attach(find_anatomy(model), editor=Hide(keep, 2 if name == "fastv" else 0)):
         plain = model.generate(**case.inputs, **options)
     assert torch.equal(ours, plain)
 
@@ -185,18 +187,18 @@ def test_without_a_cache_the_answer_is_the_same(name: str) -> None:
 def test_a_probe_and_editors_see_the_whole_prompt_behind_dropped_tokens(method: Method) -> None:
     case, model = BY_NAME["llava_next"].make_inputs(2, "left"), BY_NAME["llava_next"].model()
     seen: list[Tensor] = []
-    original = Kept.of.__func__
+    original = TokenSelection.of.__func__
 
-    def record(cls: Any, keep: Tensor, real: Tensor) -> Kept:
+    def record(cls: Any, keep: Tensor, real: Tensor) -> TokenSelection:
         seen.append(keep)
         return original(cls, keep, real)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Kept, "of", classmethod(record))
+        patch.setattr(TokenSelection, "of", classmethod(record))
         with FastV(R=0.7).on(model), method.on(model), Dominance().on(model) as probe:
             ours = model.generate(**case.inputs, **NO_IMAGES, **RECORD)
     hide = Hide(seen[0], 2)
-    with lend(find_anatomy(model), editor=hide), method.on(model), Dominance().on(model) as other:
+    with attach(find_anatomy(model), editor=hide), method.on(model), Dominance().on(model) as other:
         plain = model.generate(**case.inputs, **NO_IMAGES, **RECORD)
     for a, b in zip(ours.logits, plain.logits, strict=True):
         assert torch.allclose(a, b, atol=2e-4)
@@ -337,10 +339,10 @@ def test_sign_traps() -> None:
     lost = {}
 
     class Look:
-        def begin(self, step: Step) -> None:
+        def begin(self, step: ForwardPass) -> None:
             pass
 
-        def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+        def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
             last = torch.tensor([attention.call.queries - 1])
             image = torch.tensor(case.modality[0]) == 2
             before, after = EditedCall(attention.call).row_weights(last), attention.row_weights(last)
@@ -349,11 +351,11 @@ def test_sign_traps() -> None:
             if isinstance(method, PAI):
                 assert self.gained
 
-        def end(self, step: Step) -> None:
+        def end(self, step: ForwardPass) -> None:
             pass
 
     for method in (VAF(enhance=1.5, suppress=1), PAI(alpha=0.5, gamma=1), AdaptVis(threshold=0)):
         lost.clear()
-        with torch.no_grad(), method.on(model), lend(find_anatomy(model), reader=Look()):
+        with torch.no_grad(), method.on(model), attach(find_anatomy(model), reader=Look()):
             model(**case.inputs)
         assert any(lost.values()) or isinstance(method, PAI)

@@ -13,7 +13,7 @@ from attention.test_exact import state_of
 from families import BY_NAME, FAMILIES, IMAGE, PADDING, VIDEO, Case, Family, str_of
 from methods.plain_model import plain_model
 from methods.plain_var import compare_with_plain
-from sightline.attention import lend, limit_block_bytes
+from sightline.attention import attach, limit_block_bytes
 from sightline.errors import InputError, SightlineWarning
 from sightline.methods import VAR
 from sightline.methods.base import parse_spec
@@ -122,9 +122,9 @@ def test_rows_sum_to_one_and_only_those_meant_change(name: str) -> None:
     case, model = family.make_inputs(batch=2, padding="left"), family.model()
     method = VAR(**MILD, heads=(1,), layers=(2,))
     before, after = Rows(), Rows()
-    with torch.no_grad(), lend(find_anatomy(model), reader=before):
+    with torch.no_grad(), attach(find_anatomy(model), reader=before):
         generate(model, case)
-    with torch.no_grad(), method.on(model), lend(find_anatomy(model), reader=after), limit_block_bytes(2_000):
+    with torch.no_grad(), method.on(model), attach(find_anatomy(model), reader=after), limit_block_bytes(2_000):
         generate(model, case)
     real = torch.tensor(case.modality) != PADDING
     for layer, weights in after.steps[0].items():

@@ -13,7 +13,7 @@ from PIL import Image
 from attention.test_exact import state_of
 from families import BY_NAME, FAMILIES, Family, str_of
 from model_folders import save_llava
-from sightline.attention import lend, limit_block_bytes
+from sightline.attention import attach, limit_block_bytes
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.models.anatomy import find_anatomy
@@ -96,7 +96,7 @@ def test_attention_received_is_its_formula() -> None:
             seen = attention.call.visible(torch.arange(attention.call.queries))[:, 0]
             found[layer] = attention_received(attention, step), weights.mean(1), seen
 
-    with torch.no_grad(), lend(find_anatomy(model), reader=Received()), limit_block_bytes(5_000):
+    with torch.no_grad(), attach(find_anatomy(model), reader=Received()), limit_block_bytes(5_000):
         model(**case.inputs)
     text = torch.tensor(case.modality) == 1
     for received, weights, seen in found.values():

@@ -3,26 +3,26 @@
 from sightline.attention.call import AttentionCall
 from sightline.attention.edits import Edit, EditedCall
 from sightline.attention.group_mass import group_mass
-from sightline.attention.hooks import Dropper, Editor, Reader, Shortener, is_suspended, lend, suspended
-from sightline.attention.passes import Step
+from sightline.attention.hooks import Editor, LayerPruner, PromptPruner, Reader, attach, bypassed, is_bypassed
+from sightline.attention.passes import ForwardPass
 from sightline.attention.weights import Block, block_bytes, limit_block_bytes, row_mass, row_weights
 
 __all__ = [
     "AttentionCall",
     "Block",
-    "Dropper",
     "Edit",
     "EditedCall",
     "Editor",
+    "ForwardPass",
+    "LayerPruner",
+    "PromptPruner",
     "Reader",
-    "Shortener",
-    "Step",
+    "attach",
     "block_bytes",
+    "bypassed",
     "group_mass",
-    "is_suspended",
-    "lend",
+    "is_bypassed",
     "limit_block_bytes",
     "row_mass",
     "row_weights",
-    "suspended",
 ]

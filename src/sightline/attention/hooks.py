@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sightline.attention.call import AttentionCall, AttentionFunction
 from sightline.attention.edits import Edit, EditedCall
 from sightline.attention.inner import find_inner, joined_inputs, note_prompt
-from sightline.attention.passes import LayoutSource, Step, StepCounter
+from sightline.attention.passes import ForwardPass, LayoutSource, PassTracker
 from sightline.attention.registry import (
     PREFIX,
     attention_configs,
@@ -30,7 +30,7 @@ from sightline.attention.registry import (
     register,
     unregister,
 )
-from sightline.attention.token_subset import Spread
+from sightline.attention.token_subset import TokenSubset
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import set_implementation
@@ -39,40 +39,40 @@ from sightline.models.transformers_api import set_implementation
 class Reader(Protocol):
     """Looks at attention while the model runs."""
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Layer `layer` computes its attention; edits that are in force are part of `attention`."""
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         """The forward pass is over."""
 
 
 class Editor(Protocol):
     """Changes attention while the model runs."""
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
 
-    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """What to change in this call; None where nothing changes, and the model's own kernel is then left alone."""
 
 
-class Shortener(Protocol):
+class PromptPruner(Protocol):
     """Leaves positions of the prompt out before the decoder runs; readers and editors are shown the shorter prompt."""
 
-    def at_model(self, step: Step, inputs: dict[str, Any]) -> dict[str, Any]:
+    def at_model(self, step: ForwardPass, inputs: dict[str, Any]) -> dict[str, Any]:
         """The model is entered: what its forward should be given instead of `inputs`."""
 
-    def at_decoder(self, step: Step, inputs: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+    def at_decoder(self, step: ForwardPass, inputs: dict[str, Any]) -> tuple[ForwardPass, dict[str, Any]]:
         """The decoder is entered: the step with the layout that is left, and what its forward should be given."""
 
 
-class Dropper(Reader, Protocol):
+class LayerPruner(Reader, Protocol):
     """Reads attention, and drops positions between layers; other readers and editors are shown the whole sequence."""
 
-    def spread(self, layer: int) -> Spread | None:
+    def subset(self, layer: int) -> TokenSubset | None:
         """Which positions this layer runs on in this pass; None for all."""
 
 
@@ -88,11 +88,11 @@ class _Session:
     anatomy: Anatomy
     readers: list[Reader]
     editors: list[Editor]
-    counter: StepCounter
-    shorteners: list[Shortener] = field(default_factory=list)
-    dropper: Dropper | None = None
-    step: Step | None = None
-    waiting: Step | None = None
+    counter: PassTracker
+    shorteners: list[PromptPruner] = field(default_factory=list)
+    dropper: LayerPruner | None = None
+    step: ForwardPass | None = None
+    waiting: ForwardPass | None = None
     prompt: Mapping[str, Any] | None = None
     users: int = 0
     undo: Callable[[], None] | None = None
@@ -110,7 +110,7 @@ _SUSPENDED: set[int] = set()
 
 
 @contextmanager
-def suspended(anatomy: Anatomy) -> Iterator[None]:
+def bypassed(anatomy: Anatomy) -> Iterator[None]:
     """Inside, the model runs untouched and unseen, whatever is lent to it: for a method's second pass.
 
     The pass of the model that this may happen in goes on afterwards as if nothing had been. The state that models with
@@ -136,19 +136,19 @@ def suspended(anatomy: Anatomy) -> Iterator[None]:
             module.rope_deltas = deltas
 
 
-def is_suspended(anatomy: Anatomy) -> bool:
+def is_bypassed(anatomy: Anatomy) -> bool:
     """Whether the model is inside a pass that nothing may see or change."""
     return id(anatomy.model) in _SUSPENDED
 
 
 @contextmanager
-def lend(
+def attach(
     anatomy: Anatomy,
     *,
     reader: Reader | None = None,
     editor: Editor | None = None,
-    shortener: Shortener | None = None,
-    dropper: Dropper | None = None,
+    shortener: PromptPruner | None = None,
+    dropper: LayerPruner | None = None,
     layout: LayoutSource | None = None,
 ) -> Iterator[None]:
     """Inside, `reader` sees and `editor` changes the attention of the model's decoder layers.
@@ -167,7 +167,7 @@ def lend(
     if session is not None and dropper is not None and session.dropper is not None:
         raise InputError("Two methods that drop tokens between layers can't act together: enter one of them.")
     if session is None:
-        session = _Session(anatomy, [], [], StepCounter(anatomy))
+        session = _Session(anatomy, [], [], PassTracker(anatomy))
         session.undo = _install(session)
     session.users += 1
     previous_layout = session.counter.source
@@ -262,10 +262,10 @@ def _attention_function(implementation: str) -> AttentionFunction:
         call = AttentionCall(
             module, query, key, value, attention_mask, implementation, original, options, offset=step.offset
         )
-        dropper, spread = session.dropper, None
+        dropper, subset = session.dropper, None
         if dropper is not None and (session.editors or session.readers):
-            spread = dropper.spread(layer)
-            call = call if spread is None else spread.widen(call)
+            subset = dropper.subset(layer)
+            call = call if subset is None else subset.scatter_call(call)
         edits: tuple[Edit, ...] = ()
         if session.editors:
             found = (editor.edit(layer, call, step) for editor in session.editors)
@@ -274,7 +274,7 @@ def _attention_function(implementation: str) -> AttentionFunction:
         weights: Tensor | None = None
         if edits:
             output = shown.output()
-            output = output if spread is None else spread.narrow(output, int(query.shape[2]))
+            output = output if subset is None else subset.gather_output(output, int(query.shape[2]))
         else:
             output, weights = original(module, query, key, value, attention_mask, **options)
         # What is only looked at must not enter the graph that a backward pass goes through.
@@ -300,7 +300,7 @@ def _beginner(session: _Session, inner: nn.Module | None = None) -> Hook:
     def begin(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        if is_suspended(session.anatomy) or (inner is not None and session.prompt is None):
+        if is_bypassed(session.anatomy) or (inner is not None and session.prompt is None):
             return None
         session.step = session.waiting = None
         inputs = dict(zip(names, args, strict=False)) | kwargs
@@ -346,7 +346,7 @@ def _starter(session: _Session) -> Hook:
 
 def _ender(session: _Session, is_inner: bool = False) -> Callable[[nn.Module, Any, Any], None]:
     def end(module: nn.Module, args: Any, output: Any) -> None:
-        if is_suspended(session.anatomy) or (is_inner and session.prompt is None):
+        if is_bypassed(session.anatomy) or (is_inner and session.prompt is None):
             return
         step, session.step, session.waiting = session.step, None, None
         if step is not None:

@@ -18,7 +18,7 @@ LayoutSource = TokenLayout | Callable[[Mapping[str, Any]], TokenLayout]
 
 
 @dataclass(frozen=True)
-class Step:
+class ForwardPass:
     """One forward pass.
 
     prompt: which prompt it belongs to, counted from 0. offset: positions the cache already holds; length: positions of
@@ -43,7 +43,7 @@ class Step:
 
 
 @dataclass
-class StepCounter:
+class PassTracker:
     """Turns the inputs of successive forward passes into steps."""
 
     anatomy: Anatomy
@@ -52,7 +52,7 @@ class StepCounter:
     layout: TokenLayout | None = None
     ids: Tensor | None = None
 
-    def next(self, inputs: Mapping[str, Any]) -> Step:
+    def next(self, inputs: Mapping[str, Any]) -> ForwardPass:
         """The step that a forward pass with these inputs is."""
         cache = cache_of(inputs)
         offset = self._cached(cache)
@@ -70,7 +70,7 @@ class StepCounter:
         if layout is None:
             raise LayoutError("A decoding step came before its prompt: enter the method before the prompt is run.")
         is_decoding = not is_start and offset + length > layout.length
-        return Step(self.prompt, offset, length, layout, is_start, is_decoding, ids, cache, inputs)
+        return ForwardPass(self.prompt, offset, length, layout, is_start, is_decoding, ids, cache, inputs)
 
     def _cached(self, cache: Any) -> int:
         if cache is None or not hasattr(cache, "get_seq_length"):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sightline.attention.call import AttentionCall
 from sightline.attention.edits import EditedCall
-from sightline.attention.passes import Step
+from sightline.attention.passes import ForwardPass
 
 Consumer = Callable[[int, EditedCall, Tensor, list[int]], None]
 """Takes a layer, a call, the query rows of it that were kept, and the number of each row's step."""
@@ -37,7 +37,7 @@ class _Waiting:
     steps: list[int] = field(default_factory=list)
 
 
-class RowTape:
+class RowBuffer:
     """Keeps the last query row of each step by layer, and hands rows to `consume` when it is time."""
 
     def __init__(self, consume: Consumer) -> None:
@@ -46,7 +46,7 @@ class RowTape:
         self._mask: tuple[tuple[int, ...], Tensor, list[Any]] | None = None
         self._last_rows: dict[int, Any] = {}
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """Before a forward pass: what can't wait through it is computed now."""
         self._last_rows.clear()
         for layer, waiting in list(self._waiting.items()):
@@ -54,7 +54,7 @@ class RowTape:
             if step.is_start or len(waiting.steps) >= LONGEST or kept is not waiting.last.key:
                 self._flush(layer)
 
-    def keep(self, layer: int, attention: EditedCall, step: Step, number: int) -> None:
+    def keep(self, layer: int, attention: EditedCall, step: ForwardPass, number: int) -> None:
         """Take the last row of this call; `number` says which step it is."""
         call = attention.call
         if attention.edits or not _can_wait(call, step):
@@ -120,7 +120,7 @@ class RowTape:
         return joined
 
 
-def _can_wait(call: AttentionCall, step: Step) -> bool:
+def _can_wait(call: AttentionCall, step: ForwardPass) -> bool:
     """Whether the keys outlive the pass as they are, and the row is told by its query and a yes-or-no mask alone."""
     if _cached_keys(step.cache, call.module) is not call.key or call.options.get("position_bias") is not None:
         return False

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sightline.attention import Step, is_suspended
+from sightline.attention import ForwardPass, is_bypassed
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality
@@ -55,7 +55,7 @@ def check_dims(dims: Sequence[int], hidden_size: int) -> tuple[int, ...]:
     return tuple(dims)
 
 
-Taker = Callable[[int, Tensor, Step], None]
+Taker = Callable[[int, Tensor, ForwardPass], None]
 """Takes a layer, the hidden states entering it [batch, positions of the pass, hidden], and the forward pass."""
 
 
@@ -67,9 +67,9 @@ class StateTap:
         self._layers = [(layer, anatomy.layers[layer]) for layer in sorted(layers)]
         self._take = take
         self._handles: list[Any] = []
-        self._step: Step | None = None
+        self._step: ForwardPass | None = None
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
         self._step = step
         if step.is_decoding:
@@ -91,14 +91,14 @@ class StateTap:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
             # A method's second pass, without the image or with another, is none of ours.
-            if self._step is not None and not is_suspended(self._anatomy):
+            if self._step is not None and not is_bypassed(self._anatomy):
                 with torch.no_grad():
                     self._take(layer, hidden.detach(), self._step)
 
         return hook
 
 
-class SinkWatch:
+class SinkTracker:
     """Marks the sinks of the prompt at hand, layer by layer, before the layer's attention runs; keeps one bit a token.
 
     Beams of a sample and a reordered cache share the prompt, so marks hold for all that is generated from it.
@@ -113,7 +113,7 @@ class SinkWatch:
         chosen = [layer for layer in wanted if layer >= FIRST_LAYER] if len(dims) else []
         self._tap = StateTap(anatomy, chosen, self._mark)
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts; with a new prompt the marks of the last one go."""
         if step.is_start:
             self._marks.clear()
@@ -127,7 +127,7 @@ class SinkWatch:
         """Take all hooks off."""
         self._tap.close()
 
-    def _mark(self, layer: int, hidden: Tensor, step: Step) -> None:
+    def _mark(self, layer: int, hidden: Tensor, step: ForwardPass) -> None:
         end = step.offset + int(hidden.shape[-2])
         present = step.layout.modality[:, step.offset : end] != int(Modality.PADDING)
         found = (phi(hidden, self._dims) > self._tau) & present.to(hidden.device)
@@ -141,14 +141,14 @@ class SinkWatch:
 
 
 @contextmanager
-def watch_sinks(
+def track_sinks(
     anatomy: Anatomy, dims: Sequence[int], tau: float, layers: Collection[int] | None = None
-) -> Iterator[SinkWatch]:
+) -> Iterator[SinkTracker]:
     """A watch whose hooks are gone when the `with` ends. Whoever enters it hands it the `begin` of every pass.
 
     layers: those to watch; by default all with softmax attention. Layers 0 and 1 never have sinks.
     """
-    watch = SinkWatch(anatomy, dims, tau, layers)
+    watch = SinkTracker(anatomy, dims, tau, layers)
     try:
         yield watch
     finally:

@@ -1,7 +1,7 @@
 """Takes a decoder's attention calls over, also where single layers are run by hand outside a pass of the model.
 
-`lend` shows the attention of whole forward passes to methods that act side by side. Here one caller has the attention
-to itself: whatever else is lent to the model is suspended, and comes back on leaving.
+`attach` shows the attention of whole forward passes to methods that act side by side. Here one caller has the attention
+to itself: whatever else is lent to the model is bypassed, and comes back on leaving.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention.call import AttentionCall, AttentionFunction
-from sightline.attention.hooks import suspended
+from sightline.attention.hooks import bypassed
 from sightline.attention.registry import attention_configs, implementation_of, original_function
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
@@ -34,7 +34,7 @@ _NUMBERS = count()
 
 
 @dataclass
-class Takeover:
+class AttentionOverride:
     """What is asked at every attention call; None leaves all to the model's own kernel.
 
     is_over: the attention is the model's own again, and nothing more can be read.
@@ -56,7 +56,7 @@ class Takeover:
 
 
 @contextmanager
-def taken(anatomy: Anatomy) -> Iterator[Takeover]:
+def taken(anatomy: Anatomy) -> Iterator[AttentionOverride]:
     """Inside, the attention of the decoder's layers is what the takeover's `attend` answers.
 
     Raises:
@@ -73,12 +73,12 @@ def taken(anatomy: Anatomy) -> Iterator[Takeover]:
         kind = type(anatomy.model).__name__
         raise ModelError(f"{kind} does not look its attention up in the interface of Transformers, so nothing is read.")
     before = [(config, implementation_name(config)) for config in configs]
-    takeover, number = Takeover(), next(_NUMBERS)
+    takeover, number = AttentionOverride(), next(_NUMBERS)
     names = {implementation: f"sightline_take{number}_{implementation}" for implementation in
              sorted({implementation_of(config) for config in configs})}  # fmt: skip
     for module in filter(None, anatomy.attentions):
         original_function(module, implementation_of(module.config))
-    with suspended(anatomy):
+    with bypassed(anatomy):
         try:
             for implementation, name in names.items():
                 enter_attention(name, _taking(takeover, modules, implementation), implementation)
@@ -93,7 +93,7 @@ def taken(anatomy: Anatomy) -> Iterator[Takeover]:
                 remove_attention(entered)
 
 
-def _taking(takeover: Takeover, modules: dict[int, int], implementation: str) -> AttentionFunction:
+def _taking(takeover: AttentionOverride, modules: dict[int, int], implementation: str) -> AttentionFunction:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any

@@ -24,7 +24,7 @@ class _Rule:
 
 
 @dataclass(frozen=True)
-class Spread:
+class TokenSubset:
     """Which positions of a prompt a layer runs on; generated positions follow, all of them.
 
     index: [batch, kept], ascending; is_real: alike, False where a sample has fewer than others; length: of the prompt.
@@ -34,7 +34,7 @@ class Spread:
     is_real: Bool[Tensor, "batch kept"]
     length: int
 
-    def widen(self, call: AttentionCall) -> AttentionCall:
+    def scatter_call(self, call: AttentionCall) -> AttentionCall:
         """The call as one over the whole sequence. Its kernel runs on the positions kept alone."""
         generated = int(call.key.shape[2]) - int(self.index.shape[1])
         keys = self._places(generated)
@@ -59,7 +59,7 @@ class Spread:
             offset=total - wide_rows,
         )
 
-    def narrow(self, output: Float[Tensor, "batch queries heads value_dim"], queries: int) -> Tensor:
+    def gather_output(self, output: Float[Tensor, "batch queries heads value_dim"], queries: int) -> Tensor:
         """The rows of a widened call's output that the layer runs on."""
         if output.shape[1] == queries:
             return output

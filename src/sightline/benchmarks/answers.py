@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightline.benchmarks.base import BadItem, Benchmark, Item, Judgement, Parser
+from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict
 from sightline.benchmarks.limit import first_items
 from sightline.errors import InputError
 from sightline.files.jsonl import json_objects, name_of, words_of
@@ -50,7 +50,7 @@ class Scored:
     document: dict[str, Any]
     items: tuple[Item, ...]
     responses: Mapping[str, str]
-    judgements: Mapping[str, Judgement]
+    judgements: Mapping[str, Verdict]
     notes: tuple[str, ...] = ()
 
 
@@ -105,7 +105,7 @@ def score_answers(
     if isinstance(settings.get("path"), str) and data is None:
         data = Path(settings["path"])
     carried = None if data is not None else bench.items_of_answers([answer.record for answer in given])
-    entries: Sequence[Item | BadItem]
+    entries: Sequence[Item | InvalidItem]
     if carried is not None:
         entries = carried
     else:
@@ -231,15 +231,15 @@ def _choose(folder: Path, method: str | None, model: str | None, records: Sequen
 
 
 def _asked(
-    bench: Benchmark, entries: Sequence[Item | BadItem], limit: int, answers: Sequence[Answer]
-) -> list[Item | BadItem]:
+    bench: Benchmark, entries: Sequence[Item | InvalidItem], limit: int, answers: Sequence[Answer]
+) -> list[Item | InvalidItem]:
     """The share that a limited run asks, and what it was asked beyond when it was continued with a larger limit."""
     share = first_items(bench, [entry for entry in entries if isinstance(entry, Item)], limit)
     asked = {item.id for item in share} | {name for answer in answers for name in answer.names}
     return [entry for entry in entries if entry.id in asked]
 
 
-def _by_place(source: Path, answers: Sequence[Answer], entries: Sequence[Item | BadItem]) -> _Match:
+def _by_place(source: Path, answers: Sequence[Answer], entries: Sequence[Item | InvalidItem]) -> _Match:
     match = _Match(source)
     for answer, entry in zip(answers, entries, strict=True):
         if isinstance(entry, Item):
@@ -247,7 +247,7 @@ def _by_place(source: Path, answers: Sequence[Answer], entries: Sequence[Item | 
     return match
 
 
-def _match(bench: Benchmark, source: Path, answers: Sequence[Answer], entries: Sequence[Item | BadItem]) -> _Match:
+def _match(bench: Benchmark, source: Path, answers: Sequence[Answer], entries: Sequence[Item | InvalidItem]) -> _Match:
     items = [entry for entry in entries if isinstance(entry, Item)]
     unnamed = [answer for answer in answers if not answer.names]
     if len(unnamed) == len(answers):
@@ -343,10 +343,10 @@ def _nothing_matches(bench: Benchmark, source: Path, answers: Sequence[Answer], 
     )
 
 
-def _notes(match: _Match, entries: Sequence[Item | BadItem], judgements: Mapping[str, Judgement]) -> tuple[str, ...]:
+def _notes(match: _Match, entries: Sequence[Item | InvalidItem], judgements: Mapping[str, Verdict]) -> tuple[str, ...]:
     notes = []
     missing = len(entries) - len(judgements)
-    bad = [entry for entry in entries if isinstance(entry, BadItem)]
+    bad = [entry for entry in entries if isinstance(entry, InvalidItem)]
     if missing:
         notes.append(
             f"missing: {missing} of {len(entries)} items have no answer; the figures are over the other items."

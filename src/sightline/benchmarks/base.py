@@ -50,7 +50,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class BadItem:
+class InvalidItem:
     """An item that cannot be asked, as of a truncated file: it is recorded with its error, and the run goes on."""
 
     id: str
@@ -58,7 +58,7 @@ class BadItem:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Verdict:
     """What one raw answer counts for.
 
     parsed  the label read from the answer; None when there is none to read (counted as unparsed)
@@ -117,7 +117,7 @@ class Benchmark(ABC):
     split: str | None = field(default=None, metadata={"help": "only this split or subtask; several joined by +"})
 
     @abstractmethod
-    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The items in their official order, from a local file or folder, or from the hub where `path` is None.
 
         seed and limit matter where items are drawn (the bundled world); elsewhere the caller takes its share itself.
@@ -126,14 +126,14 @@ class Benchmark(ABC):
         """
 
     @abstractmethod
-    def judge(self, item: Item, response: str, parser: Parser = "official") -> Judgement:
+    def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         """What a raw answer counts for. Never raises, whatever the answer."""
 
     @abstractmethod
-    def score(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
         """The score document (docs/benchmarks.md) over the items that have a judgement; a figure of nothing is None."""
 
-    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The items as far as `sightline score` needs them: as `load`, but their images may be absent."""
         return self.load(path, seed=seed, limit=limit)
 
@@ -156,7 +156,7 @@ class Benchmark(ABC):
         """What the model is asked."""
         return Sample(prompt=item.prompt, images=item.images, id=item.id)
 
-    def units(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> list[Unit]:
+    def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
         """The judged items as the bootstrap draws them; by default each on its own, right ones counted."""
         return [
             Unit((item.id,), item.group, (float(judgements[item.id].right), 1.0))

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sightline.benchmarks import choices, source
-from sightline.benchmarks.base import BadItem, Benchmark, Item, Judgement, Parser, register
+from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict, register
 from sightline.errors import InputError
 from sightline.files.jsonl import name_of
 
@@ -49,14 +49,14 @@ class Blink(Benchmark):
     title: ClassVar[str] = "BLINK"
     response_fields: ClassVar[tuple[str, ...]] = ("full_prediction", "response", "text", "prediction", "answer")
 
-    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The questions, subtask by subtask in alphabetical order, each in the order of its file."""
         return self._items(path, needs_images=True)
 
-    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         return self._items(path, needs_images=False)
 
-    def judge(self, item: Item, response: str, parser: Parser = "official") -> Judgement:
+    def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         """Unparsed answers are wrong with both parsers: the official script would ask a language model about them."""
         count = item.about["choices"] or len(LETTERS)
         if parser == "strict":
@@ -64,9 +64,9 @@ class Blink(Benchmark):
             label = f"({letter})" if letter else None
         else:
             label = official_label(response, count)
-        return Judgement(item.id, label, label == item.truth)
+        return Verdict(item.id, label, label == item.truth)
 
-    def score(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
         """`accuracy` is the mean of the subtasks that are present, whatever their sizes, as evaluate.py has it."""
         judged = [item for item in items if item.id in judgements]
         by_subtask = choices.grouped(judged, "subtask")
@@ -119,13 +119,13 @@ class Blink(Benchmark):
             items.append(Item(unique, str(record.get("prompt") or ""), (), record["answer"], subtask, about))
         return items
 
-    def _items(self, path: Path | None, needs_images: bool) -> list[Item | BadItem]:
+    def _items(self, path: Path | None, needs_images: bool) -> list[Item | InvalidItem]:
         wanted = choices.chosen(self.split, dict.fromkeys(SUBTASKS, ()), "subtask of BLINK") or SUBTASKS
         if path is None:
             tables = [source.hub_table(HUB, name, "val", self.name) for name in wanted]
         else:
             tables = source.read_tables(path, SUBTASKS, "val")
-        items: list[Item | BadItem] = []
+        items: list[Item | InvalidItem] = []
         seen: set[str] = set()
         for table in tables:
             for row in table.rows:
@@ -133,20 +133,24 @@ class Blink(Benchmark):
                 if (made.group if isinstance(made, Item) else table.config or wanted[0]) not in wanted:
                     continue
                 if made.id in seen:
-                    made = BadItem(f"{made.id} ({row.where})", f"{row.where}: the idx {made.id} stands before it too.")
+                    made = InvalidItem(
+                        f"{made.id} ({row.where})", f"{row.where}: the idx {made.id} stands before it too."
+                    )
                 seen.add(made.id)
                 items.append(made)
-        if all(isinstance(item, BadItem) for item in items):
-            reason = next((item.error for item in items if isinstance(item, BadItem)), f"{path} has no {self.split}.")
+        if all(isinstance(item, InvalidItem) for item in items):
+            reason = next(
+                (item.error for item in items if isinstance(item, InvalidItem)), f"{path} has no {self.split}."
+            )
             raise InputError(f"There is no question of BLINK to ask: {reason}")
         if all(table.config for table in tables):
             return items
         order = {name: place for place, name in enumerate(SUBTASKS)}  # rows of all subtasks in one file
         return sorted(items, key=lambda item: order.get(item.group if isinstance(item, Item) else "", len(order)))
 
-    def _item(self, row: source.Row | source.BadRow, config: str, needs_images: bool) -> Item | BadItem:
+    def _item(self, row: source.Row | source.BadRow, config: str, needs_images: bool) -> Item | InvalidItem:
         if isinstance(row, source.BadRow):
-            return BadItem(row.where, f"{row.where}: {row.error}.")
+            return InvalidItem(row.where, f"{row.where}: {row.error}.")
         name = name_of(row.values.get("idx")) or row.where
         try:
             options = choices.options_of(row.values.get("choices"))
@@ -156,7 +160,7 @@ class Blink(Benchmark):
                 raise ValueError("there is no image")
             prompt = self._prompt(row.values, options)
         except ValueError as error:
-            return BadItem(name, f"{row.where}: {error}.")
+            return InvalidItem(name, f"{row.where}: {error}.")
         subtask = _subtask_of(row.values, config)
         question = str(row.values.get("question") or "")
         about = {"choices": len(options), "subtask": subtask, "question": question, "options": options}

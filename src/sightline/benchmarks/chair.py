@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from sightline.benchmarks.base import BadItem, Benchmark, Item, Judgement, Parser, Unit, register
+from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.chair_words import Vocabulary, coco_vocabulary
 from sightline.benchmarks.singular import SINGULARS
 from sightline.data.coco import SPLITS, CocoSplit, image_number, read_image_list, read_split
@@ -54,7 +54,7 @@ class Chair(Benchmark):
         """Which words name which object. A benchmark of another world gives its own, by `vocabulary_of`."""
         return coco_vocabulary(None if self.synonyms is None else Path(self.synonyms), self.singular)
 
-    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The images in the order of the list or of the captions file, each with its true objects.
 
         An image's true objects are the categories annotated in it and the objects that any caption by a person names.
@@ -85,17 +85,19 @@ class Chair(Benchmark):
                 raise
             return [first]
 
-    def _listed(self, names: Sequence[str], splits: Sequence[CocoSplit], folder: Path) -> list[Item | BadItem]:
-        items: list[Item | BadItem] = []
+    def _listed(self, names: Sequence[str], splits: Sequence[CocoSplit], folder: Path) -> list[Item | InvalidItem]:
+        items: list[Item | InvalidItem] = []
         for name in names:
             number = image_number(name)
             home = None if number is None else next((split for split in splits if number in split.files), None)
             if number is None or home is None:
                 known = " or ".join(split.name for split in splits)
-                items.append(BadItem(name, f"The image {name} of {self.image_list} is not annotated in COCO {known}."))
+                items.append(
+                    InvalidItem(name, f"The image {name} of {self.image_list} is not annotated in COCO {known}.")
+                )
             else:
                 items.append(self._item(number, home, folder))
-        if all(isinstance(item, BadItem) for item in items):
+        if all(isinstance(item, InvalidItem) for item in items):
             raise InputError(
                 f"None of the images that {self.image_list} names is annotated in COCO {splits[0].name}: numbers or "
                 f"file names such as COCO_val2014_000000000042.jpg are expected, one a line."
@@ -129,7 +131,7 @@ class Chair(Benchmark):
         padded = f"{number:012d}" if isinstance(number, int) else ""
         return tuple(dict.fromkeys(filter(None, (file, file.rpartition(".")[0], padded))))
 
-    def judge(self, item: Item, response: str, parser: Parser = "official") -> Judgement:
+    def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         """A caption is right when every object it names is there; its label is the objects it names, in order.
 
         A caption without a single word is unparsed. The script counts it as a caption without hallucination; strict
@@ -149,9 +151,9 @@ class Chair(Benchmark):
             "counts": not is_out,
         }
         named = ", ".join(mention.name for mention in words.mentions)
-        return Judgement(item.id, None if words.is_empty else named, not wrong and not is_out, detail)
+        return Verdict(item.id, None if words.is_empty else named, not wrong and not is_out, detail)
 
-    def score(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
         """CHAIRs and CHAIRi as the script, recall as the script in use: over all captions together."""
         judged = [judgements[item.id] for item in items if item.id in judgements]
         details = [judgement.detail for judgement in judged]
@@ -171,7 +173,7 @@ class Chair(Benchmark):
             "mean_words": _share(sum(detail["words"] for detail in details), captions),
         }
 
-    def units(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> list[Unit]:
+    def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
         """Sums: captions that hallucinate, captions, hallucinated mentions, mentions."""
         units = []
         for item in items:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sightline.benchmarks.base import Item, Judgement
+from sightline.benchmarks.base import Item, Verdict
 from sightline.data.sample import IMAGE_MARKER
 from sightline.errors import InputError
 
@@ -88,7 +88,7 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
-def figures(items: Iterable[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+def figures(items: Iterable[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
     """{"n", "accuracy"} of the items that have a judgement; accuracy is None of nothing."""
     judged = [judgements[item.id] for item in items if item.id in judgements]
     return {"n": len(judged), "accuracy": mean(judgement.right for judgement in judged)}

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from sightline.benchmarks.base import Benchmark, Item, Judgement, Unit
+    from sightline.benchmarks.base import Benchmark, Item, Unit, Verdict
 
-    Judgements = Mapping[str, Judgement]
+    Judgements = Mapping[str, Verdict]
 
 RESAMPLES = 2000
 

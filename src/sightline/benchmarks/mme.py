@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sightline.benchmarks.base import BadItem, Benchmark, Item, Judgement, Parser, Unit, register
+from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.mme_files import MmeLine, answer_lines, is_table, question_lines
 from sightline.benchmarks.yes_no import mme_official, strict, truth_of, worded
 from sightline.errors import InputError
@@ -39,7 +39,7 @@ class Mme(Benchmark):
     perception: ClassVar[tuple[str, ...]] = PERCEPTION
     cognition: ClassVar[tuple[str, ...]] = COGNITION
 
-    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The questions, subtask by subtask, images by name; a missing image is its questions' error when asked."""
         subtasks = self._subtasks()
         if path is None or is_table(path):
@@ -61,7 +61,7 @@ class Mme(Benchmark):
         if not known or len(known) < len(carried):
             return None
         items = self._items(known)
-        refused = [entry for entry in items if isinstance(entry, BadItem)]
+        refused = [entry for entry in items if isinstance(entry, InvalidItem)]
         if refused:
             raise InputError(refused[0].error)
         by_image = [entry for entry in items if isinstance(entry, Item)]
@@ -71,11 +71,11 @@ class Mme(Benchmark):
         """subtask/image, as the hub's question_id has it."""
         return (f"{item.group}/{item.about['image']}", str(item.about["image"]))
 
-    def judge(self, item: Item, response: str, parser: Parser = "official") -> Judgement:
+    def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         label = strict(response) if parser == "strict" else mme_official(response)
-        return Judgement(item.id, label, label == item.truth)
+        return Verdict(item.id, label, label == item.truth)
 
-    def score(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
         """Figures by subtask, their sums, and how many images have but one of their two questions answered.
 
         acc: right / questions. acc_plus: images with both right / images with both answered.
@@ -101,9 +101,9 @@ class Mme(Benchmark):
             "subtasks": subtasks,
         }
 
-    def units(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> list[Unit]:
+    def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
         """One an image; sums: right, answered, 1 where both are right, 1 where both are answered."""
-        pairs: dict[tuple[str, str], list[Judgement]] = {}
+        pairs: dict[tuple[str, str], list[Verdict]] = {}
         for item in items:
             if item.id in judgements:
                 pairs.setdefault((item.group, str(item.about["pair"])), []).append(judgements[item.id])
@@ -142,15 +142,15 @@ class Mme(Benchmark):
                 raise InputError(f"{self.title} has no subtask {name!r}; it has {', '.join(known)}.")
         return wanted
 
-    def _items(self, lines: Sequence[MmeLine]) -> list[Item | BadItem]:
+    def _items(self, lines: Sequence[MmeLine]) -> list[Item | InvalidItem]:
         seen: Counter[str] = Counter()
-        items: list[Item | BadItem] = []
+        items: list[Item | InvalidItem] = []
         for line in lines:
             image = f"{line.subtask}/{line.image}"
             truth = truth_of(line.truth)
             if truth is None or not line.question.strip():
                 wrong = "there is no question" if truth else f"the truth {line.truth[:40]!r} is neither Yes nor No"
-                items.append(BadItem(f"{image}/{line.where}", f"{line.where}: {wrong}."))
+                items.append(InvalidItem(f"{image}/{line.where}", f"{line.where}: {wrong}."))
                 continue
             pair = f"{image}#{seen[image] // 2}"
             seen[image] += 1
@@ -160,16 +160,16 @@ class Mme(Benchmark):
             items.append(Item(f"{image}/{seen[image]}", prompt, images, truth, line.subtask, about))
         return items
 
-    def _table(self, path: Path | None) -> list[Item | BadItem]:
+    def _table(self, path: Path | None) -> list[Item | InvalidItem]:
         """The hub's table, or its parquet files in a local folder."""
         from sightline.benchmarks.source import BadRow, hub_table, read_tables
 
         table = hub_table(HUB, None, "test", self.name) if path is None else read_tables(path, (), "test")[0]
         lines: dict[str, list[MmeLine]] = {name: [] for name in self._subtasks()}
-        bad: list[Item | BadItem] = []
+        bad: list[Item | InvalidItem] = []
         for row in table.rows:
             if isinstance(row, BadRow):
-                bad.append(BadItem(row.where, row.error))
+                bad.append(InvalidItem(row.where, row.error))
                 continue
             fields = ("category", "question_id", "question", "answer")
             subtask, image, question, truth = (str(row.values.get(name) or "") for name in fields)

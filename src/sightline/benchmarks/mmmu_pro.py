@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sightline.benchmarks import choices, source
-from sightline.benchmarks.base import BadItem, Benchmark, Item, Judgement, Parser, register
+from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict, register
 from sightline.data.sample import IMAGE_MARKER
 from sightline.errors import InputError
 from sightline.files.jsonl import json_objects, name_of
@@ -94,14 +94,14 @@ class MmmuPro(Benchmark):
         if self.mode == "cot":
             object.__setattr__(self, "new_tokens", LONG_ANSWER)
 
-    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The questions, configuration by configuration, in the order of the files."""
         return self._items(path, needs_images=True)
 
-    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         return self._items(path, needs_images=False)
 
-    def judge(self, item: Item, response: str, parser: Parser = "official") -> Judgement:
+    def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         """`fallback` in the detail: the letter drawn for an answer without one, which may be right by luck, as there.
 
         It is the same for an item in every run; the parser `strict` draws none.
@@ -109,14 +109,14 @@ class MmmuPro(Benchmark):
         known = choices.letters(len(item.about["options"]))
         if parser == "strict":
             letter = choices.strict_letter(response, known)
-            return Judgement(item.id, letter, letter == item.truth)
+            return Verdict(item.id, letter, letter == item.truth)
         letter = official_letter(response, item.about["options"])
         if letter is not None:
-            return Judgement(item.id, letter, letter == item.truth)
+            return Verdict(item.id, letter, letter == item.truth)
         drawn = random.Random(f"MMMU-Pro {item.about['id']}").choice(known)
-        return Judgement(item.id, None, drawn == item.truth, {"fallback": drawn})
+        return Verdict(item.id, None, drawn == item.truth, {"fallback": drawn})
 
-    def score(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
         """Accuracy over all questions, by subject, discipline and configuration; `chance` is that of guessing."""
         judged = [item for item in items if item.id in judgements]
 
@@ -156,19 +156,19 @@ class MmmuPro(Benchmark):
             if not any(name in record for name in ("response", "text")):
                 raise InputError(f'Line {number} of the answers holds a question of MMMU-Pro, and no "response" to it.')
             made = self._item(source.Row(f"line {number}", record), "", needs_images=False)
-            if isinstance(made, BadItem):
+            if isinstance(made, InvalidItem):
                 raise InputError(f"Line {number} of the answers: {made.error}")
             seen[made.id] = seen.get(made.id, 0) + 1
             items.append(made if seen[made.id] == 1 else _renamed(made, f"{made.id}/{seen[made.id]}"))
         return items
 
-    def _items(self, path: Path | None, needs_images: bool) -> list[Item | BadItem]:
+    def _items(self, path: Path | None, needs_images: bool) -> list[Item | InvalidItem]:
         wanted = choices.chosen(self.split, CONFIGS, "configuration of MMMU-Pro")
         if path is None:
             tables = [source.hub_table(HUB, config, "test", self.name) for config in wanted or ["vision"]]
         else:
             tables = _chosen_tables(source.read_tables(path, list(CONFIGS), "test"), wanted, path)
-        items: list[Item | BadItem] = []
+        items: list[Item | InvalidItem] = []
         seen: set[str] = set()
         for table in tables:
             prefix = f"{CONFIGS[table.config][0]}/" if len(tables) > 1 else ""
@@ -177,16 +177,18 @@ class MmmuPro(Benchmark):
                 if isinstance(made, Item):
                     made = _renamed(made, f"{prefix}{made.id}", f"{prefix}{made.group}")
                 if made.id in seen:
-                    made = BadItem(f"{made.id} ({row.where})", f"{row.where}: the id {made.id} stands before it too.")
+                    made = InvalidItem(
+                        f"{made.id} ({row.where})", f"{row.where}: the id {made.id} stands before it too."
+                    )
                 seen.add(made.id)
                 items.append(made)
-        if all(isinstance(item, BadItem) for item in items):
+        if all(isinstance(item, InvalidItem) for item in items):
             raise InputError(f"There is no question of MMMU-Pro to ask: {_first_error(items)}")
         return items
 
-    def _item(self, row: source.Row | source.BadRow, config: str, needs_images: bool) -> Item | BadItem:
+    def _item(self, row: source.Row | source.BadRow, config: str, needs_images: bool) -> Item | InvalidItem:
         if isinstance(row, source.BadRow):
-            return BadItem(row.where, f"{row.where}: {row.error}.")
+            return InvalidItem(row.where, f"{row.where}: {row.error}.")
         number = name_of(row.values.get("id")) or row.where
         try:
             options = choices.options_of(row.values.get("options"))
@@ -195,7 +197,7 @@ class MmmuPro(Benchmark):
                 raise ValueError(f"the answer {truth[:20]!r} is no letter of its {len(options)} options")
             prompt, images = self._prompt(row, options, config, needs_images)
         except ValueError as error:
-            return BadItem(number, f"{row.where}: {error}.")
+            return InvalidItem(number, f"{row.where}: {error}.")
         subject = str(row.values.get("subject") or _subject_of(number))
         about = {
             "id": number,
@@ -308,5 +310,5 @@ def _subject_of(number: str) -> str:
     return found[1] if found else ""
 
 
-def _first_error(items: Sequence[Item | BadItem]) -> str:
-    return next((item.error for item in items if isinstance(item, BadItem)), "the files are empty.")
+def _first_error(items: Sequence[Item | InvalidItem]) -> str:
+    return next((item.error for item in items if isinstance(item, InvalidItem)), "the files are empty.")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sightline.benchmarks.base import BadItem, Benchmark, Item, Judgement, Parser, Unit, register
+from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.yes_no import pope_official, says_either, strict, truth_of, worded
 from sightline.errors import InputError
 from sightline.files.jsonl import json_objects, name_of
@@ -37,11 +37,11 @@ class Pope(Benchmark):
     name: ClassVar[str] = "pope"
     title: ClassVar[str] = "POPE"
 
-    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The questions, split by split. Raises InputError also when the images are not found beside the files."""
         if path is None or _is_table(path):
             return self._table(path)
-        items: list[Item | BadItem] = []
+        items: list[Item | InvalidItem] = []
         for name, file in self._files(path).items():
             split = self._read(name, file)
             names = [entry.about["image"] for entry in split if isinstance(entry, Item)]
@@ -52,7 +52,7 @@ class Pope(Benchmark):
             ]
         return items
 
-    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         if path is None or _is_table(path):
             return self._table(path)
         return [entry for name, file in self._files(path).items() for entry in self._read(name, file)]
@@ -67,17 +67,17 @@ class Pope(Benchmark):
     def aliases(self, item: Item) -> tuple[str, ...]:
         return (str(item.about["question_id"]),)
 
-    def judge(self, item: Item, response: str, parser: Parser = "official") -> Judgement:
+    def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         """`said` in the detail: whether the answer holds any of the words yes, no, not; without, it is unparsed."""
         if parser == "strict":
             label = strict(response)
-            return Judgement(item.id, label, label == item.truth, {"said": label is not None})
+            return Verdict(item.id, label, label == item.truth, {"said": label is not None})
         official = pope_official(response)
-        return Judgement(item.id, official, official == item.truth, {"said": says_either(response)})
+        return Verdict(item.id, official, official == item.truth, {"said": says_either(response)})
 
-    def score(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
         """Figures over all, by split, and the mean F1 over splits; "yes" is positive. Unparsed answers are no yes."""
-        answers: dict[str, list[tuple[bool, Judgement]]] = {item.group: [] for item in items}
+        answers: dict[str, list[tuple[bool, Verdict]]] = {item.group: [] for item in items}
         for item in items:
             if item.id in judgements:
                 answers[item.group].append((item.truth == "yes", judgements[item.id]))
@@ -87,7 +87,7 @@ class Pope(Benchmark):
         whole = _figures([answer for judged in answers.values() for answer in judged])
         return {**whole, "mean_f1": mean_f1, "splits": by_split}
 
-    def units(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> list[Unit]:
+    def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
         """Sums: right, answered, yes said, yes due, yes said where due."""
         units = []
         for item in items:
@@ -118,8 +118,8 @@ class Pope(Benchmark):
                 raise InputError(f"{path} has no split {name!r}; it has {', '.join(files)}.")
         return {name: files[name] for name in wanted}
 
-    def _read(self, split: str, file: Path) -> list[Item | BadItem]:
-        items: list[Item | BadItem] = []
+    def _read(self, split: str, file: Path) -> list[Item | InvalidItem]:
+        items: list[Item | InvalidItem] = []
         seen: set[str] = set()
         for line in json_objects(file):
             bad = line.error if line.value is None else _fault(line.value)
@@ -129,7 +129,7 @@ class Pope(Benchmark):
             if bad is None and name in seen:
                 bad = f"the question_id {number} stands on an earlier line too"
             if bad is not None:
-                items.append(BadItem(f"{split}/line {line.number}", f"{file}, line {line.number}: {bad}."))
+                items.append(InvalidItem(f"{split}/line {line.number}", f"{file}, line {line.number}: {bad}."))
                 continue
             seen.add(name)
             items.append(self._item(split, number, record["text"], record["label"], str(record.get("image") or "")))
@@ -144,20 +144,20 @@ class Pope(Benchmark):
         about = {"question_id": number, "question": question, "image": image}
         return Item(f"{split}/{number}", worded(self.template, question), (), truth_of(label), split, about)
 
-    def _table(self, path: Path | None) -> list[Item | BadItem]:
+    def _table(self, path: Path | None) -> list[Item | InvalidItem]:
         """The hub's table, or its parquet files in a local folder."""
         from sightline.benchmarks.source import BadRow, hub_table, read_tables
 
         table = hub_table(HUB, None, "test", self.name) if path is None else read_tables(path, ("Full",), "test")[0]
-        groups: dict[str, list[Item | BadItem]] = {name: [] for name in SPLITS}
-        bad: list[Item | BadItem] = []
+        groups: dict[str, list[Item | InvalidItem]] = {name: [] for name in SPLITS}
+        bad: list[Item | InvalidItem] = []
         for row in table.rows:
             if isinstance(row, BadRow):
-                bad.append(BadItem(row.where, row.error))
+                bad.append(InvalidItem(row.where, row.error))
                 continue
             split, number, label = (str(row.values.get(name)) for name in ("category", "question_id", "answer"))
             if fault := _fault({"text": row.values.get("question"), "label": label}):
-                bad.append(BadItem(row.where, f"{row.where}: {fault}."))
+                bad.append(InvalidItem(row.where, f"{row.where}: {fault}."))
                 continue
             item = self._item(split, number, row.values["question"], label, str(row.values.get("image_source")))
             groups.setdefault(split, []).append(replace(item, images=tuple(row.images.values())))
@@ -169,7 +169,7 @@ class Pope(Benchmark):
         return [item for name in wanted for item in groups[name]] + bad
 
 
-def _figures(answers: Sequence[tuple[bool, Judgement]]) -> dict[str, Any]:
+def _figures(answers: Sequence[tuple[bool, Verdict]]) -> dict[str, Any]:
     """Figures of (whether yes is true, answer) as evaluate.py computes them.
 
     Where that divides by zero F1 is 0 if a yes was said or due, and the other figures are None.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sightline.benchmarks import choices, source
-from sightline.benchmarks.base import BadItem, Benchmark, Item, Judgement, register
+from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Verdict, register
 from sightline.benchmarks.blink import Blink
 from sightline.benchmarks.chair import Chair
 from sightline.benchmarks.chair_words import Vocabulary, read_synonyms, vocabulary_of
@@ -41,7 +41,7 @@ class Drawn(Benchmark):
     drawing: ClassVar[str]
     groups: ClassVar[tuple[str, ...]] = ()
 
-    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The items at a path, or as many as `limit` says (by default a few hundred) drawn by seed."""
         if path is not None:
             return super().load(path, seed=seed, limit=limit)  # type: ignore[safe-super]
@@ -49,7 +49,7 @@ class Drawn(Benchmark):
         good = [item for item in items if isinstance(item, Item)]
         return list(first_items(self, good, limit)) if len(good) == len(items) else items
 
-    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | BadItem]:
+    def truths(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         return super().truths(path or self._draw(seed, limit), seed=seed, limit=limit)
 
     def _draw(self, seed: int, limit: int | None) -> Path:
@@ -144,7 +144,7 @@ class ShapesMmmuPro(Drawn, MmmuPro):
         if self.mode != "direct":
             raise InputError(f"{self.name} has no mode {self.mode!r}: the bundled models answer directly.")
 
-    def score(self, items: Sequence[Item], judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
         """As MMMU-Pro's, and a `note` where vision questions were asked."""
         document = super().score(items, judgements)
         return document | ({"note": VISION_NOTE} if "vision" in document["configs"] else {})

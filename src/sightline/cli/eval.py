@@ -18,7 +18,7 @@ from sightline.runs.folder import SUMMARY_FILE, Record, Run, fresh_folder, launc
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Parser
-    from sightline.jobs.benchmark_items import Asked
+    from sightline.jobs.benchmark_items import BenchmarkItems
     from sightline.jobs.evaluate import Plan, Spec
     from sightline.probes.sinks import Sinks
 
@@ -160,7 +160,7 @@ class Task:
     retry_failed: bool = False
     limit: int | None = None
 
-    def info(self, asked: Asked, world: int) -> dict[str, Any]:
+    def info(self, asked: BenchmarkItems, world: int) -> dict[str, Any]:
         """Worth keeping; free to differ when the run is continued."""
         return {
             "device": self.common.device,
@@ -223,7 +223,7 @@ def _folder(task: Task, world: int) -> Path:
     return fresh_folder(f"eval-{names}")
 
 
-def _places(task: Task, folder: Path) -> list[tuple[Asked, Path]]:
+def _places(task: Task, folder: Path) -> list[tuple[BenchmarkItems, Path]]:
     """Each benchmark's run folder: the folder itself for one, else a folder below it."""
     from sightline.benchmarks.answers import run_folders
 
@@ -233,14 +233,14 @@ def _places(task: Task, folder: Path) -> list[tuple[Asked, Path]]:
         return [(task.plan.benches[0], folder)]
     if (folder / "run.json").exists():
         raise InputError(f"{folder} is the run folder of one benchmark: give another --out for several.")
-    places: list[tuple[Asked, Path]] = []
+    places: list[tuple[BenchmarkItems, Path]] = []
     for asked in task.plan.benches:
         count = sum(other.name == asked.name for other, _ in places)
         places.append((asked, folder / (f"{asked.name}-{count + 1}" if count else asked.name)))
     return places
 
 
-def _open(task: Task, asked: Asked, place: Path, rank: int, world: int) -> Run:
+def _open(task: Task, asked: BenchmarkItems, place: Path, rank: int, world: int) -> Run:
     settings = task.plan.settings(asked, task.common)
     info = task.info(asked, world)
     return Run.open(place, "eval", settings, info=info, retry_failed=task.retry_failed, rank=rank)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.cli.output import Output, number
 
 if TYPE_CHECKING:
-    from sightline.benchmarks.base import Judgement, Parser
+    from sightline.benchmarks.base import Parser, Verdict
     from sightline.jobs.evaluate import Job, Plan, Spec
     from sightline.runs.batches import Outcome
 
@@ -57,7 +57,7 @@ class _Score:
     def __init__(self, job: Job, model: str, spec: Spec, parser: Parser) -> None:
         self._bench, self._items = job.asked.bench, {item.id: item for item in job.asked.items}
         self._parser, self._told = parser, 0.0
-        self._judgements: dict[str, Judgement] = {}
+        self._judgements: dict[str, Verdict] = {}
         for record in job.run.records.values():
             if (record.model, record.method) == (model, spec.name) and record.result is not None:
                 self._judge(record.id, record.result)

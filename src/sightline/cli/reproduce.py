@@ -46,7 +46,7 @@ def command(
     NAME is one of --list. Each table says what model and data it takes, where its figures come from, and what is not as
     in the source. Nothing counts as reproduced unless it was run with those weights on those data.
     """
-    from sightline.jobs.reproduce import ENGINES, Order, require_ready
+    from sightline.jobs.reproduce import ENGINES, ReproduceSettings, require_ready
     from sightline.methods.registry import find_sinks_file
     from sightline.pages.tables import reproduce as reproduced
     from sightline.published import find_reproduction
@@ -62,7 +62,7 @@ def command(
     rank, world = launched_as()
     if world > 1 and out is None:
         raise InputError("Several processes share one run folder: give --out DIR.")
-    order = Order(table, common, folder, sinks=find_sinks_file(sinks), **options)
+    order = ReproduceSettings(table, common, folder, sinks=find_sinks_file(sinks), **options)
     require_ready(order)
     try:
         document = ENGINES[table.kind](order, output, rank, world)

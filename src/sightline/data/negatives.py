@@ -49,13 +49,13 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Company:
+class CoOccurrence:
     """How often objects are seen in the same image: together[a][b]."""
 
     together: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, images: Iterable[Iterable[str]]) -> Company:
+    def of(cls, images: Iterable[Iterable[str]]) -> CoOccurrence:
         """Counted over the object names of each image."""
         together: dict[str, Counter[str]] = {}
         for names in images:
@@ -105,7 +105,7 @@ def make_negatives(
     _check(kinds, ratio, together)
     lexicon = coco_lexicon()
     present = {key: set(_objects_of(key, data, lexicon)) for key in data.captions}
-    company = Company.of(names for _, names in sorted(present.items()))
+    company = CoOccurrence.of(names for _, names in sorted(present.items()))
     order = sorted(data.samples, key=lambda sample: random.Random(f"{seed}/chosen/{sample.id}").random())
     used: Counter[str] = Counter()
     wanted = round(ratio * len(order))
@@ -153,7 +153,7 @@ def _objects_of(key: str, data: TrainingData, lexicon: Lexicon) -> dict[str, int
 
 
 def negative_of(
-    caption: str, truth: Truth, company: Company, kinds: Sequence[str], rng: random.Random, together: float = 0.5
+    caption: str, truth: Truth, company: CoOccurrence, kinds: Sequence[str], rng: random.Random, together: float = 0.5
 ) -> tuple[str, str, tuple[Word, ...]] | None:
     """(kind, false caption, its word labels), of the first of `kinds` that this caption has something of; or None."""
     makers: dict[str, Callable[[], list[Swap]]] = {
@@ -168,7 +168,7 @@ def negative_of(
     return None
 
 
-def _object_swaps(caption: str, truth: Truth, company: Company, rng: random.Random, together: float) -> list[Swap]:
+def _object_swaps(caption: str, truth: Truth, company: CoOccurrence, rng: random.Random, together: float) -> list[Swap]:
     named = set().union(*(truth.lexicon.named(text) for text in (*truth.texts, caption)))
     absent = [name for name in sorted(truth.lexicon.forms) if name not in named and not truth.objects.get(name)]
     swaps = []
@@ -317,7 +317,7 @@ def shapes_negative(
     return replace(sample, words=sample.labelled, negative=found[1], negative_words=found[2])
 
 
-def _drawn_truth(sample: TrainingSample) -> tuple[Truth, Company] | None:
+def _drawn_truth(sample: TrainingSample) -> tuple[Truth, CoOccurrence] | None:
     """All that a picture of the bundled world holds; None for any other picture."""
     from sightline.zoo.world import draw_scene
 
@@ -329,11 +329,11 @@ def _drawn_truth(sample: TrainingSample) -> tuple[Truth, Company] | None:
 
 
 @lru_cache(maxsize=1)
-def _shapes_company() -> Company:
+def _shapes_company() -> CoOccurrence:
     from sightline.zoo.world import world_table
 
     table = world_table()
     together: dict[str, Counter[str]] = {}
     for (one, other), count in table.together.items():
         together.setdefault(one.name, Counter())[other.name] = count
-    return Company(together)
+    return CoOccurrence(together)

@@ -15,7 +15,7 @@ import click
 from sightline.errors import InputError
 
 if TYPE_CHECKING:
-    from sightline.benchmarks.base import BadItem, Benchmark, Item
+    from sightline.benchmarks.base import Benchmark, InvalidItem, Item
 
 
 OPTIONS: dict[str, str] = {
@@ -44,7 +44,7 @@ def bench_options(function: Command) -> Command:
 
 
 @dataclass(frozen=True)
-class Asked:
+class BenchmarkItems:
     """A benchmark as it is asked.
 
     items    the share that is asked, in the official order
@@ -56,7 +56,7 @@ class Asked:
 
     bench: Benchmark
     items: tuple[Item, ...]
-    bad: tuple[BadItem, ...] = ()
+    bad: tuple[InvalidItem, ...] = ()
     path: Path | None = None
     loaded: tuple[Item, ...] = ()
     fields: dict[str, Any] = field(default_factory=dict)
@@ -79,12 +79,12 @@ def is_bench(text: str) -> bool:
     return text.partition(":")[0] in benches()
 
 
-def find_asked(text: str, *, seed: int = 0, limit: int | None = None, **fields: Any) -> Asked:
+def find_asked(text: str, *, seed: int = 0, limit: int | None = None, **fields: Any) -> BenchmarkItems:
     """The items that `BENCH` or `BENCH:PATH` stands for; fields: of the benchmark, None for a default.
 
     Raises InputError for an unknown benchmark or field, for a path without items, and where two items share an id.
     """
-    from sightline.benchmarks.base import BadItem, Item, find_bench
+    from sightline.benchmarks.base import InvalidItem, Item, find_bench
     from sightline.benchmarks.limit import first_items
 
     name, colon, place = text.partition(":")
@@ -94,14 +94,14 @@ def find_asked(text: str, *, seed: int = 0, limit: int | None = None, **fields: 
     path = Path(place).expanduser() if place else None
     loaded = bench.load(path, seed=seed, limit=limit)
     items = [entry for entry in loaded if isinstance(entry, Item)]
-    bad = tuple(entry for entry in loaded if isinstance(entry, BadItem))
+    bad = tuple(entry for entry in loaded if isinstance(entry, InvalidItem))
     (twice, count), *_ = Counter(entry.id for entry in loaded).most_common(1) or [("", 0)]
     if count > 1:
         raise InputError(f"{text} has {count} items with the id {twice!r}: each needs an id of its own.")
     if not loaded:
         raise InputError(f"{text} has no item to ask.")
     chosen = {name: value for name, value in fields.items() if value is not None}
-    return Asked(bench, tuple(first_items(bench, items, limit)), bad, path, tuple(items), chosen)
+    return BenchmarkItems(bench, tuple(first_items(bench, items, limit)), bad, path, tuple(items), chosen)
 
 
 def question_digest(item: Item) -> str:

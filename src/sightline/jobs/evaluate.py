@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.cli.options import Common
 from sightline.errors import InputError
-from sightline.jobs.benchmark_items import Asked, question_digest
+from sightline.jobs.benchmark_items import BenchmarkItems, question_digest
 from sightline.jobs.load import load_model, pin_folder
 from sightline.runs.batch_size import first_batch_size
 from sightline.runs.batches import Batches, Outcome, free_memory
@@ -54,7 +54,7 @@ class Plan:
     """
 
     models: tuple[str, ...]
-    benches: tuple[Asked, ...]
+    benches: tuple[BenchmarkItems, ...]
     specs: tuple[Spec, ...]
     new_tokens: int | None = None
     batch_size: int | None = None
@@ -62,11 +62,11 @@ class Plan:
     sinks: Sinks | None = None
     temperature: float | None = None
 
-    def longest_answer(self, asked: Asked) -> int:
+    def longest_answer(self, asked: BenchmarkItems) -> int:
         """New tokens at most."""
         return asked.bench.new_tokens if self.new_tokens is None else self.new_tokens
 
-    def settings(self, asked: Asked, common: Common) -> dict[str, Any]:
+    def settings(self, asked: BenchmarkItems, common: Common) -> dict[str, Any]:
         """All that decides an answer and does not stand in its line: a folder takes more items and methods later."""
         return {
             "bench": asked.name,
@@ -95,7 +95,7 @@ class Job:
     settled: keys that need no answer any more, from before or by any process since.
     """
 
-    asked: Asked
+    asked: BenchmarkItems
     run: Run
     claims: Claims
     settled: set[tuple[str, str, str]] = field(default_factory=set)
@@ -228,7 +228,7 @@ def _turns(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
             yield entries[start : start + size]
 
 
-def _sample(vlm: VLM, asked: Asked, item: Item) -> Sample:
+def _sample(vlm: VLM, asked: BenchmarkItems, item: Item) -> Sample:
     """What the model is asked. InputError where the words alone are more than it can read, as in a damaged file."""
     sample = asked.bench.sample(item)
     most: int | None = getattr(vlm.anatomy.text_config, "max_position_embeddings", None)
@@ -249,7 +249,7 @@ def _has_more_tokens(tokenizer: Any, text: str, most: int) -> bool:
 
 
 def _answerer(
-    vlm: VLM, asked: Asked, spec: Spec, new_tokens: int, seed: int, temperature: float | None
+    vlm: VLM, asked: BenchmarkItems, spec: Spec, new_tokens: int, seed: int, temperature: float | None
 ) -> Callable[[Sequence[Item]], list[dict[str, Any]]]:
     """What answers a batch under one method: a result an item."""
     drawing: dict[str, Any] = {"do_sample": False}

@@ -12,14 +12,14 @@ from sightline.cli.output import Output
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.jobs.load import load_model, pin_folder
-from sightline.jobs.reproduce import Order, document_of, tell
+from sightline.jobs.reproduce import ReproduceSettings, document_of, tell
 from sightline.published import FlowResult, information_flow
 from sightline.published.gqa import read_questions
 from sightline.runs.batches import Batches
 from sightline.runs.folder import Record, Run
 
 
-def flow(order: Order, output: Output, world: int) -> dict[str, Any]:
+def flow(order: ReproduceSettings, output: Output, world: int) -> dict[str, Any]:
     """The document of knocked-out flows: the mean over the questions that the model answers rightly."""
     table, model = order.table, order.model_name
     if world > 1:
@@ -48,7 +48,7 @@ def flow(order: Order, output: Output, world: int) -> dict[str, Any]:
     return document
 
 
-def _follower(order: Order, run: Run) -> Callable[[Sequence[Sample]], list[dict[str, Any]]]:
+def _follower(order: ReproduceSettings, run: Run) -> Callable[[Sequence[Sample]], list[dict[str, Any]]]:
     vlm = load_model(order.model_name, order.common, order.layout)
     if vlm.revision is not None:
         run.pin(f"revision of {order.model_name}", vlm.revision)
@@ -74,7 +74,7 @@ def _is_right(said: str, answer: str | None) -> bool:
     return said.strip().lower() == (answer or "")
 
 
-def _flow_document(order: Order, records: Sequence[Record]) -> dict[str, Any]:
+def _flow_document(order: ReproduceSettings, records: Sequence[Record]) -> dict[str, Any]:
     """{"asked", "right", "failed", "window", "flows": {flow: {"change": [a layer], "change_std", "largest"}}, ...}."""
     good = [record.result for record in records if record.result is not None]
     failed = len(records) - len(good)

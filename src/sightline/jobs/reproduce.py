@@ -12,7 +12,7 @@ from sightline.cli.options import Common
 from sightline.cli.output import Output
 from sightline.errors import InputError
 from sightline.jobs import measure as measuring
-from sightline.jobs.benchmark_items import Asked, find_asked, is_bench
+from sightline.jobs.benchmark_items import BenchmarkItems, find_asked, is_bench
 from sightline.jobs.sources import SHAPES, Data, find_data
 from sightline.methods.registry import find_method
 from sightline.published import Reproduction
@@ -26,7 +26,7 @@ SINK_METHODS = ("var", "var_random", "mask_sinks", "mask_random")
 
 
 @dataclass(frozen=True)
-class Order:
+class ReproduceSettings:
     """A reproduction as it is asked for; None leaves what its file says.
 
     data: of a benchmark its path, or another benchmark; else the file. image_list, synonyms: of CHAIR.
@@ -101,7 +101,7 @@ class Order:
         return found
 
 
-def specs_of(order: Order) -> tuple[Spec, ...]:
+def specs_of(order: ReproduceSettings) -> tuple[Spec, ...]:
     """The methods, those that need sink dimensions with the model's: of --sinks, else those known of its name.
 
     Raises InputError where neither tells.
@@ -120,7 +120,7 @@ def specs_of(order: Order) -> tuple[Spec, ...]:
     return tuple(found)
 
 
-def require_ready(order: Order) -> None:
+def require_ready(order: ReproduceSettings) -> None:
     """InputError for what is missing, before data are read or a model is loaded."""
     _ = order.model_name
     order.source()
@@ -149,7 +149,7 @@ class Plan(measuring.Plan):
         return self.specs
 
 
-def measure(order: Order, output: Output, rank: int, world: int) -> dict[str, Any] | None:
+def measure(order: ReproduceSettings, output: Output, rank: int, world: int) -> dict[str, Any] | None:
     """The document of a measured table; None while other processes are at work."""
     table, specs = order.table, specs_of(order)
     with output.guarded():
@@ -191,11 +191,11 @@ def measure(order: Order, output: Output, rank: int, world: int) -> dict[str, An
     return document
 
 
-def _samples(order: Order) -> Data:
+def _samples(order: ReproduceSettings) -> Data:
     return find_data(order.source(), (), None, order.most, order.common.seed, **order.fields())
 
 
-def _total(order: Order) -> int | None:
+def _total(order: ReproduceSettings) -> int | None:
     """Items there are without a limit; None where the data are no benchmark of the table's."""
     if order.most is None:
         return None
@@ -230,7 +230,7 @@ def _beside_measured(table: Reproduction, label: str, measured: measuring.Measur
 # Benchmarks ---------------------------------------------------------------------------------------------------------
 
 
-def evaluate(order: Order, output: Output, rank: int, world: int) -> dict[str, Any] | None:
+def evaluate(order: ReproduceSettings, output: Output, rank: int, world: int) -> dict[str, Any] | None:
     """The document of a table of scores: the `eval` document, and what stands beside."""
     from sightline.cli.live import LiveBoard
     from sightline.jobs import evaluate as evaluating
@@ -271,7 +271,7 @@ def evaluate(order: Order, output: Output, rank: int, world: int) -> dict[str, A
     return document
 
 
-def _asked_total(asked: Asked) -> int:
+def _asked_total(asked: BenchmarkItems) -> int:
     return len(asked.loaded) + len(asked.bad)
 
 
@@ -307,7 +307,9 @@ def _figure(told: Mapping[str, Any], name: str) -> float | None:
 # Documents ----------------------------------------------------------------------------------------------------------
 
 
-def document_of(order: Order, beside: Sequence[dict[str, Any]], deviations: Sequence[str]) -> dict[str, Any]:
+def document_of(
+    order: ReproduceSettings, beside: Sequence[dict[str, Any]], deviations: Sequence[str]
+) -> dict[str, Any]:
     """What every document of the command has."""
     table = order.table
     return {
@@ -331,13 +333,13 @@ def tell(failed: Sequence[Record], output: Output) -> None:
         output.note(f"... and {len(failed) - 5} more, in samples.jsonl.")
 
 
-def _flow(order: Order, output: Output, rank: int, world: int) -> dict[str, Any]:
+def _flow(order: ReproduceSettings, output: Output, rank: int, world: int) -> dict[str, Any]:
     from sightline.jobs.flows import flow
 
     return flow(order, output, world)
 
 
-ENGINES: dict[str, Callable[[Order, Output, int, int], dict[str, Any] | None]] = {
+ENGINES: dict[str, Callable[[ReproduceSettings, Output, int, int], dict[str, Any] | None]] = {
     "measure": measure,
     "eval": evaluate,
     "flow": _flow,

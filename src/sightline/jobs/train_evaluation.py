@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sightline.jobs.benchmark_items import Asked
+    from sightline.jobs.benchmark_items import BenchmarkItems
     from sightline.models.vlm import VLM
     from sightline.training.settings import TrainSettings
     from sightline.training.steps import Evaluate, Evaluation
@@ -49,7 +49,7 @@ def evaluator(settings: TrainSettings) -> Evaluate:
     return evaluate
 
 
-def _document(vlm: VLM, asked: Asked) -> dict[str, Any]:
+def _document(vlm: VLM, asked: BenchmarkItems) -> dict[str, Any]:
     from sightline.runs.batches import Batches
 
     judgements = {}

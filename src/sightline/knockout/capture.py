@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sightline.attention.call import AttentionCall
 from sightline.attention.knockout import RowAttention
-from sightline.attention.takeover import Takeover
+from sightline.attention.takeover import AttentionOverride
 from sightline.errors import ModelError
 from sightline.models.anatomy import Anatomy
 
@@ -107,7 +107,7 @@ class Capture:
     _is_paused: bool = False
 
     @contextmanager
-    def reading(self, takeover: Takeover, model: nn.Module) -> Iterator[None]:
+    def reading(self, takeover: AttentionOverride, model: nn.Module) -> Iterator[None]:
         """Inside, each forward pass of `model` is captured, in place of the one before."""
         handles = [
             layer.register_forward_pre_hook(self._entering(index), with_kwargs=True)

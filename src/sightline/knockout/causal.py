@@ -65,7 +65,7 @@ def causal_row(
 
 
 @dataclass
-class _Travellers:
+class _RowBatch:
     """Rows on their way up: by row its state, its source, the place of its effect, and the last layer that hides."""
 
     hidden: Tensor
@@ -73,8 +73,8 @@ class _Travellers:
     place: Tensor
     until: Tensor
 
-    def joined(self, other: _Travellers) -> _Travellers:
-        return _Travellers(
+    def joined(self, other: _RowBatch) -> _RowBatch:
+        return _RowBatch(
             torch.cat([self.hidden, other.hidden], -3),
             torch.cat([self.source, other.source]),
             torch.cat([self.place, other.place]),
@@ -94,7 +94,7 @@ def _fill(
     device = rerun.layer(0).hidden.device
     nothing = len(groups)
     every = Groups.of([*groups, ()], device)
-    rows: _Travellers | None = None
+    rows: _RowBatch | None = None
     shared: Shared = {}
     for index in range(cuts[0].layers[0] if cuts else len(rerun.capture.layers), len(rerun.capture.layers)):
         present = 0 if rows is None else len(rows.source)
@@ -132,7 +132,7 @@ def _effects(rerun: Rerun, hidden: Tensor, answer: Answer) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in EFFECTS}
 
 
-def _start(maps: dict[str, Tensor], rerun: Rerun, every: Groups, nothing: int, first: int, cut: Cut) -> _Travellers:
+def _start(maps: dict[str, Tensor], rerun: Rerun, every: Groups, nothing: int, first: int, cut: Cut) -> _RowBatch:
     """The rows of one cut; a source that no layer of it sees has no effect, and travels not."""
     device = every.flat.device
     sources = torch.arange(nothing, device=device)
@@ -147,7 +147,7 @@ def _start(maps: dict[str, Tensor], rerun: Rerun, every: Groups, nothing: int, f
         values[cut.place, first + blind.nonzero()[:, 0].cpu()] = torch.nan
     sources = (seen & ~blind).nonzero()[:, 0]
     state = rerun.layer(cut.layers[0]).hidden
-    return _Travellers(
+    return _RowBatch(
         state.expand(*state.shape[:-3], len(sources), -1, -1),
         sources,
         torch.full_like(sources, cut.place),
@@ -163,7 +163,7 @@ class _Attend:
     index: int
     every: Groups
     nothing: int
-    rows: _Travellers
+    rows: _RowBatch
     present: int
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, part: slice) -> Tensor:

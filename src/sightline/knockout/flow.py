@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Block, Edit, Step, lend
+from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
 from sightline.errors import InputError
 from sightline.knockout.causal import cuts_of
 from sightline.knockout.logits import row_logits
@@ -106,22 +106,22 @@ def cut_flow(
     layers = range(len(vlm.anatomy.layers))
     found = torch.full((len(layers),), torch.nan, dtype=torch.float64)
     for cut in cuts_of(layers, window, vlm.anatomy.attention_layers):
-        with lend(vlm.anatomy, editor=Cutting(source, target, cut.layers), layout=vlm.layout):
+        with attach(vlm.anatomy, editor=Cutting(source, target, cut.layers), layout=vlm.layout):
             logits = row_logits(vlm.anatomy, inputs)[0]
         found[cut.place] = logits.double().softmax(-1)[token]
     return found
 
 
 class Cutting:
-    """The editor (see `sightline.attention.lend`) that hides sources from targets in some layers."""
+    """The editor (see `sightline.attention.attach`) that hides sources from targets in some layers."""
 
     def __init__(self, source: Sequence[int], target: Sequence[int], layers: Sequence[int]) -> None:
         self._source, self._target, self._layers = torch.tensor(source), torch.tensor(target), frozenset(layers)
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """Nothing is kept between passes."""
 
-    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """Before the softmax, in all heads."""
         if layer not in self._layers:
             return None

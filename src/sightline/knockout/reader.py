@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline.attention.inner import find_inner
-from sightline.attention.takeover import Takeover, taken
+from sightline.attention.takeover import AttentionOverride, taken
 from sightline.errors import InputError, ModelError
 from sightline.knockout.answer import Answer
 from sightline.knockout.capture import Capture
@@ -185,7 +185,7 @@ class _Steps:
     """The logits processor by which each step of `generate` is visited, between its forward pass and the next."""
 
     anatomy: Anatomy
-    takeover: Takeover
+    takeover: AttentionOverride
     capture: Capture
     inputs: Mapping[str, Any]
     visit: Callable[[ImpactReader], None]
@@ -214,7 +214,7 @@ def extended(inputs: Mapping[str, Any], tokens: Tensor) -> dict[str, Any]:
 
 
 def _reader(
-    anatomy: Anatomy, takeover: Takeover, inputs: Mapping[str, Any], present: Tensor, capture: Capture, at: int
+    anatomy: Anatomy, takeover: AttentionOverride, inputs: Mapping[str, Any], present: Tensor, capture: Capture, at: int
 ) -> ImpactReader:
     rerun = Rerun(anatomy, takeover, capture)
 
@@ -226,7 +226,7 @@ def _reader(
     return ImpactReader(anatomy, inputs, at, present, rerun)
 
 
-def run_pass(anatomy: Anatomy, takeover: Takeover, capture: Capture, inputs: Mapping[str, Any]) -> None:
+def run_pass(anatomy: Anatomy, takeover: AttentionOverride, capture: Capture, inputs: Mapping[str, Any]) -> None:
     """One captured forward pass of the whole prompt."""
     model: Any = anatomy.model
     with capture.reading(takeover, model), torch.no_grad():

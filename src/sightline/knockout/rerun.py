@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sightline.attention.call import AttentionCall
 from sightline.attention.inner import find_inner
-from sightline.attention.takeover import Takeover
+from sightline.attention.takeover import AttentionOverride
 from sightline.attention.weights import block_bytes
 from sightline.errors import ModelError
 from sightline.knockout.capture import Capture, LayerPass, Shared, narrow
@@ -44,7 +44,7 @@ class Rerun:
     """
 
     anatomy: Anatomy
-    takeover: Takeover
+    takeover: AttentionOverride
     capture: Capture
     recapture: Callable[[], None] = lambda: None
     limit: int | None = None

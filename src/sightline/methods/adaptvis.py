@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Block, Edit, Step, lend, suspended
+from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach, bypassed
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
@@ -60,7 +60,7 @@ class AdaptVis(Method):
         chosen = anatomy.attention_layers if self.layers is None else self.layers
         editor = _Sharpen(self, anatomy, check_layers(self.name, chosen, anatomy))
         is_idle = self.weak == self.strong == 1
-        with nullcontext() if is_idle else lend(anatomy, editor=editor, layout=source):
+        with nullcontext() if is_idle else attach(anatomy, editor=editor, layout=source):
             yield
 
 
@@ -69,7 +69,7 @@ class _Sharpen:
         self._method, self._anatomy, self._layers = method, anatomy, layers
         self._places, self._factor = PlacesOf(), torch.ones(0)
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """At a prompt's start: how sure is the untouched model?"""
         if step.is_start:
             require_image(AdaptVis.name, step.layout)
@@ -78,7 +78,7 @@ class _Sharpen:
         elif not step.is_decoding:
             raise InputError("adaptvis needs the whole prompt in one pass: leave prefill_chunk_size out.")
 
-    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """The last row of the prompt; with padding on the right it stands at different places."""
         if layer not in self._layers or (step.is_decoding and step.offset):
             return None
@@ -93,7 +93,7 @@ class _Sharpen:
 
         return Edit(wanted.any(0).nonzero()[:, 0], scores=scaled)
 
-    def _confidence(self, step: Step) -> Tensor:
+    def _confidence(self, step: ForwardPass) -> Tensor:
         """[batch], probability of the likeliest first token, from the prompt's last position."""
         if is_static(step.cache):
             raise InputError("adaptvis runs the prompt twice: call generate without a static cache_implementation.")
@@ -104,7 +104,7 @@ class _Sharpen:
         present = torch.ones_like(ids) if mask is None else mask
         end = torch.where(present.bool().cpu(), torch.arange(ids.shape[1]), -1).amax(1)
         kept, index = torch.unique(end, return_inverse=True)
-        with suspended(self._anatomy), torch.no_grad():
+        with bypassed(self._anatomy), torch.no_grad():
             logits = self._anatomy.model(
                 **inputs, use_cache=False, logits_to_keep=kept.to(self._anatomy.model.device)
             ).logits

@@ -21,14 +21,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sightline.attention import is_suspended, suspended
+from sightline.attention import bypassed, is_bypassed
 from sightline.attention.inner import find_inner
 from sightline.errors import InputError, ModelError, SightlineError
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import LogitsProcessorList, cache_from, cache_of, is_static, with_cache
 
 _RECORDS = ("output_attentions", "output_hidden_states")
-"""Asked of the first pass alone."""
+"""BenchmarkItems of the first pass alone."""
 
 
 class Change(Protocol):
@@ -111,7 +111,7 @@ class SecondPass:
 
     def record(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the model: keeps what the first pass was given until its logits are processed."""
-        if is_suspended(self.anatomy):
+        if is_bypassed(self.anatomy):
             return
         cache = cache_of(kwargs)
         filled = 0 if cache is None else int(cache.get_seq_length(self.anatomy.attention_layers[0]))
@@ -155,7 +155,7 @@ class SecondPass:
         return self._run(self.change.at_step(with_cache(inputs, self.cache, self.anatomy.model), repeats))
 
     def _run(self, inputs: dict[str, Any]) -> Tensor:
-        with suspended(self.anatomy), torch.no_grad():
+        with bypassed(self.anatomy), torch.no_grad():
             output = self.anatomy.model(**inputs)
         self.cache = cache_from(output) if inputs.get("use_cache", True) else None
         return output.logits  # type: ignore[no-any-return]

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Block, Edit, Step
-from sightline.attention.sink_tracker import SinkWatch
+from sightline.attention import AttentionCall, Block, Edit, ForwardPass
+from sightline.attention.sink_tracker import SinkTracker
 from sightline.methods.base import register, setting
 from sightline.methods.sink_method import SinkEditor, SinkMethod
 from sightline.methods.var import VAR, Redistribution
@@ -34,7 +34,7 @@ class RandomVAR(VAR):
     seed: int = setting(0, "of the draw")
     text_sinks: bool = setting(True, "text sinks give too, as in var")
 
-    def editor(self, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> SinkEditor:
+    def editor(self, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> SinkEditor:
         """Redistributes from random tokens."""
         return _RandomRedistribution(self, anatomy, watch, layers)
 
@@ -46,7 +46,7 @@ class MaskSinks(SinkMethod):
 
     name: ClassVar[str] = "mask_sinks"
 
-    def editor(self, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> SinkEditor:
+    def editor(self, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> SinkEditor:
         """Masks."""
         return _Masking(self, anatomy, watch, layers)
 
@@ -59,26 +59,26 @@ class MaskRandom(SinkMethod):
     name: ClassVar[str] = "mask_random"
     seed: int = setting(0, "of the draw")
 
-    def editor(self, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> SinkEditor:
+    def editor(self, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> SinkEditor:
         """Masks random tokens."""
         return _RandomMasking(self, anatomy, watch, layers)
 
 
 class _RandomRedistribution(Redistribution):
-    def __init__(self, method: RandomVAR, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> None:
+    def __init__(self, method: RandomVAR, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> None:
         super().__init__(method, anatomy, watch, layers)
         self._seed, self._text_sinks = method.seed, method.text_sinks
 
-    def givers(self, layer: int, step: Step, image: Tensor, sinks: Tensor) -> Tensor:
+    def givers(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         drawn = draw_image_tokens(self._seed, layer, step, image, sinks)
         return drawn | (sinks & ~image) if self._text_sinks else drawn
 
 
 class _Masking(SinkEditor):
-    def describe(self, layer: int, step: Step, image: Tensor, sinks: Tensor) -> Tensor:
+    def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         return self.hidden(layer, step, image, sinks)[..., None].float()
 
-    def hidden(self, layer: int, step: Step, image: Tensor, sinks: Tensor) -> Tensor:
+    def hidden(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         """[batch, positions], bool: the keys to hide."""
         return sinks & image
 
@@ -98,15 +98,15 @@ class _Masking(SinkEditor):
 
 
 class _RandomMasking(_Masking):
-    def __init__(self, method: MaskRandom, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> None:
+    def __init__(self, method: MaskRandom, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> None:
         super().__init__(method, anatomy, watch, layers)
         self._seed = method.seed
 
-    def hidden(self, layer: int, step: Step, image: Tensor, sinks: Tensor) -> Tensor:
+    def hidden(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         return draw_image_tokens(self._seed, layer, step, image, sinks)
 
 
-def draw_image_tokens(seed: int, layer: int, step: Step, image: Tensor, sinks: Tensor) -> Tensor:
+def draw_image_tokens(seed: int, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
     """[batch, positions], bool: as many image tokens that are no sinks as there are image sinks, or all there are."""
     drawn = torch.zeros_like(image)
     for sample in range(int(image.shape[0])):
@@ -118,7 +118,7 @@ def draw_image_tokens(seed: int, layer: int, step: Step, image: Tensor, sinks: T
     return drawn
 
 
-def _words(step: Step, sample: int) -> str:
+def _words(step: ForwardPass, sample: int) -> str:
     """The prompt's tokens without padding: the same for the beams of a sample, whatever batch it is in."""
     if step.input_ids is None:
         return ""

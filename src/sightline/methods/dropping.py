@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.attention import EditedCall, Step, is_suspended
-from sightline.attention.token_subset import Spread
+from sightline.attention import EditedCall, ForwardPass, is_bypassed
+from sightline.attention.token_subset import TokenSubset
 from sightline.errors import InputError, ModelError
 from sightline.methods.scoring import VISUAL, check_range, require_image
-from sightline.methods.shorten import Kept
+from sightline.methods.shorten import TokenSelection
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality
 from sightline.models.transformers_api import is_static
@@ -28,8 +28,8 @@ Keep = Callable[[Tensor, Tensor], Tensor]
 """From one sample's scores and image mask, both [positions], to the mask of what stays."""
 
 
-class Dropping:
-    """The dropper (see `sightline.attention.lend`) of layers `first` and up."""
+class LayerPruning:
+    """The dropper (see `sightline.attention.attach`) of layers `first` and up."""
 
     def __init__(self, name: str, anatomy: Anatomy, first: int, keep: Keep) -> None:
         check_range(name, max(first, 0), None, anatomy)
@@ -45,13 +45,13 @@ class Dropping:
                 f"{name} needs layers that attend to all positions, and {kind} has others from {first} on."
             )
         self._name, self._anatomy, self._first, self._keep = name, anatomy, first, keep
-        self._step: Step | None = None
-        self._kept: Kept | None = None
+        self._step: ForwardPass | None = None
+        self._kept: TokenSelection | None = None
         self._whole: Tensor | None = None
         self._masks: dict[int, tuple[Any, Any]] = {}
         self._handles: list[Any] = []
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
         self._step, self._masks = step, {}
         if step.is_start:
@@ -65,7 +65,7 @@ class Dropping:
         if not step.is_start and not step.is_decoding:
             raise InputError(f"{self._name} needs the whole prompt in one pass: leave prefill_chunk_size out.")
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """The attention that tells which positions stay."""
         if layer != self._first - 1 or not step.is_start:
             return
@@ -77,17 +77,17 @@ class Dropping:
         image = step.layout.mask(*VISUAL)
         keep = torch.stack([self._keep(*sample) for sample in zip(scores, image, strict=True)])
         device = attention.call.query.device
-        self._kept = Kept.of(keep.to(device), present.to(device))
+        self._kept = TokenSelection.of(keep.to(device), present.to(device))
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         """The pass is over."""
         self._step, self._whole, self._masks = None, None, {}
 
-    def spread(self, layer: int) -> Spread | None:
+    def subset(self, layer: int) -> TokenSubset | None:
         """What the layer runs on."""
         if layer < self._first or self._kept is None:
             return None
-        return Spread(self._kept.index, self._kept.is_real, self._kept.length)
+        return TokenSubset(self._kept.index, self._kept.is_real, self._kept.length)
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
@@ -113,7 +113,7 @@ class Dropping:
         self, module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         step, kept = self._step, self._kept
-        if step is None or kept is None or is_suspended(self._anatomy):
+        if step is None or kept is None or is_bypassed(self._anatomy):
             return None
         # A layer may be given by position what others are given by name.
         inputs = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **inputs}
@@ -130,7 +130,7 @@ class Dropping:
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> Any:
         whole, step, kept = self._whole, self._step, self._kept
-        if whole is None or step is None or kept is None or is_suspended(self._anatomy):
+        if whole is None or step is None or kept is None or is_bypassed(self._anatomy):
             return None
         kept, self._whole = kept.with_generated(step.length - kept.length), None
         hidden = output if isinstance(output, Tensor) else output[0]
@@ -140,13 +140,13 @@ class Dropping:
         full = room.scatter(1, places, hidden)[:, : whole.shape[1]]
         return full if isinstance(output, Tensor) else (full, *output[1:])
 
-    def _mask(self, kept: Kept, mask: Any, is_prompt: bool) -> Any:
+    def _mask(self, kept: TokenSelection, mask: Any, is_prompt: bool) -> Any:
         """The mask over what stays; layers that share a mask share its cut."""
         if id(mask) not in self._masks:
             self._masks[id(mask)] = (mask, self._cut_mask(kept, mask, is_prompt))
         return self._masks[id(mask)][1]
 
-    def _cut_mask(self, kept: Kept, mask: Any, is_prompt: bool) -> Any:
+    def _cut_mask(self, kept: TokenSelection, mask: Any, is_prompt: bool) -> Any:
         if mask is None:
             if bool(kept.is_real.all()):
                 return None
@@ -166,7 +166,7 @@ class Dropping:
         return columns.masked_fill(~kept.is_real[:, None, None], hidden)
 
 
-def _cut(kept: Kept, value: Any) -> Any:
+def _cut(kept: TokenSelection, value: Any) -> Any:
     """Cut what has the sequence's length behind an axis of the batch, or of size 1, to what stays."""
     if isinstance(value, tuple):
         return tuple(_cut(kept, part) for part in value)

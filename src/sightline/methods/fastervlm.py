@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sightline.attention import lend
+from sightline.attention import attach
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, SightlineWarning
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
-from sightline.methods.shorten import Shortening
+from sightline.methods.shorten import PromptPruning
 from sightline.methods.tower import TowerChoice
 from sightline.models.layout import Modality, TokenLayout
 
@@ -74,7 +74,7 @@ class FasterVLM(Method):
                 raise InputError(f"{self.name} drops tokens of pictures, not of videos: give images.")
             return _spread(image, tower.kept(int(image.sum()), len(image)).cpu())
 
-        with tower.watching(), lend(anatomy, shortener=Shortening(self.name, anatomy, choose), layout=source):
+        with tower.watching(), attach(anatomy, shortener=PromptPruning(self.name, anatomy, choose), layout=source):
             yield
 
     def pick(self, scores: Float[Tensor, " tokens"]) -> Bool[Tensor, " tokens"]:

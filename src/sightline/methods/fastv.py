@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from sightline.attention import lend
+from sightline.attention import attach
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
-from sightline.methods.dropping import Dropping
+from sightline.methods.dropping import LayerPruning
 
 
 @register
@@ -50,12 +50,12 @@ class FastV(Method):
             ModelError: for a model whose layers from K on do not all attend to all positions.
         """
         anatomy, source = anatomy_and_layout(model, layout)
-        dropping = Dropping(self.name, anatomy, self.K, self.keep)
+        dropping = LayerPruning(self.name, anatomy, self.K, self.keep)
         if not self.R:
             yield
             return
         with ExitStack() as stack:
-            stack.enter_context(lend(anatomy, dropper=dropping, layout=source))
+            stack.enter_context(attach(anatomy, dropper=dropping, layout=source))
             stack.enter_context(dropping.hooked())
             yield
 

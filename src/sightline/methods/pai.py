@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Block, Edit, Step, lend
+from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
@@ -64,7 +64,7 @@ class PAI(Method):
         layers = check_range(self.name, self.first_layer, self.last_layer, anatomy)
         with ExitStack() as stack:
             if self.alpha:
-                stack.enter_context(lend(anatomy, editor=_Raise(self.alpha, layers, self.target), layout=source))
+                stack.enter_context(attach(anatomy, editor=_Raise(self.alpha, layers, self.target), layout=source))
             if self.gamma != 1:
                 stack.enter_context(
                     contrasted(
@@ -84,12 +84,12 @@ class _Raise:
     def __init__(self, alpha: float, layers: range, target: Target) -> None:
         self._alpha, self._layers, self._target, self._places = alpha, layers, target, PlacesOf()
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A prompt must have an image."""
         if step.is_start:
             require_image(PAI.name, step.layout)
 
-    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """The last row of every sample's prompt (it stands at different places) and all that is generated."""
         if layer not in self._layers:
             return None

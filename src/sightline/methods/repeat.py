@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sightline.attention import lend
+from sightline.attention import attach
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
-from sightline.methods.shorten import Kept, Shortening
+from sightline.methods.shorten import PromptPruning, TokenSelection
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
 
@@ -57,18 +57,18 @@ class Repeat(Method):
         if self.n == 1:
             yield
             return
-        with lend(anatomy, shortener=Repeating(self.name, anatomy, self.n), layout=source):
+        with attach(anatomy, shortener=Repeating(self.name, anatomy, self.n), layout=source):
             yield
 
 
-class Repeating(Shortening):
-    """The shortener (see `sightline.attention.lend`) that makes a prompt longer."""
+class Repeating(PromptPruning):
+    """The shortener (see `sightline.attention.attach`) that makes a prompt longer."""
 
     def __init__(self, name: str, anatomy: Anatomy, times: int) -> None:
         super().__init__(name, anatomy, lambda layout: layout.modality != int(Modality.PADDING))
         self._times = times
 
-    def planned(self, layout: TokenLayout) -> Kept | None:
+    def planned(self, layout: TokenLayout) -> TokenSelection | None:
         """Each run of non-text tokens so many times."""
         rows = [_repeated(row, self._times) for row in layout.modality]
         lengths = torch.tensor([len(row) for row in rows])
@@ -80,12 +80,12 @@ class Repeating(Shortening):
         is_real = torch.arange(most) >= most - lengths[:, None]
         return Longer(index, is_real, present - lengths, layout.length)
 
-    def _mask(self, kept: Kept, mask: Any) -> Any:
+    def _mask(self, kept: TokenSelection, mask: Any) -> Any:
         if mask is not None and not (isinstance(mask, Tensor) and mask.dim() == 2):
             raise ModelError(f"{self._name} can't lengthen the prompt of {self._kind}, whose masks are made ahead.")
         return super()._mask(kept, mask)
 
-    def _positions(self, kept: Kept, positions: Tensor) -> Tensor:
+    def _positions(self, kept: TokenSelection, positions: Tensor) -> Tensor:
         if positions.dim() != 2:
             raise ModelError(
                 f"{self._name} can't lengthen the prompt of {self._kind}, whose positions tell rows and columns."
@@ -98,10 +98,10 @@ class Repeating(Shortening):
 
 
 @dataclass(frozen=True)
-class Longer(Kept):
+class Longer(TokenSelection):
     """A prompt in which positions stand more than once. dropped: the positions added, negative."""
 
-    def with_generated(self, count: int) -> Kept:
+    def with_generated(self, count: int) -> TokenSelection:
         """Where the prompt is run again with `count` generated tokens behind it."""
         return Longer(**vars(super().with_generated(count)))
 

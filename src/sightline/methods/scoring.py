@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Step
+from sightline.attention import AttentionCall, ForwardPass
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy
@@ -109,7 +109,7 @@ class PlacesOf:
         self._layout: TokenLayout | None = None
         self._places: Places | None = None
 
-    def at(self, step: Step, device: torch.device) -> Places:
+    def at(self, step: ForwardPass, device: torch.device) -> Places:
         """The places of this step's prompt."""
         if self._places is None or self._layout is not step.layout:
             self._layout, self._places = step.layout, Places.of(step.layout, device)

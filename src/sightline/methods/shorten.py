@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sightline.attention import Step
+from sightline.attention import ForwardPass
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
@@ -27,7 +27,7 @@ Choose = Callable[[TokenLayout], Bool[Tensor, "batch positions"]]
 
 
 @dataclass(frozen=True)
-class Kept:
+class TokenSelection:
     """The positions of a prompt that stay, each sample's at the end of its row.
 
     index: [batch, kept], positions in the whole prompt; is_real: alike, False where a sample has fewer than others;
@@ -40,18 +40,18 @@ class Kept:
     length: int
 
     @classmethod
-    def of(cls, keep: Bool[Tensor, "batch positions"], present: Bool[Tensor, "batch positions"]) -> Kept:
+    def of(cls, keep: Bool[Tensor, "batch positions"], present: Bool[Tensor, "batch positions"]) -> TokenSelection:
         """Keep these of the positions that are present (no padding)."""
         keep = keep & present
         # A stable sort puts what is dropped in front and keeps the order of the rest.
         index = keep.long().argsort(dim=1, stable=True)[:, -int(keep.sum(1).max()) :]
         return cls(index, keep.gather(1, index), present.sum(1) - keep.sum(1), keep.shape[1])
 
-    def with_generated(self, count: int) -> Kept:
+    def with_generated(self, count: int) -> TokenSelection:
         """Where the prompt is run again with `count` generated tokens behind it."""
         more = torch.arange(self.length, self.length + count, device=self.index.device).expand(len(self.index), -1)
         is_real = torch.nn.functional.pad(self.is_real, (0, count), value=True)
-        return Kept(torch.cat([self.index, more], 1), is_real, self.dropped, self.length + count)
+        return TokenSelection(torch.cat([self.index, more], 1), is_real, self.dropped, self.length + count)
 
     def rows(self, values: Tensor, axis: int = 1) -> Tensor:
         """Cut the positions of [..., batch, positions, ...] on `axis`; the batch, maybe of size 1, is before it."""
@@ -77,15 +77,15 @@ class Kept:
         return replace(layout, modality=modality, bos=bos, grids=grids, prompt_length=int(modality.shape[1]))
 
 
-class Shortening:
-    """The shortener (see `sightline.attention.lend`) that keeps what `choose` says of every prompt."""
+class PromptPruning:
+    """The shortener (see `sightline.attention.attach`) that keeps what `choose` says of every prompt."""
 
     def __init__(self, name: str, anatomy: Anatomy, choose: Choose) -> None:
         self._name, self._anatomy, self._choose = name, anatomy, choose
-        self._kept: Kept | None = None
+        self._kept: TokenSelection | None = None
         self._next: Tensor | None = None
 
-    def at_model(self, step: Step, inputs: dict[str, Any]) -> dict[str, Any]:
+    def at_model(self, step: ForwardPass, inputs: dict[str, Any]) -> dict[str, Any]:
         """Behind a shortened prompt, put the mask and the positions right."""
         if inputs.get("labels") is not None:
             raise InputError(f"{self._name} drops tokens, to which the labels of training do not fit: leave it out.")
@@ -114,7 +114,7 @@ class Shortening:
             changed["position_ids"] = (self._next[:, None] + ahead).expand(3, -1, -1)
         return changed
 
-    def at_decoder(self, step: Step, inputs: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+    def at_decoder(self, step: ForwardPass, inputs: dict[str, Any]) -> tuple[ForwardPass, dict[str, Any]]:
         """Cut a prompt (or one that is run again, where there is no cache) to what stays."""
         if step.offset:
             return step, inputs
@@ -126,12 +126,12 @@ class Shortening:
         layout = kept.layout(step.layout) if step.is_start else step.layout
         return replace(step, layout=layout, length=int(kept.index.shape[1])), self._cut(kept, inputs)
 
-    def planned(self, layout: TokenLayout) -> Kept | None:
+    def planned(self, layout: TokenLayout) -> TokenSelection | None:
         """What of a prompt is run; None for all of it as it is."""
         keep, present = self._choose(layout), layout.modality != int(Modality.PADDING)
-        return None if bool((keep | ~present).all()) else Kept.of(keep, present)
+        return None if bool((keep | ~present).all()) else TokenSelection.of(keep, present)
 
-    def _cut(self, kept: Kept, inputs: dict[str, Any]) -> dict[str, Any]:
+    def _cut(self, kept: TokenSelection, inputs: dict[str, Any]) -> dict[str, Any]:
         shape = (len(kept.index), kept.length)
         device = inputs["inputs_embeds"].device
         kept = replace(kept, index=kept.index.to(device), is_real=kept.is_real.to(device))
@@ -149,7 +149,7 @@ class Shortening:
             cut["deepstack_visual_embeds"] = [part[stays[marks].to(part.device)] for part in features]
         return cut
 
-    def _mask(self, kept: Kept, mask: Any) -> Any:
+    def _mask(self, kept: TokenSelection, mask: Any) -> Any:
         if isinstance(mask, Mapping):
             return {name: self._mask(kept, value) for name, value in mask.items()}
         if mask is None:
@@ -168,7 +168,7 @@ class Shortening:
     def _slides(self) -> bool:
         return "sliding_attention" in (getattr(self._anatomy.text_config, "layer_types", None) or ())
 
-    def _positions(self, kept: Kept, positions: Tensor) -> Tensor:
+    def _positions(self, kept: TokenSelection, positions: Tensor) -> Tensor:
         if positions.dim() == 2:
             return self._counted(kept, positions)
         self._next = positions[-3:].amax((0, 2)) + 1
@@ -177,7 +177,7 @@ class Shortening:
             cut[0] = self._counted(kept, positions[0])
         return cut
 
-    def _counted(self, kept: Kept, positions: Tensor) -> Tensor:
+    def _counted(self, kept: TokenSelection, positions: Tensor) -> Tensor:
         start = kept.rows(positions).masked_fill(~kept.is_real, torch.iinfo(torch.long).max).amin(1, keepdim=True)
         return start + (kept.is_real.cumsum(1) - 1).clamp(min=0)
 

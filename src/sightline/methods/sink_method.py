@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Edit, Step, lend
+from sightline.attention import AttentionCall, Edit, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
-from sightline.attention.sink_tracker import TAU, SinkWatch, check_dims, watch_sinks
+from sightline.attention.sink_tracker import TAU, SinkTracker, check_dims, track_sinks
 from sightline.errors import InputError, SightlineWarning
 from sightline.methods.base import Method, anatomy_and_layout, setting
 from sightline.models.anatomy import Anatomy
@@ -56,7 +56,7 @@ class SinkMethod(Method):
         """Whether these settings change nothing at all."""
         return False
 
-    def editor(self, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> SinkEditor:
+    def editor(self, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> SinkEditor:
         """What acts inside the `with`."""
         raise NotImplementedError
 
@@ -76,8 +76,8 @@ class SinkMethod(Method):
             yield
             return
         with (
-            watch_sinks(anatomy, dims, self.tau, layers) as watch,
-            lend(anatomy, editor=self.editor(anatomy, watch, layers), layout=source),
+            track_sinks(anatomy, dims, self.tau, layers) as watch,
+            attach(anatomy, editor=self.editor(anatomy, watch, layers), layout=source),
         ):
             yield
 
@@ -129,7 +129,7 @@ class SinkMethod(Method):
 class SinkEditor:
     """Finds, for each forward pass, the rows after the image and what each layer needs to know about its keys."""
 
-    def __init__(self, method: SinkMethod, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> None:
+    def __init__(self, method: SinkMethod, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> None:
         self._name, self._watch, self._layers = method.name, watch, layers
         self._heads = None if method.heads is None else sorted(set(method.heads))
         self._layout: TokenLayout | None = None
@@ -138,14 +138,14 @@ class SinkEditor:
         self._wanted: Tensor | None = None
         self._rows: Tensor | None = None
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts: what it needs is made once for all layers."""
         self._watch.begin(step)
         if step.is_start or step.layout is not self._layout:
             self._open(step)
         self._wanted = self._rows = None
 
-    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """The change of this layer's rows; None where the prompt has no image sink in this layer."""
         if layer not in self._layers:
             return None
@@ -160,7 +160,7 @@ class SinkEditor:
             return None
         return self.change(layer, call, self._rows, self._wanted)
 
-    def describe(self, layer: int, step: Step, image: Tensor, sinks: Tensor) -> Tensor:
+    def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         """[batch, positions, columns], float32: what `change` needs to know of the prompt's keys.
 
         image: [batch, positions], the visual tokens; sinks: alike, of samples that have a visual sink in this layer.
@@ -188,13 +188,13 @@ class SinkEditor:
         index = torch.arange(first, first + count, device=device)
         return torch.isin(index, torch.tensor(self._heads, device=device))[None, :, None]
 
-    def _open(self, step: Step) -> None:
+    def _open(self, step: ForwardPass) -> None:
         self._layout, self._keys = step.layout, {}
         self._image = step.layout.mask(Modality.IMAGE, Modality.VIDEO)
         if step.is_start and not bool(self._image.any()):
             raise InputError(f"{self._name} gives attention back to the image, and this prompt has none: give one.")
 
-    def _prepare(self, layer: int, step: Step) -> Tensor | None:
+    def _prepare(self, layer: int, step: ForwardPass) -> Tensor | None:
         marks = self._watch.marks(layer)
         if marks is None:
             return None
@@ -205,7 +205,7 @@ class SinkEditor:
         keys = self.describe(layer, step, image, marks & has_sink[:, None])
         return torch.nn.functional.pad(keys, (0, 0, 0, _ROOM))
 
-    def _chosen_rows(self, call: AttentionCall, step: Step) -> tuple[Tensor, Tensor | None]:
+    def _chosen_rows(self, call: AttentionCall, step: ForwardPass) -> tuple[Tensor, Tensor | None]:
         device = call.query.device
         if step.is_decoding and step.offset >= step.layout.prompt_length:
             # Samples without an image have no sink columns, so that nothing changes for them.

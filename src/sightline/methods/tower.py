@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sightline.attention import AttentionCall, is_suspended, row_weights
+from sightline.attention import AttentionCall, is_bypassed, row_weights
 from sightline.attention.watch import watch
 from sightline.attention.weights import weight_blocks
 from sightline.errors import InputError, ModelError
@@ -117,18 +117,18 @@ class TowerChoice:
 
     def _begin(self, module: nn.Module, args: Any) -> None:
         """New images: what is left of a prompt that failed is forgotten."""
-        if not is_suspended(self._anatomy):
+        if not is_bypassed(self._anatomy):
             self._scores, self._packed = [], None
 
     def _look(self, call: AttentionCall) -> None:
-        if not is_suspended(self._anatomy):
+        if not is_bypassed(self._anatomy):
             self._scores += patch_scores(call, self.is_class_first)
 
     def _packing(self, original: Any) -> Any:
         """Tiles are put together and cut by the model itself: its own packing is run on the choice as well."""
 
         def pack(image_features: Any, image_sizes: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._scores and not is_suspended(self._anatomy):
+            if self._scores and not is_bypassed(self._anatomy):
                 tiles = iter(self._scores)
                 chosen = [
                     torch.stack([self._pick(next(tiles)).float()[:, None] for _ in image]) for image in image_features

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Block, Edit, Step, lend
+from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
@@ -65,7 +65,7 @@ class VAF(Method):
         anatomy, source = anatomy_and_layout(model, layout)
         layers = self.chosen_layers(anatomy)
         is_idle = self.enhance == self.suppress == 1
-        with nullcontext() if is_idle else lend(anatomy, editor=_Scale(self, layers), layout=source):
+        with nullcontext() if is_idle else attach(anatomy, editor=_Scale(self, layers), layout=source):
             yield
 
     def chosen_layers(self, anatomy: Anatomy) -> frozenset[int]:
@@ -81,12 +81,12 @@ class _Scale:
     def __init__(self, method: VAF, layers: frozenset[int]) -> None:
         self._method, self._layers, self._places = method, layers, PlacesOf()
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A prompt must have an image."""
         if step.is_start:
             require_image(VAF.name, step.layout)
 
-    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """The rows after each sample's image."""
         if layer not in self._layers:
             return None

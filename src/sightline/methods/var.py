@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Block, Edit, Step
-from sightline.attention.sink_tracker import SinkWatch
+from sightline.attention import AttentionCall, Block, Edit, ForwardPass
+from sightline.attention.sink_tracker import SinkTracker
 from sightline.methods.base import register, setting
 from sightline.methods.sink_method import SinkEditor, SinkMethod
 from sightline.models.anatomy import Anatomy
@@ -55,7 +55,7 @@ class VAR(SinkMethod):
         """A sink that keeps all gives nothing."""
         return self.p == 1
 
-    def editor(self, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> SinkEditor:
+    def editor(self, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> SinkEditor:
         """Redistributes."""
         return Redistribution(self, anatomy, watch, layers)
 
@@ -63,15 +63,15 @@ class VAR(SinkMethod):
 class Redistribution(SinkEditor):
     """The editor behind `VAR`. Which tokens give is `givers`, so that a control can choose others."""
 
-    def __init__(self, method: VAR, anatomy: Anatomy, watch: SinkWatch, layers: frozenset[int]) -> None:
+    def __init__(self, method: VAR, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> None:
         super().__init__(method, anatomy, watch, layers)
         self._method = method
 
-    def givers(self, layer: int, step: Step, image: Tensor, sinks: Tensor) -> Tensor:
+    def givers(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         """[batch, positions], bool: the tokens that give attention away."""
         return sinks
 
-    def describe(self, layer: int, step: Step, image: Tensor, sinks: Tensor) -> Tensor:
+    def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         """Columns whose sums, weighted by attention, say all that is needed of a row.
 
         0: rho s - r s, which is >= 0 where r <= rho; 1: s; 2: B; 3: the attention of those that receive;

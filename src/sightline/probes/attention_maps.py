@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.attention import EditedCall, Step, lend
+from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
-from sightline.attention.row_buffer import RowTape
-from sightline.attention.sink_tracker import SinkWatch, watch_sinks
+from sightline.attention.row_buffer import RowBuffer
+from sightline.attention.sink_tracker import SinkTracker, track_sinks
 from sightline.methods.base import anatomy_and_layout
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, PatchGrid, TokenLayout, layout_of
@@ -158,23 +158,23 @@ def read_maps(
     """
     anatomy, source = anatomy_and_layout(model, layout)
     dims, tau = (sinks.dims, sinks.tau) if sinks is not None else ((), 1.0)
-    with watch_sinks(anatomy, dims, tau) as watch:
+    with track_sinks(anatomy, dims, tau) as watch:
         read = getattr(model, "layout", functools.partial(layout_of, anatomy))
         known = None if inputs is None else read(inputs)
         reader = MapReader(anatomy, watch, known, has_sinks=sinks is not None)
-        with lend(anatomy, reader=reader, layout=source):
+        with attach(anatomy, reader=reader, layout=source):
             yield reader
 
 
 class MapReader:
     """The reader behind `read_maps`."""
 
-    def __init__(self, anatomy: Anatomy, watch: SinkWatch, known: TokenLayout | None, has_sinks: bool) -> None:
+    def __init__(self, anatomy: Anatomy, watch: SinkTracker, known: TokenLayout | None, has_sinks: bool) -> None:
         self._layers = anatomy.attention_layers
         self._watch = watch
         self._known = known
         self._has_sinks = has_sinks
-        self._tape = RowTape(self._consume)
+        self._tape = RowBuffer(self._consume)
         self._layout: TokenLayout | None = None
         self._columns: list[_Columns] = []
         self._first = 0
@@ -183,7 +183,7 @@ class MapReader:
         self._heads: dict[tuple[int, int], list[Array]] = {}
         self._sinks: dict[int, Tensor] = {}
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
         self._tape.begin(step)
         self._watch.begin(step)
@@ -202,7 +202,7 @@ class MapReader:
             return layout
         return known
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Take the row that predicts the next token."""
         marks = self._watch.marks(layer)
         if marks is not None and not step.is_decoding:
@@ -210,7 +210,7 @@ class MapReader:
         if self._steps - self._first <= MOST_WORDS:
             self._tape.keep(layer, attention, step, self._steps - 1)
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         """Rows of decoding steps may go on waiting."""
 
     def maps(self, counts: Sequence[int]) -> list[SampleMaps]:

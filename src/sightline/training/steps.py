@@ -56,7 +56,7 @@ COUNTS = ("language", "ground", "contrast", "grounded", "hallucinated")
 
 
 @dataclass
-class Course:
+class TrainingState:
     """What a training has gone through, beside the Trainer's own state.
 
     evaluations: so far. log: the file of losses. tell: who is told its lines. begun: the step that it goes on from.
@@ -83,7 +83,7 @@ class GroundingTrainer(Trainer):  # type: ignore[misc]
         args: Any,
         samples: TrainingSet,
         settings: TrainSettings,
-        course: Course,
+        course: TrainingState,
         head: GroundingHead | None = None,
         evaluate: Evaluate | None = None,
     ) -> None:

@@ -27,7 +27,7 @@ from sightline.runs.folder import launched_as
 from sightline.training import adapters
 from sightline.training.checkpoints import checkpoints, drop_torn, is_whole, last_whole, step_of
 from sightline.training.collator import Collator, TrainingSet
-from sightline.training.steps import HEAD, Course, Evaluate, Evaluation, GroundingTrainer, Tell
+from sightline.training.steps import HEAD, Evaluate, Evaluation, GroundingTrainer, Tell, TrainingState
 
 if TYPE_CHECKING:
     from sightline.models.vlm import VLM
@@ -141,7 +141,7 @@ def _trained(
     set_seed(settings.seed)
     trained = adapters.prepare(vlm, settings)
     head = _head(vlm, trained, settings)
-    course = Course(folder / LOG_FILE, tell, _evaluations(folder, last), step_of(last) if last else 0)
+    course = TrainingState(folder / LOG_FILE, tell, _evaluations(folder, last), step_of(last) if last else 0)
     chosen = TrainingSet(usable)
     trainer = GroundingTrainer(
         vlm, trained, _arguments(vlm, settings, folder), chosen, settings, course, head, evaluate
@@ -313,7 +313,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     return [line for line in found if isinstance(line, dict)]
 
 
-def _restart_log(trainer: GroundingTrainer, course: Course, last: Path | None) -> None:
+def _restart_log(trainer: GroundingTrainer, course: TrainingState, last: Path | None) -> None:
     """The log as it was at the checkpoint; what came behind it will come again."""
     if trainer.is_world_process_zero():
         kept = [line for line in _lines(course.log) if line.get("step", 0) <= course.begun] if last else []

@@ -83,7 +83,7 @@ def count(scene: Scene, colour: str | None = None, shape: str | None = None) -> 
 
 
 def colour(scene: Scene, shape: str) -> Question:
-    """What colour is the circle? Asked of a shape that stands in the picture once."""
+    """What colour is the circle? BenchmarkItems of a shape that stands in the picture once."""
     owners = [item.kind.colour for item in scene.items if item.kind.shape == shape]
     if len(owners) != 1:
         raise ValueError(f"the colour of the {shape} needs exactly one {shape} in the scene, not {len(owners)}")
@@ -105,7 +105,7 @@ def place(scene: Scene, kind: Kind, cell: int) -> Question:
 
 
 def verify_colour(scene: Scene, shape: str, value: str) -> Question:
-    """Is the circle red? Asked of a shape that stands in the picture once."""
+    """Is the circle red? BenchmarkItems of a shape that stands in the picture once."""
     return Question("verify", f"Is the {shape} {value}?", yes_no(colour(scene, shape).answer == value), about=shape)
 
 

@@ -12,12 +12,12 @@ from sightline.cli.options import Common
 from sightline.cli.output import Output
 from sightline.errors import InputError
 from sightline.files.json import write_atomically
-from sightline.jobs.benchmark_items import Asked
+from sightline.jobs.benchmark_items import BenchmarkItems
 from sightline.jobs.evaluate import Plan, Spec
 from sightline.runs.folder import Record, Run
 
 if TYPE_CHECKING:
-    from sightline.benchmarks.base import Judgement, Parser
+    from sightline.benchmarks.base import Parser, Verdict
 
 PARTS = ("splits", "subtasks")
 """Fields of a score document with a document a part."""
@@ -40,7 +40,7 @@ def documents(plan: Plan, runs: Sequence[Run], common: Common, parser: Parser) -
 
 def _document(
     plan: Plan,
-    asked: Asked,
+    asked: BenchmarkItems,
     folder: Path,
     records: Mapping[tuple[str, str, str], Record],
     model: str,
@@ -51,7 +51,7 @@ def _document(
 
     bench, items = asked.bench, asked.items
     names = asked.ids
-    judgements: dict[str, dict[str, Judgement]] = {}
+    judgements: dict[str, dict[str, Verdict]] = {}
     methods: dict[str, dict[str, Any]] = {}
     for spec in plan.specs:
         lines = [records[model, spec.name, name] for name in names]
@@ -86,8 +86,8 @@ def _document(
 
 
 def _scored(
-    asked: Asked, spec: Spec, records: Sequence[Record], seed: int, parser: Parser
-) -> tuple[dict[str, Judgement], dict[str, Any]]:
+    asked: BenchmarkItems, spec: Spec, records: Sequence[Record], seed: int, parser: Parser
+) -> tuple[dict[str, Verdict], dict[str, Any]]:
     """The judgements of one method's answers, and its score document."""
     from sightline.benchmarks.compare import intervals
 

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.attention import EditedCall, Step, lend
+from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.errors import InputError, ModelError
 from sightline.probes.detection.glsim import GLSim
 from sightline.probes.grounding.image import VISUAL
@@ -54,14 +54,14 @@ class _ImageMass:
 
     masses: dict[int, Tensor] = field(default_factory=dict)
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         self.masses = {}
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         seen = step.layout.mask(*VISUAL)[:, attention.call.first_key : attention.call.first_key + attention.call.keys]
         self.masses[layer] = attention.group_mass(seen[..., None].float())[..., 0].mean(1)
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         pass
 
 
@@ -121,7 +121,7 @@ def _batch_words(
         stack.enter_context(torch.no_grad())
         plain = stack.enter_context(Grounding(layers="all").on(vlm))
         weighed = stack.enter_context(Grounding(layers="+".join(map(str, layers)), kind="attention").on(vlm))
-        stack.enter_context(lend(vlm.anatomy, reader=mass, layout=vlm.layout))
+        stack.enter_context(attach(vlm.anatomy, reader=mass, layout=vlm.layout))
         output = vlm.model(**inputs, output_hidden_states=True)
         signals = _Signals(vlm, vlm.layout(inputs), inputs["input_ids"], output, plain.scores(), weighed.scores(), mass)
         for row, sample in enumerate(marked):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from sightline.attention import EditedCall, Step, lend
+from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
-from sightline.attention.row_buffer import RowTape
-from sightline.attention.sink_tracker import SinkWatch, watch_sinks
+from sightline.attention.row_buffer import RowBuffer
+from sightline.attention.sink_tracker import SinkTracker, track_sinks
 from sightline.errors import InputError, SightlineError
 from sightline.methods.base import Method, anatomy_and_layout, setting
 from sightline.models.anatomy import Anatomy
@@ -67,9 +67,9 @@ class Dominance(Method):
         anatomy, source = anatomy_and_layout(model, layout)
         name = str(getattr(model, "name", type(model).__name__))
         dims, tau = (self.sinks.dims, self.sinks.tau) if self.sinks is not None else ((), 1.0)
-        with watch_sinks(anatomy, dims, tau) as watch:
+        with track_sinks(anatomy, dims, tau) as watch:
             probe = DominanceProbe(self, anatomy, name, watch if dims else None)
-            with lend(anatomy, reader=probe, layout=source):
+            with attach(anatomy, reader=probe, layout=source):
                 yield probe
                 probe.finish()
 
@@ -92,16 +92,16 @@ class _Prompt:
 class DominanceProbe:
     """The reader behind `Dominance`: one `SampleDominance` for every row of every batch that was run."""
 
-    def __init__(self, spec: Dominance, anatomy: Anatomy, model_name: str, watch: SinkWatch | None = None) -> None:
+    def __init__(self, spec: Dominance, anatomy: Anatomy, model_name: str, watch: SinkTracker | None = None) -> None:
         self.spec = spec
         self.model_name = model_name
         self._anatomy = anatomy
         self._watch = watch
         self._prompt: _Prompt | None = None
         self._done: list[SampleDominance] = []
-        self._tape = RowTape(self._consume)
+        self._tape = RowBuffer(self._consume)
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts; a new prompt closes the one before."""
         self._tape.begin(step)
         if step.is_start:
@@ -113,7 +113,7 @@ class DominanceProbe:
             self._prompt = prompt = self._opened(step.layout, prompt)
         prompt.fed.append(step.input_ids if step.is_decoding else None)
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Take what this layer's rows say."""
         prompt = self._prompt
         if prompt is None:
@@ -123,7 +123,7 @@ class DominanceProbe:
         elif not step.is_decoding:
             self._add_rows(prompt, layer, attention, step)
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         """The pass is over; rows of decoding steps may go on waiting."""
 
     def finish(self) -> None:
@@ -153,7 +153,7 @@ class DominanceProbe:
             return _Prompt(layout, groups, membership, before.sums, before.rows, before.fed, before.by_step)
         return _Prompt(layout, groups, membership, {}, torch.zeros(layout.batch, dtype=torch.long), [], {})
 
-    def _add_rows(self, prompt: _Prompt, layer: int, attention: EditedCall, step: Step) -> None:
+    def _add_rows(self, prompt: _Prompt, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         call = attention.call
         wanted = _wanted_rows(prompt.layout, self.spec.queries)[:, step.offset : step.offset + call.queries]
         rows = wanted.any(0).nonzero()[:, 0]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.attention import Step
+from sightline.attention import ForwardPass
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, LayoutError, SightlineError
 from sightline.models.anatomy import Anatomy
@@ -91,7 +91,7 @@ class Answers:
         self._anatomy, self._tokenizer, self._source = anatomy, tokenizer, source
         self._open: _Generation | None = None
         self._done: list[_Generation] = []
-        self._last: Step | None = None
+        self._last: ForwardPass | None = None
 
     @property
     def has_image(self) -> bool:
@@ -99,7 +99,7 @@ class Answers:
         layout = None if self._open is None else self._open.given_layout
         return layout is not None and bool(layout.mask(*VISUAL).any())
 
-    def take(self, step: Step, scores: Scores, layout: TokenLayout | None) -> None:
+    def take(self, step: ForwardPass, scores: Scores, layout: TokenLayout | None) -> None:
         """A forward pass is over."""
         call, self._last = self._open, step
         if call is None:

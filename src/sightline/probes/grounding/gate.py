@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sightline.attention import EditedCall, Step, lend
+from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import anatomy_and_layout
@@ -32,7 +32,7 @@ NAME = "grounding_gate"
 WHAT = "grounding gate"
 
 
-class Look(nn.Module):
+class CrossAttentionGate(nn.Module):
     """One layer's gate: cross-attention of words to image features."""
 
     def __init__(self, hidden_size: int, width: int, heads: int) -> None:
@@ -84,7 +84,7 @@ class GroundedGate(nn.Module):
         if width < 1 or heads < 1 or width % heads:
             raise InputError(f"A grounding gate of width {width} can't have {heads} heads: give a multiple.")
         self.layers, self.hidden_size, self.width, self.heads = tuple(layers), hidden_size, width, heads
-        self.looks = nn.ModuleList(Look(hidden_size, width, heads) for _ in self.layers)
+        self.looks = nn.ModuleList(CrossAttentionGate(hidden_size, width, heads) for _ in self.layers)
 
     @classmethod
     def for_model(
@@ -123,8 +123,8 @@ class GroundedGate(nn.Module):
                 f"model has hidden size {anatomy.hidden_size} and layers 0 to {len(anatomy.layers) - 1}: use the gate "
                 "that was trained with this model."
             )
-        acting = _Acting(self, anatomy)
-        with lend(anatomy, reader=acting, layout=source), acting.hooked():
+        acting = _GateHooks(self, anatomy)
+        with attach(anatomy, reader=acting, layout=source), acting.hooked():
             yield
 
     def save(self, folder: str | Path) -> None:
@@ -162,7 +162,7 @@ class _Pass:
     where: list[Tensor]
 
 
-class _Acting:
+class _GateHooks:
     """What a gate does to one model inside a `with`.
 
     A checkpointed layer is computed twice, in some versions of Transformers with its hooks. The gate stands outside of
@@ -176,7 +176,7 @@ class _Acting:
         self._kept: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self._put_back: dict[int, Callable[[], None]] = {}
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
         self._restore()
         self._tap.begin(step)
@@ -190,10 +190,10 @@ class _Acting:
             if getattr(layer, "gradient_checkpointing", False) and layer.training:
                 self._put_back[number] = self._behind_checkpoint(number, layer)
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Attention is not looked at."""
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         """The pass is over."""
         self._restore()
         self._tap.end()

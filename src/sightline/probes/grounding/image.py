@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sightline.attention import Step, is_suspended
+from sightline.attention import ForwardPass, is_bypassed
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality
@@ -35,7 +35,9 @@ class PromptImages:
     features: list[Tensor] = field(default_factory=list)
     _unit: list[Tensor] | None = None
 
-    def add(self, step: Step, embeddings: Float[Tensor, "batch positions hidden"], is_detached: bool = False) -> None:
+    def add(
+        self, step: ForwardPass, embeddings: Float[Tensor, "batch positions hidden"], is_detached: bool = False
+    ) -> None:
         """Take the image positions of a prompt, or of the next piece of one."""
         embeddings = embeddings.detach() if is_detached else embeddings
         length = int(embeddings.shape[1])
@@ -70,14 +72,14 @@ class ImageTap:
         self._anatomy, self._is_detached = anatomy, is_detached
         self.images = PromptImages()
         self.is_ready = False
-        self._step: Step | None = None
+        self._step: ForwardPass | None = None
 
     @property
-    def step(self) -> Step | None:
+    def step(self) -> ForwardPass | None:
         """The pass at hand; None also in one that nothing may see."""
-        return None if is_suspended(self._anatomy) else self._step
+        return None if is_bypassed(self._anatomy) else self._step
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts; with a new prompt the images of the last one go."""
         if step.is_start:
             self.images = PromptImages()
@@ -114,13 +116,13 @@ class ImageTap:
         if step is not None and not self.is_ready:
             self._add(step, states_given(args, inputs))
 
-    def _add(self, step: Step, given: Tensor) -> None:
+    def _add(self, step: ForwardPass, given: Tensor) -> None:
         if not step.is_decoding:
             self.images.add(step, given, self._is_detached)
         self.is_ready = True
 
 
-def words_of(step: Step, is_whole: bool = False) -> Bool[Tensor, "batch positions"]:
+def words_of(step: ForwardPass, is_whole: bool = False) -> Bool[Tensor, "batch positions"]:
     """Which positions of the pass are words, on the CPU: text of samples with an image; behind the prompt, what is new.
 
     Without a cache the whole sequence is run again, and only its end is new; is_whole: all of it counts.
@@ -155,7 +157,7 @@ def require_sight(name: str, anatomy: Anatomy) -> None:
         raise InputError(f"{kind} takes no images, to which {name} could tie its words: give a vision-language model.")
 
 
-def require_image(name: str, step: Step) -> None:
+def require_image(name: str, step: ForwardPass) -> None:
     """InputError for a prompt without an image in any sample."""
     if not bool(step.layout.mask(*VISUAL).any()):
         raise InputError(f"{name} ties words to the image, and this prompt has none: give an image.")

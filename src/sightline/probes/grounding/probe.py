@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sightline.attention import EditedCall, Step
+from sightline.attention import EditedCall, ForwardPass
 from sightline.attention.passes import LayoutSource
 from sightline.errors import SightlineError
 from sightline.models.anatomy import Anatomy
@@ -37,7 +37,7 @@ class _Pass:
     are asked for. weights: by layer, [words of the sample, its patches] for each sample.
     """
 
-    step: Step
+    step: ForwardPass
     words: Tensor
     counts: list[int]
     has_graph: bool
@@ -89,7 +89,7 @@ class GroundingProbe:
         """
         return self._answers.result(self.layers)
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
         self._pass = self._scores = None
         if step.is_start and not self._answers.has_image:  # the first piece of a prompt may end before its image
@@ -99,12 +99,12 @@ class GroundingProbe:
         words = words_of(step)
         self._pass = _Pass(step, words, words.sum(1).tolist(), torch.is_grad_enabled())
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Take what the layer's words give to each patch."""
         if self._pass is not None and self.spec.reads_attention and layer in self.layers:
             self._pass.weights[layer] = _patch_weights(attention, self._pass.words, self._tap.images.positions)
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         """The pass is over: score what waits."""
         current, self._pass = self._pass, None
         self._tap.end()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sightline.attention import lend
+from sightline.attention import attach
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
@@ -186,7 +186,7 @@ class Grounding(Method):
             require_sight("grounding", anatomy)
         head = self._fitting_head(head, model, layers, anatomy)
         probe = GroundingProbe(self, anatomy, layers, head, getattr(model, "tokenizer", None), source)
-        with lend(anatomy, reader=probe, layout=source), probe.watching():
+        with attach(anatomy, reader=probe, layout=source), probe.watching():
             yield probe
 
     def _fitting_head(

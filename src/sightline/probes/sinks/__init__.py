@@ -1,6 +1,6 @@
 """Attention sinks: tokens that draw attention and mean nothing, found on the loaded model and checked against it."""
 
-from sightline.attention.sink_tracker import TAU, SinkWatch, phi, watch_sinks
+from sightline.attention.sink_tracker import TAU, SinkTracker, phi, track_sinks
 from sightline.probes.sinks.check import FACTOR
 from sightline.probes.sinks.known import KNOWN, known_sinks
 from sightline.probes.sinks.result import LayerSinks, Sinks, read_sinks
@@ -12,11 +12,11 @@ __all__ = [
     "TAU",
     "LayerSinks",
     "Search",
-    "SinkWatch",
+    "SinkTracker",
     "Sinks",
     "find_sinks",
     "known_sinks",
     "phi",
     "read_sinks",
-    "watch_sinks",
+    "track_sinks",
 ]

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sightline.attention import EditedCall, Step, lend
+from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
-from sightline.attention.sink_tracker import FIRST_LAYER, SinkWatch
+from sightline.attention.sink_tracker import FIRST_LAYER, SinkTracker
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, PatchGrid
 
@@ -95,7 +95,7 @@ def check(
     """
     checker = _Checker(anatomy, dims, tau, factor, pictures)
     try:
-        with torch.no_grad(), lend(anatomy, reader=checker, layout=layout):
+        with torch.no_grad(), attach(anatomy, reader=checker, layout=layout):
             run()
     finally:
         checker.close()
@@ -108,13 +108,13 @@ class _Checker:
     def __init__(
         self, anatomy: Anatomy, dims: Sequence[int], tau: float, factor: float, pictures: Pictures | None
     ) -> None:
-        self._watch = SinkWatch(anatomy, dims, tau)
+        self._watch = SinkTracker(anatomy, dims, tau)
         self._factor, self._pictures = factor, pictures
         self._done: list[SampleCheck] = []
         self._layers: list[list[LayerCheck]] = []
         self._places: list[_Places] = []
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A prompt begins."""
         self._watch.begin(step)
         if step.is_start:
@@ -127,7 +127,7 @@ class _Checker:
                 for sample in range(step.batch)
             ]
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Take what the text rows of a prompt give to each token."""
         if layer < FIRST_LAYER or step.is_decoding or step.offset:
             return
@@ -143,7 +143,7 @@ class _Checker:
             where = (here & places.known, here & places.border, here & places.background)
             self._layers[sample].append(LayerCheck(layer, *(int(part.sum()) for part in (*counts, *where))))
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         """Nothing is left to do."""
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class _Checker:
         self._layers, self._places = [], []
 
 
-def attention_received(attention: EditedCall, step: Step) -> Tensor:
+def attention_received(attention: EditedCall, step: ForwardPass) -> Tensor:
     """[batch, positions]: the attention that each token of a whole prompt draws from later text, 1 being uniform."""
     call = attention.call
     device, keys = call.query.device, call.keys

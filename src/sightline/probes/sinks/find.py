@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.attention import EditedCall, Step, lend
+from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
 from sightline.attention.sink_tracker import FIRST_LAYER, TAU, StateTap, root_mean_square
 from sightline.models.anatomy import Anatomy
@@ -94,7 +94,7 @@ def survey(anatomy: Anatomy, run: Any, layout: LayoutSource | None = None) -> li
     """
     surveyor = _Surveyor(anatomy)
     try:
-        with torch.no_grad(), lend(anatomy, reader=surveyor, layout=layout):
+        with torch.no_grad(), attach(anatomy, reader=surveyor, layout=layout):
             run()
     finally:
         surveyor.close()
@@ -136,17 +136,17 @@ class _Surveyor:
         self._batches: list[int] = []
         self._hits: list[dict[int, Tensor]] = []
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A prompt begins, or goes on."""
         if step.is_start:
             self._batches.append(step.batch)
             self._hits.append({})
         self._tap.begin(step)
 
-    def read(self, layer: int, attention: EditedCall, step: Step) -> None:
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Attention says nothing about dimensions."""
 
-    def end(self, step: Step) -> None:
+    def end(self, step: ForwardPass) -> None:
         """Nothing is left to do."""
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class _Surveyor:
                 found.append(Survey(len(self._layers), tables[0], tables[1]))
         return found
 
-    def _take(self, layer: int, hidden: Tensor, step: Step) -> None:
+    def _take(self, layer: int, hidden: Tensor, step: ForwardPass) -> None:
         modality = step.layout.modality[:, step.offset : step.offset + hidden.shape[1]].to(hidden.device)
         present = modality != int(Modality.PADDING)
         rms = root_mean_square(hidden)
