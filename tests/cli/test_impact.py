@@ -157,8 +157,8 @@ def test_the_command_line_overrules_the_file(sightline: Callable[..., Any], tiny
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "holds no settings"),
-        ("- a\n- b", "holds no settings"),
+        ("", "has no prompts"),
+        ("- a\n- b", "no YAML of `prompts:` and a list"),
         ("prompts: []", "has no prompts"),
         ("prompts: hello", "has no prompts"),
         ("prompt: [hello]", "There is no key 'prompt' in {file}: did you mean 'prompts'"),
@@ -175,9 +175,9 @@ def test_the_command_line_overrules_the_file(sightline: Callable[..., Any], tiny
         ("prompts: [{prompt: a, image: x.png}]", "x.png of the prompt 1 of {file} does not exist"),
         ("prompts: [{prompt: a, image: 3}]", "are no file names"),
         ("prompts: [{prompt: a, id: x}, {prompt: b, id: x}]", "two prompts with the id 'x'"),
-        ("prompts: [a]\n\tb: 1", "is no YAML at line 2"),
+        ("prompts: [a]\n\tb: 1", "no valid YAML at line 2"),
         ("a: &a [*a, *a]\nprompts: [x]", "There is no key 'a'"),
-        ("prompts: [!!python/object:os.system x]", "is no YAML"),
+        ("prompts: [!!python/object:os.system x]", "no valid YAML"),
     ],
 )
 def test_each_wrong_file_is_one_sentence(

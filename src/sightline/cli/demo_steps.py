@@ -15,10 +15,11 @@ import click
 
 from sightline.cli.demo_scenes import CAPTIONS, Question, false_captions, find_question, score_caption
 from sightline.cli.options import Common
-from sightline.cli.output import Output, number, spread
+from sightline.cli.output import Output
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.runs.folder import SUMMARY_FILE
+from sightline.text import mean_std, number
 
 MODEL, TO_MEND, REMEDY = "tiny-llava", "tiny-llava-early", "vcd"
 """The trained model; the half-trained one that says yes too often and invents objects; and what helps it."""
@@ -76,9 +77,9 @@ class Demo:
         rows = [
             (
                 f"{name}, layers {', '.join(map(str, stage['layers']))}",
-                spread(stage["mdi"], stage["mdi_std"]),
+                mean_std(stage["mdi"], stage["mdi_std"]),
                 number(stage["mdi_no_sinks"]),
-                spread(stage["aei"], stage["aei_std"]),
+                mean_std(stage["aei"], stage["aei_std"]),
             )
             for name, stage in told["stages"].items()
         ]

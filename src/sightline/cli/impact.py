@@ -13,7 +13,8 @@ import click
 from sightline.cli.options import Common, common_options, sample_options
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
-from sightline.jobs.impact_config import Request, digest_of, read_config
+from sightline.files.digest import digest_of
+from sightline.jobs.impact_config import Request, read_config
 from sightline.jobs.sources import SINGLE, single_sample
 from sightline.runs.folder import Run, fresh_folder, launched_as
 
@@ -147,7 +148,7 @@ class Task:
         return {
             "model": self.model,
             "compare": self.compare,
-            "layout": None if self.layout is None else digest_of(self.layout),
+            "layout": None if self.layout is None else digest_of(self.layout, "layout"),
             "seed": self.common.seed,
             "dtype": self.common.dtype,
             "quantize": self.common.quantize,
@@ -189,7 +190,9 @@ def _single(images: tuple[Path, ...], prompt: str | None, given: Mapping[str, An
         raise InputError("There is nothing to look at: give --prompt, mostly with --image FILE, or --config FILE.")
     study = Study(**given, seed=seed)
     sample = single_sample(images, prompt)
-    return Request(replace(sample, id=SINGLE, images=tuple(images)), study, tuple(map(digest_of, images)))
+    return Request(
+        replace(sample, id=SINGLE, images=tuple(images)), study, tuple(digest_of(image, "image") for image in images)
+    )
 
 
 def _require_comparable(requests: list[Request]) -> None:

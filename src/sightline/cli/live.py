@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sightline.cli.output import Output, number
+from sightline.cli.output import Output
+from sightline.text import number
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Parser, Verdict

@@ -85,15 +85,3 @@ class Output:
         with Progress(*columns, console=self._err, transient=True, disable=not is_shown) as bar:
             bar.add_task(title, total=total, completed=done)
             yield bar
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number for a table; a dash where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def spread(value: float | None, deviation: float | None, digits: int = 2) -> str:
-    """Mean and standard deviation for a table."""
-    if value is None or deviation is None:
-        return number(value, digits)
-    return f"{value:.{digits}f} ± {deviation:.{digits}f}"

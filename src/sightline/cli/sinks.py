@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightline.cli.options import Common, common_options, sample_options
-from sightline.cli.output import Output, number
+from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
 from sightline.jobs.load import load_model, pin_folder
 from sightline.jobs.sources import Data, find_data
 from sightline.runs.folder import Run, fresh_folder, launched_as
+from sightline.text import number
 
 if TYPE_CHECKING:
     from sightline.data.sample import Sample

@@ -153,14 +153,10 @@ def _data(
 
 
 def _digests(data: str, labels: Path | None) -> dict[str, Any]:
-    import hashlib
+    from sightline.files.digest import digest_of
 
     files = {"data_sha256": Path(data), "labels_sha256": labels}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in files.items()
-        if path is not None and path.is_file()
-    }
+    return {name: digest_of(path) for name, path in files.items() if path is not None and path.is_file()}
 
 
 TOLD = 3
@@ -246,7 +242,7 @@ def _document(task: Task, result: TrainResult) -> dict[str, Any]:
 
 
 def _show(output: Output, document: Mapping[str, Any]) -> None:
-    from sightline.cli.output import number
+    from sightline.text import number
 
     title = f"{document['model']} on {document['data']}: {document['steps']} steps"
     rows = [(name, number(of["first"], 4), number(of["last"], 4)) for name, of in document["losses"].items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.data.sample import Sample
 from sightline.errors import InputError
+from sightline.files.digest import digest_of
+from sightline.files.yaml import read_yaml
 
 if TYPE_CHECKING:
     from sightline.knockout.study import Study
@@ -22,9 +23,6 @@ INTEGERS = ("block", "window", "new_tokens", "control")
 WORDS = ("mode", "tokens", "unit", "scope", "among", "fill")
 SETTINGS = (*WORDS, *INTEGERS, "row", "layers", "positions", "per_head", "target")
 """Fields of `Study` that a file may set; the seed is the command's."""
-
-LIMIT = 2**24
-"""Bytes of a file, at most."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def read_config(path: Path, given: Mapping[str, Any], seed: int) -> list[Request
         InputError: one sentence, for a file that is missing, empty, no YAML or of another form; an unknown key, with
             the nearest known one; a value of the wrong type; an id twice; an image that is not there.
     """
-    content = _load(path)
+    content = read_yaml(path, "`prompts:` and a list")
     _known(content, TOP, f"{path}")
     prompts = content.get("prompts")
     if not isinstance(prompts, list) or not prompts:
@@ -76,34 +74,6 @@ def read_config(path: Path, given: Mapping[str, Any], seed: int) -> list[Request
     if twice is not None:
         raise InputError(f"{path} has two prompts with the id {twice!r}: give each its own.")
     return requests
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file; InputError when it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"The image {path} cannot be read ({error.strerror or error}).") from error
-
-
-def _load(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        if path.stat().st_size > LIMIT:
-            raise InputError(f"The file {path} is larger than {LIMIT // 2**20} MiB: give a list of prompts.")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"The file {path} cannot be read ({getattr(error, 'strerror', None) or 'no text'})."
-        ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise InputError(f"The file {path} is no YAML{where}: give `prompts:` and a list.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"The file {path} holds no settings: give `prompts:` and a list, and maybe `settings:`.")
-    return content
 
 
 def _request(
@@ -139,7 +109,7 @@ def _request(
         study = Study(**settings, seed=seed)
     except InputError as error:
         raise InputError(f"In the {where}: {error}") from error
-    return Request(sample, study, tuple(digest_of(image) for image in images))
+    return Request(sample, study, tuple(digest_of(image, "image") for image in images))
 
 
 def _images(value: Any, path: Path, where: str) -> list[Path]:

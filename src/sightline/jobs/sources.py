@@ -13,6 +13,7 @@ from typing import Any
 
 from sightline.data.sample import Sample, read_samples
 from sightline.errors import InputError, SightlineWarning
+from sightline.files.digest import digest_of
 from sightline.jobs.benchmark_items import find_asked, is_bench, question_digest
 
 SHAPES = "shapes"
@@ -59,7 +60,7 @@ def find_data(
             "(`sightline list benches`)."
         )
     samples = tuple(islice(read_samples(path), limit))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = digest_of(path)
     return Data(path.stem, samples, {"data": path.name, "data_sha256": digest})
 
 
@@ -77,7 +78,7 @@ def _single(images: Sequence[Path], prompt: str | None) -> Data:
             f"There is nothing to measure: give --data FILE, --data {SHAPES}, or --image FILE with --prompt."
         )
     sample = single_sample(images, prompt)
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in images]
+    digests = [digest_of(path) for path in images]
     settings = {"images": [path.name for path in images], "images_sha256": digests, "prompt": prompt}
     return Data(images[0].stem if images else "text", (replace(sample, id=SINGLE),), settings, is_single=True)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from itertools import islice
 from pathlib import Path
 
 from sightline.data.sample import Sample, read_samples
 from sightline.errors import InputError
+from sightline.files.digest import digest_of
 
 COLUMNS = ("question_id", "img_id", "question", "answer")
 FOLDERS = ("images", "gqa/images", "", "../images", "../gqa/images")
@@ -24,10 +24,7 @@ def read_questions(path: str | Path, limit: int | None = None) -> tuple[list[Sam
         InputError: for a file that is missing, has other columns, no rows, an id twice, or no images beside it.
     """
     file = Path(path)
-    try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"The data file {file} cannot be read ({error.strerror or error}).") from error
+    digest = digest_of(file, "data file")
     if file.suffix.lower() != ".csv":
         return list(islice(_answered(file), limit)), digest
     return _of_csv(file, limit), digest

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sightline.errors import InputError
+from sightline.files.yaml import read_yaml
 from sightline.probes.dominance.published import PUBLISHED
 
 Kind = Literal["measure", "eval", "flow"]
@@ -112,13 +113,11 @@ def find_reproduction(name: str) -> Reproduction:
 
 def read_reproduction(path: Path) -> Reproduction:
     """The table of one file. InputError for an unknown or missing field, kind, status or published row."""
-    import yaml
-
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is no list of names and values.")
+    content = read_yaml(path)
     published = tuple(_published(path, entry) for entry in content.pop("published", ()))
-    lists = {name: tuple(content[name]) for name in ("methods", "claims", "differs", "flows") if name in content}
+    lists: dict[str, Any] = {
+        name: tuple(content[name]) for name in ("methods", "claims", "differs", "flows") if name in content
+    }
     _require_fields(path, Reproduction, content, ("name", "published"))
     found = Reproduction(**{**content, **lists, "name": path.stem, "published": published})
     if found.kind not in get_args(Kind):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.errors import InputError
+from sightline.files.yaml import read_yaml
 from sightline.methods.base import setting
 
 if TYPE_CHECKING:
@@ -213,31 +214,11 @@ def read_settings(config: Path | None = None, preset: str | None = None) -> Trai
     Raises:
         InputError: for an unknown preset or field, a value of another kind, and a file that is missing or no YAML.
     """
-    values = {} if config is None else _yaml(config)
+    values = {} if config is None else read_yaml(config)
     named = values.pop("preset", None)
     name = preset or named or DEFAULT_PRESET
     if name not in preset_names():
         raise InputError(f"There is no preset {name!r}: give one of {', '.join(preset_names())}.")
     file = _PRESETS / f"{name}.yaml"
-    settings = TrainSettings().with_values(_yaml(file), f"the preset {name}")
+    settings = TrainSettings().with_values(read_yaml(file), f"the preset {name}")
     return settings if config is None else settings.with_values(values, str(config))
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"The settings {path} are not UTF-8 text: give a YAML file.") from error
-    except OSError as error:
-        raise InputError(f"The settings {path} cannot be read ({error.strerror or error}).") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark is not None else ""
-        raise InputError(f"The settings {path} are no valid YAML{place}: give `field: value` lines.") from error
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise InputError(f"The settings {path} are no YAML of `field: value` lines.")
-    return found

@@ -12,8 +12,8 @@ from torch import nn
 
 from sightline.errors import ModelError
 from sightline.models.anatomy.configuration import value_of
-from sightline.models.anatomy.tree import ranges
 from sightline.models.transformers_api import LOOKUP
+from sightline.text import ranges
 
 
 def find_decoder(model: nn.Module, embedding: Any) -> tuple[str, nn.Module, tuple[nn.Module, ...]]:

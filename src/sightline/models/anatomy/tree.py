@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from sightline.text import ranges
+
 if TYPE_CHECKING:
     from sightline.models.anatomy.parts import Anatomy
 
@@ -83,14 +85,3 @@ def _mixer_name(layer: nn.Module) -> str:
     with_index = [child for child in children if hasattr(child, "layer_idx")]
     mixers = with_index or [child for child in children if "norm" not in type(child).__name__.lower()]
     return type((mixers or [layer])[0]).__name__
-
-
-def ranges(indices: list[int]) -> str:
-    """Indices in words: [0, 1, 2, 5] as "0 to 2, 5"."""
-    parts: list[list[int]] = []
-    for index in indices:
-        if parts and parts[-1][-1] == index - 1:
-            parts[-1].append(index)
-        else:
-            parts.append([index])
-    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]} to {part[-1]}" for part in parts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sightline.cli.output import Output, number, spread
+from sightline.cli.output import Output
+from sightline.text import mean_std, number
 
 MASSES = {"text_mass": "text", "image_mass": "image", "video_mass": "video", "audio_mass": "audio"}
 
@@ -24,7 +25,7 @@ def show_published(output: Output, rows: Sequence[dict[str, Any]]) -> None:
     cells = [
         (
             f"{row['stage']} {row['index'].upper()}",
-            spread(row["ours"], row["ours_std"]),
+            mean_std(row["ours"], row["ours_std"]),
             number(row["published"]),
             number(row["difference"]),
             {True: "yes", False: "no", None: "-"}[row["within_one_std"]],
@@ -51,9 +52,9 @@ def _show_layers(output: Output, document: dict[str, Any]) -> None:
     rows = [
         (
             str(layer["layer"]),
-            spread(layer["mdi"], layer["mdi_std"]),
+            mean_std(layer["mdi"], layer["mdi_std"]),
             number(layer["mdi_no_sinks"]),
-            spread(layer["aei"], layer["aei_std"]),
+            mean_std(layer["aei"], layer["aei_std"]),
             *(number(layer.get(name), 3) for name in masses),
         )
         for layer in document["layers"]
@@ -67,7 +68,7 @@ def _compare_layers(output: Output, documents: Sequence[dict[str, Any]]) -> None
     rows = [
         (
             str(layer),
-            *(spread(known[layer]["mdi"], known[layer]["mdi_std"]) if layer in known else "" for known in by_layer),
+            *(mean_std(known[layer]["mdi"], known[layer]["mdi_std"]) if layer in known else "" for known in by_layer),
         )
         for layer in layers
     ]
@@ -87,10 +88,10 @@ def _show_stages(output: Output, documents: Sequence[dict[str, Any]]) -> None:
             *((label(document),) if len(documents) > 1 else ()),
             stage,
             ", ".join(map(str, figures["layers"])) if len(figures["layers"]) < 5 else _range(figures["layers"]),
-            spread(figures["mdi"], figures["mdi_std"]),
+            mean_std(figures["mdi"], figures["mdi_std"]),
             _interval(figures.get("mdi_ci95")),
             number(figures.get("mdi_no_sinks")),
-            spread(figures["aei"], figures["aei_std"]),
+            mean_std(figures["aei"], figures["aei_std"]),
         )
         for document in documents
         for stage, figures in document["stages"].items()

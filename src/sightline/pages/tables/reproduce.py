@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sightline.cli.output import Output, number, spread
+from sightline.cli.output import Output
 from sightline.pages.tables.evaluate import figure
+from sightline.text import mean_std, number
 
 
 def show(output: Output, document: Mapping[str, Any]) -> None:
@@ -72,7 +73,7 @@ def _show_beside(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _ours(row: Mapping[str, Any]) -> str:
-    return spread(row["ours"], row["ours_std"]) if "ours_std" in row else figure(row["ours"])
+    return mean_std(row["ours"], row["ours_std"]) if "ours_std" in row else figure(row["ours"])
 
 
 def _value(row: Mapping[str, Any], value: float) -> str:
@@ -87,7 +88,10 @@ def _show_flows(output: Output, document: Mapping[str, Any]) -> None:
     flows = document["flows"]
     layers = range(max((len(told["change"]) for told in flows.values()), default=0))
     rows = [
-        (str(layer), *(spread(told["change"][layer], told["change_std"][layer], 1) for told in flows.values()))
+        (
+            str(layer),
+            *(mean_std(told["change"][layer], told["change_std"][layer], 1) for told in flows.values()),
+        )
         for layer in layers
     ]
     if rows:
