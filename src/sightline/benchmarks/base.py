@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
+from sightline.benchmarks.answer_fields import RESPONSE_FIELDS
+from sightline.benchmarks.thinking import spoken
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 
@@ -71,6 +73,11 @@ class Verdict:
     right: bool
     detail: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether a label stood in the answer; POPE's script calls everything but a no a yes."""
+        return self.parsed is not None and bool(self.detail.get("said", True))
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -108,7 +115,7 @@ class Benchmark(ABC):
     headline: ClassVar[str] = "accuracy"
     better: ClassVar[Literal["larger", "smaller"]] = "larger"
     new_tokens: ClassVar[int] = 16
-    response_fields: ClassVar[tuple[str, ...]] = ("response", "answer", "text", "caption")
+    response_fields: ClassVar[tuple[str, ...]] = RESPONSE_FIELDS
 
     template: str | None = field(
         default=None,
@@ -129,6 +136,10 @@ class Benchmark(ABC):
     def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         """What a raw answer counts for. Never raises, whatever the answer."""
 
+    def verdict(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
+        """What a raw answer counts for without what stands in thinking tags: callers use this, not `judge`."""
+        return self.judge(item, spoken(response), parser)
+
     @abstractmethod
     def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
         """The score document (docs/benchmarks.md) over the items that have a judgement; a figure of nothing is None."""
@@ -141,12 +152,25 @@ class Benchmark(ABC):
         """The lines of an answers file or folder of a format of the benchmark's own; None: it is read as JSON."""
         return None
 
-    def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> list[Item] | None:
+    def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Item | InvalidItem] | None:
         """One item a line of an answers file, in the same order, where the lines carry the items; None: they do not.
 
         Raises InputError when they carry them, but not as they should.
         """
         return None
+
+    def items_in_order(
+        self, lines: Sequence[tuple[Mapping[str, Any], str | None]], items: Sequence[Item]
+    ) -> list[Item | None] | None:
+        """The item of each line (its record and question) by the order of questions, where ids do not tell.
+
+        None: the order tells nothing either. None for a line: it is for none of the items.
+        """
+        return None
+
+    def oddities(self, items: Sequence[Item]) -> list[str]:
+        """Sentences on items that the official files have and that nobody can answer right."""
+        return []
 
     def aliases(self, item: Item) -> tuple[str, ...]:
         """Other names that answers may carry for an item; one shared by several items needs the question beside it."""

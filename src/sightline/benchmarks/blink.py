@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sightline.benchmarks import choices, source
+from sightline.benchmarks.answer_fields import RESPONSE_FIELDS, STRONG
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict, register
 from sightline.errors import InputError
 from sightline.files.jsonl import name_of
@@ -27,6 +28,9 @@ SUBTASKS = (
     "Object_Localization Relative_Depth Relative_Reflectance Semantic_Correspondence Spatial_Relation "
     "Visual_Correspondence Visual_Similarity"
 ).split()
+
+OPTIONS = dict(zip(SUBTASKS, (2, 4, 4, 4, 4, 2, 2, 2, 2, 3, 4, 2, 4, 2), strict=True))
+"""How many options the questions of each subtask have, for answers that do not carry them."""
 
 IMAGES = ("image_1", "image_2", "image_3", "image_4")
 
@@ -47,7 +51,7 @@ class Blink(Benchmark):
 
     name: ClassVar[str] = "blink"
     title: ClassVar[str] = "BLINK"
-    response_fields: ClassVar[tuple[str, ...]] = ("full_prediction", "response", "text", "prediction", "answer")
+    response_fields: ClassVar[tuple[str, ...]] = ("prediction", "full_prediction", *RESPONSE_FIELDS)
 
     def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The questions, subtask by subtask in alphabetical order, each in the order of its file."""
@@ -58,7 +62,10 @@ class Blink(Benchmark):
 
     def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         """Unparsed answers are wrong with both parsers: the official script would ask a language model about them."""
-        count = item.about["choices"] or len(LETTERS)
+        count = item.about["choices"] or OPTIONS.get(item.group) or len(LETTERS)
+        if isinstance(response, Settled):
+            label = str(response) if response in LETTERS else None
+            return Verdict(item.id, label, label == item.truth)
         if parser == "strict":
             letter = choices.strict_letter(response, choices.letters(count))
             label = f"({letter})" if letter else None
@@ -101,7 +108,7 @@ class Blink(Benchmark):
 
     def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> list[Item] | None:
         """Where every line has an "idx" and an "answer" of "(A)" to "(E)" beside the model's words."""
-        said = ("full_prediction", "response", "text", "prediction")
+        said = ("full_prediction", "text", *STRONG)
         if not records or not all(
             record.get("answer") in LETTERS and name_of(record.get("idx")) and any(name in record for name in said)
             for record in records
@@ -114,9 +121,10 @@ class Blink(Benchmark):
             seen[name] = seen.get(name, 0) + 1
             subtask = _subtask_of({"idx": name, "sub_task": record.get("sub_task")}, "")
             options = record.get("choices")
-            about = {"choices": len(options) if isinstance(options, list) else None, "subtask": subtask}
+            prompt = str(record.get("prompt") or "")
+            about = {"choices": len(options) if isinstance(options, list) else _listed(prompt), "subtask": subtask}
             unique = name if seen[name] == 1 else f"{name}/{seen[name]}"
-            items.append(Item(unique, str(record.get("prompt") or ""), (), record["answer"], subtask, about))
+            items.append(Item(unique, prompt, (), record["answer"], subtask, about))
         return items
 
     def _items(self, path: Path | None, needs_images: bool) -> list[Item | InvalidItem]:
@@ -179,6 +187,10 @@ class Blink(Benchmark):
         return choices.worded(self.template, given, "prompt" if "{question}" not in self.template else "question")
 
 
+class Settled(str):
+    """The `prediction` of an official output: what the official pipeline made of the words, compared to the letter."""
+
+
 def official_label(response: str, count: int) -> str | None:
     """The label that analyze_answer of test_benchmark.py reads; None where it would ask a language model.
 
@@ -194,6 +206,14 @@ def official_label(response: str, count: int) -> str | None:
     if len(last) == 1:
         return last.pop()
     return anywhere.pop() if len(anywhere) == 1 else None
+
+
+def _listed(prompt: str) -> int | None:
+    """How many options a prompt lists, one a line; None where it lists none."""
+    count = 0
+    while count < len(LETTERS) and re.search(rf"^\s*{re.escape(LETTERS[count])}", prompt, re.MULTILINE):
+        count += 1
+    return count or None
 
 
 def _truth(answer: object, options: Sequence[str]) -> str:
@@ -222,7 +242,16 @@ def _official_records(file: Path) -> list[dict[str, Any]] | None:
     if not isinstance(content, dict):
         return None
     if isinstance(content.get("val"), list):
-        return [record for record in content["val"] if isinstance(record, dict)]
+        return [_settled(record) for record in content["val"] if isinstance(record, dict)]
     if content and all(re.fullmatch(r"(?:val|test)_.+_\d+", name) for name in content):
-        return [{"idx": name, "response": said} for name, said in content.items() if name.startswith("val_")]
+        return [
+            {"idx": name, "response": Settled(said) if isinstance(said, str) else said}
+            for name, said in content.items()
+            if name.startswith("val_")
+        ]
     return None
+
+
+def _settled(record: dict[str, Any]) -> dict[str, Any]:
+    said = record.get("prediction")
+    return {**record, "prediction": Settled(said)} if isinstance(said, str) else record

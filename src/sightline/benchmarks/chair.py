@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from sightline.benchmarks.answer_fields import STRONG
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.chair_words import Vocabulary, coco_vocabulary
 from sightline.benchmarks.singular import SINGULARS
@@ -38,7 +39,7 @@ class Chair(Benchmark):
     headline: ClassVar[str] = "chair_s"
     better: ClassVar[Literal["larger", "smaller"]] = "smaller"
     new_tokens: ClassVar[int] = 512
-    response_fields: ClassVar[tuple[str, ...]] = ("caption", "response", "answer", "text")
+    response_fields: ClassVar[tuple[str, ...]] = (*STRONG, "caption", "answer", "text")
 
     synonyms: Path | None = field(
         default=None,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sightline.benchmarks.base import Item, Verdict
+from sightline.benchmarks.thinking import spoken
 from sightline.data.sample import IMAGE_MARKER
 from sightline.errors import InputError
 
@@ -36,21 +38,49 @@ def strict_letter(response: str, known: Sequence[str]) -> str | None:
     """The letter that an answer gives as its answer, and None when it gives none, several, or one not in `known`.
 
     After the last "answer:" (in any case), or in all of the text where that does not stand, a letter counts where it
-    opens the text or follows "answer is", closed by ".", ":" or the end of the line; and wherever it is in brackets.
+    opens the text or follows "answer is" or "option", and a sign, the end of the line or a word that no article can
+    stand before ("A is closer", "A because") comes next; and wherever it is in brackets or in a LaTeX box. A small
+    letter counts in brackets alone.
+    A letter that is denied ("not (A)", "A is wrong") makes the answer none.
     So the article of "A dog" and the pronoun of "I think" are no answers, and "(A) is wrong, so (B)" is none either.
+    Left out before: thinking, special tokens such as "<s>", and the signs of Markdown; full-width signs and no-break
+    spaces count as the plain ones.
     """
-    text = _ANSWER.split(response)[-1]
-    said = set(_BRACKETED.findall(text)) | set(_STATED.findall(text))
-    opening = _LETTER.match(text)
-    if opening:
+    text = unicodedata.normalize("NFKC", spoken(response)) if not response.isascii() else spoken(response)
+    text = _ANSWER.split(_SPECIAL.sub("", text))[-1]
+    boxed = {letter.upper() for letter in _BOXED.findall(text)}
+    text = _MARKDOWN.sub("", text)
+    if _DENIED.search(text):
+        return None
+    small = {letter.upper() for letter in _SMALL.findall(text)} & set(known)
+    said = {*_BRACKETED.findall(text), *_STATED.findall(text), *small, *boxed}
+    if opening := _OPENING.match(text):
         said.add(opening[1])
     return said.pop() if len(said) == 1 and said <= set(known) else None
 
 
-_ANSWER = re.compile(r"\banswer[*_\s]*:", re.IGNORECASE)
+_ANSWER = re.compile(r"\b(?:answer|choice)[*_\s]*:|答案[是为]?:?", re.IGNORECASE)
+_SPECIAL = re.compile(r"</?s>|<(?:pad|eos|bos|unk|end_of_turn)>|<\|[^|<>\n]{1,40}\|>|[\u200b-\u200f\ufeff]")
+_MARKDOWN = re.compile(r"[*_`\"'$]|\\boxed\{[^{}]*\}")
+_BOXED = re.compile(r"\\boxed\{\s*\(?(?:\\(?:text|mathrm|textbf|mathbf)\{)?\s*\(?([A-Za-z])\)?\s*\}")
 _BRACKETED = re.compile(r"\(([A-Z])\)")
-_LETTER = re.compile(r"[\s*_\"'`$(]*([A-Z])[ \t*_\"'`$)]*(?:[.:]|[\r\n]|$)")
-_STATED = re.compile(r"\banswer\s+is\b" + _LETTER.pattern)
+_SMALL = re.compile(r"(?<!\w)\(([a-z])\)")
+_CLOSED = (
+    r"[ \t]*(?:[.:)\]]|[\r\n]|$|-[ \t]|,[ \t]*(?:because|since|as|so)\b|,?[ \t]+(?:because|since)\b"
+    r"|[ \t]+(?:is|was|would|seems|appears|looks|has|shows|matches)\b)"
+)
+_OPENING = re.compile(
+    r"[\s(\[]*(?:option|choice|point|image|the answer|answer)?[\s(\[]*(?-i:([A-Z]))" + _CLOSED, re.IGNORECASE
+)
+_STATED = re.compile(
+    r"\b(?:(?:answer|option|choice)\s+(?:is|would be|must be)|option|choice)\s*:?\s*(?:option\s*|choice\s*)?"
+    r"[(\[]?(?-i:([A-Z]))" + _CLOSED,
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r"\b(?:not|neither|nor|except)\s+(?:option\s+)?\(?[A-Z]\b(?:\)|[.,:]|$)"
+    r"|(?<!\w)\(?[A-Z]\)?,?\s+(?:is|was)(?:n't|\s+(?:not|wrong|incorrect|false|neither))\b"
+)
 
 
 def without_markers(text: str) -> str:

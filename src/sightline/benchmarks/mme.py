@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sightline.benchmarks.answer_fields import STRONG
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.mme_files import MmeLine, answer_lines, is_table, question_lines
 from sightline.benchmarks.yes_no import mme_official, strict, truth_of, worded
@@ -237,12 +238,16 @@ def _record(line: MmeLine) -> dict[str, Any]:
     return record if line.response is None else {**record, "response": line.response}
 
 
+def _has_words(record: Mapping[str, Any]) -> bool:
+    return any(name in record for name in STRONG)
+
+
 def _carried(record: Mapping[str, Any]) -> MmeLine | None:
     """The item that a line carries beside the response; None where anything is lacking."""
     subtask = record.get("subtask", record.get("category"))
     image = record.get("image", record.get("question_id"))
     question = record.get("question", record.get("prompt"))
-    truth = record.get("truth", record.get("label", record.get("answer") if "response" in record else None))
+    truth = record.get("truth", record.get("label", record.get("answer") if _has_words(record) else None))
     found = [value for value in (subtask, image, question, truth) if isinstance(value, str)]
     if len(found) < 4:
         return None

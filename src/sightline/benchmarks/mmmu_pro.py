@@ -8,11 +8,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sightline.benchmarks import choices, source
+from sightline.benchmarks.answer_fields import STRONG
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict, register
 from sightline.data.sample import IMAGE_MARKER
 from sightline.errors import InputError
@@ -127,11 +128,23 @@ class MmmuPro(Benchmark):
             **choices.figures(judged, judgements),
             "unparsed": sum(judgements[item.id].parsed is None for item in judged),
             "missing": len(items) - len(judged),
-            "chance": choices.mean(1 / len(item.about["options"]) for item in judged),
+            "chance": choices.mean(0 if _is_odd(item) else 1 / len(item.about["options"]) for item in judged),
             "subtasks": by("subject"),
             "disciplines": by("discipline"),
             "configs": by("config"),
         }
+
+    def oddities(self, items: Sequence[Item]) -> list[str]:
+        """The released table has an item whose options are nested once more: one option, and B is right."""
+        odd = [item for item in items if _is_odd(item)]
+        if not odd:
+            return []
+        first = odd[0]
+        which = f"{len(odd)} items have" if len(odd) > 1 else "1 item has"
+        return [
+            f"{which} a right letter that is none of the options, as the official files have it, and every answer is "
+            f"wrong; the first: {first.id}, {first.truth} of {len(first.about['options'])}."
+        ]
 
     def aliases(self, item: Item) -> tuple[str, ...]:
         return (str(item.about["id"]),)
@@ -146,20 +159,22 @@ class MmmuPro(Benchmark):
         failed = {"response": ""}
         return [record | failed if isinstance(record.get("response"), dict) else record for record in records]
 
-    def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> list[Item] | None:
+    def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> list[Item | InvalidItem] | None:
         """Where the lines carry "options" and "answer", as the official inference scripts write them."""
         if not records or not all("options" in record and "answer" in record for record in records):
             return None
-        items: list[Item] = []
+        if not any(name in record for record in records for name in ("text", *STRONG)):
+            raise InputError('Line 1 of the answers holds a question of MMMU-Pro, and no "response" to it.')
+        items: list[Item | InvalidItem] = []
         seen: dict[str, int] = {}
         for number, record in enumerate(records, start=1):
-            if not any(name in record for name in ("response", "text")):
-                raise InputError(f'Line {number} of the answers holds a question of MMMU-Pro, and no "response" to it.')
             made = self._item(source.Row(f"line {number}", record), "", needs_images=False)
-            if isinstance(made, InvalidItem):
-                raise InputError(f"Line {number} of the answers: {made.error}")
             seen[made.id] = seen.get(made.id, 0) + 1
-            items.append(made if seen[made.id] == 1 else _renamed(made, f"{made.id}/{seen[made.id]}"))
+            if seen[made.id] > 1:
+                made = replace(made, id=f"{made.id}/{seen[made.id]}")
+            items.append(made)
+        if all(isinstance(item, InvalidItem) for item in items):
+            raise InputError(f"{_first_error(items).replace('line', 'Line', 1).replace(':', ' of the answers:', 1)}")
         return items
 
     def _items(self, path: Path | None, needs_images: bool) -> list[Item | InvalidItem]:
@@ -193,7 +208,8 @@ class MmmuPro(Benchmark):
         try:
             options = choices.options_of(row.values.get("options"))
             truth = str(row.values.get("answer") or "").strip()
-            if truth not in choices.letters(len(options)):
+            is_nested = len(options) == 1  # of the released table's one such item all options are within the first
+            if truth not in choices.letters(26 if is_nested or not needs_images else len(options)):
                 raise ValueError(f"the answer {truth[:20]!r} is no letter of its {len(options)} options")
             prompt, images = self._prompt(row, options, config, needs_images)
         except ValueError as error:
@@ -237,6 +253,11 @@ class MmmuPro(Benchmark):
         if absent or not named:
             return _NAMED_IMAGE.sub(r"[image \1]", words), tuple(row.images.values())
         return _NAMED_IMAGE.sub(IMAGE_MARKER, words), tuple(row.images[name] for name in named)
+
+
+def _is_odd(item: Item) -> bool:
+    """Whether the right letter is none of the options'."""
+    return item.truth not in choices.letters(len(item.about["options"]))
 
 
 _NAMED_IMAGE = re.compile(r"<image\s+(\d{1,3})>")

@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sightline.benchmarks.answer_fields import STRONG, field_of
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
+from sightline.benchmarks.pope_files import SPLITS, in_order, is_label_file, label_files, label_lines
 from sightline.benchmarks.yes_no import pope_official, says_either, strict, truth_of, worded
 from sightline.errors import InputError
-from sightline.files.jsonl import json_objects, name_of
+from sightline.files.jsonl import name_of
 
 HUB = "lmms-lab/POPE"
 """The three COCO splits in one table; a column `category` tells them apart."""
-
-SPLITS = ("random", "popular", "adversarial")
 
 IMAGE_FOLDERS = ("", "images", "val2014", "coco/val2014", "coco/images", "coco", "gqa/images", "gqa")
 """Where images are looked for: beside the label file, and beside each of the two folders above it."""
@@ -36,6 +36,9 @@ class Pope(Benchmark):
 
     name: ClassVar[str] = "pope"
     title: ClassVar[str] = "POPE"
+
+    labels: ClassVar[str] = "pope"
+    """What the names of its label files hold, where a folder has others too: RePOPE's has both."""
 
     def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The questions, split by split. Raises InputError also when the images are not found beside the files."""
@@ -58,14 +61,23 @@ class Pope(Benchmark):
         return [entry for name, file in self._files(path).items() for entry in self._read(name, file)]
 
     def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> list[Item] | None:
-        """Where every line has a "label" of yes or no beside the answer."""
-        if not records or not all(truth_of(record.get("label")) for record in records):
+        """Where every line has a "label" of yes or no, or an "answer" of it beside the model's words."""
+        name = "label"
+        if not all("label" in record for record in records) and all(field_of(record, STRONG) for record in records):
+            name = "answer"
+        if not records or not all(truth_of(record.get(name)) for record in records):
             return None
         seen: Counter[str] = Counter()
-        return [_item_of_answer(number, record, seen) for number, record in enumerate(records, start=1)]
+        return [_item_of_answer(number, record, name, seen) for number, record in enumerate(records, start=1)]
 
     def aliases(self, item: Item) -> tuple[str, ...]:
         return (str(item.about["question_id"]),)
+
+    def items_in_order(
+        self, lines: Sequence[tuple[Mapping[str, Any], str | None]], items: Sequence[Item]
+    ) -> list[Item | None] | None:
+        """By the order of a split's questions: LLaVA's files number them through all splits."""
+        return in_order(lines, items)
 
     def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         """`said` in the detail: whether the answer holds any of the words yes, no, not; without, it is unparsed."""
@@ -109,7 +121,7 @@ class Pope(Benchmark):
 
     def _files(self, path: Path) -> dict[str, Path]:
         """The label file of each wanted split, in the official order of splits."""
-        files = _label_files(path)
+        files = label_files(path, self.labels)
         if self.split is None:
             return files
         wanted = self.split.split("+")
@@ -121,7 +133,7 @@ class Pope(Benchmark):
     def _read(self, split: str, file: Path) -> list[Item | InvalidItem]:
         items: list[Item | InvalidItem] = []
         seen: set[str] = set()
-        for line in json_objects(file):
+        for line in label_lines(file):
             bad = line.error if line.value is None else _fault(line.value)
             record = line.value or {}
             number = name_of(record.get("question_id")) or str(line.number)
@@ -197,41 +209,8 @@ def _figures(answers: Sequence[tuple[bool, Verdict]]) -> dict[str, Any]:
 def _is_table(path: Path) -> bool:
     if path.is_file():
         return path.suffix in (".parquet", ".arrow")
-    has_labels = any(file.suffix in (".json", ".jsonl") and _is_label_file(file) for file in path.glob("*.json*"))
+    has_labels = any(file.suffix in (".json", ".jsonl") and is_label_file(file) for file in path.glob("*.json*"))
     return not has_labels and any(any(path.rglob(f"*{suffix}")) for suffix in (".parquet", ".arrow"))
-
-
-def _label_files(path: Path) -> dict[str, Path]:
-    if path.is_file():
-        return {_split_name(path): path}
-    if not path.is_dir():
-        raise InputError(f"The POPE data {path} does not exist: give a label file, or a folder with one file a split.")
-    files = [file for file in sorted(path.iterdir()) if file.suffix in (".json", ".jsonl") and _is_label_file(file)]
-    if not files:
-        raise InputError(
-            f'The folder {path} holds no POPE file: .json files of lines {{"question_id", "image", "text", "label"}}, '
-            "such as coco_pope_random.json, are expected."
-        )
-    names = [_split_name(file) for file in files]
-    if len(set(names)) < len(names):  # of several sources, as COCO's and GQA's: told apart by their whole names
-        names = [file.stem for file in files]
-    official = {name: place for place, name in enumerate(SPLITS)}
-    return dict(sorted(zip(names, files, strict=True), key=lambda pair: (official.get(pair[0], 3), pair[0])))
-
-
-def _split_name(file: Path) -> str:
-    named = [split for split in SPLITS if split in file.stem.lower()]
-    return named[0] if len(named) == 1 else file.stem
-
-
-def _is_label_file(file: Path) -> bool:
-    """By its first object, so that COCO annotations beside it are not read whole."""
-    try:
-        with file.open("rb") as lines:
-            start = lines.read(65_536)
-    except OSError:
-        return False
-    return b'"label"' in start and b'"text"' in start
 
 
 def _fault(record: Mapping[str, Any]) -> str | None:
@@ -257,13 +236,14 @@ def _image_root(file: Path, names: Sequence[str]) -> Path:
     )
 
 
-def _item_of_answer(number: int, record: Mapping[str, Any], seen: Counter[str]) -> Item:
+def _item_of_answer(number: int, record: Mapping[str, Any], truth: str, seen: Counter[str]) -> Item:
     group = str(record.get("split") or record.get("category") or "")
-    given = name_of(record.get("id", record.get("question_id"))) or str(number)
+    names = (name_of(record.get(field)) for field in ("id", "question_id", "index"))
+    given = next((name for name in names if name is not None), str(number))
     name = given if not group or given.startswith(f"{group}/") else f"{group}/{given}"
     seen[name] += 1
     question = str(record.get("question") or record.get("prompt") or record.get("text") or "")
     about = {"question_id": given, "question": question, "image": str(record.get("image") or "")}
     return Item(
-        name if seen[name] == 1 else f"{name}/{seen[name]}", question, (), truth_of(record["label"]), group, about
+        name if seen[name] == 1 else f"{name}/{seen[name]}", question, (), truth_of(record[truth]), group, about
     )

@@ -21,7 +21,8 @@ from sightline.benchmarks.chair_words import Vocabulary, read_synonyms, vocabula
 from sightline.benchmarks.limit import first_items
 from sightline.benchmarks.mme import Mme
 from sightline.benchmarks.mmmu_pro import MmmuPro
-from sightline.benchmarks.pope import SPLITS, Pope
+from sightline.benchmarks.pope import Pope
+from sightline.benchmarks.pope_files import SPLITS
 from sightline.errors import InputError
 from sightline.zoo.official import LAYOUTS, blink, mme
 from sightline.zoo.official.chair import synonyms_text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from sightline.benchmarks.thinking import spoken
 from sightline.errors import InputError
 
 YesNo = Literal["yes", "no"]
@@ -36,9 +37,10 @@ def strict(response: str) -> YesNo | None:
     says yes where "yes" is one of its words, in any case; it says no where "no" is its last word or a new sentence
     follows ("no it is not"). Both only where no negation stands before in the clause ("not yes"). So "no" before a noun
     is no answer ("no idea", "there is no dog": as little as "there is a dog"), and "yes or no" is none either.
+    What stands in thinking tags is left out. Words of other languages are not read.
     """
     said: set[YesNo] = set()
-    for clause in _BREAKS.split(response.lower()):
+    for clause in _BREAKS.split(spoken(response).lower()):
         words = [word.strip("'’") for word in clause.split()]
         for place, word in enumerate(words):
             if _is_negation(word):

@@ -225,7 +225,7 @@ def _folder(task: Task, world: int) -> Path:
 
 def _places(task: Task, folder: Path) -> list[tuple[BenchmarkItems, Path]]:
     """Each benchmark's run folder: the folder itself for one, else a folder below it."""
-    from sightline.benchmarks.answers import run_folders
+    from sightline.benchmarks.answer_files import run_folders
 
     if len(task.plan.benches) == 1:
         if below := run_folders(folder):

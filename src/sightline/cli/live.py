@@ -80,4 +80,4 @@ class _Score:
 
     def _judge(self, name: str, result: Any) -> None:
         if name in self._items:
-            self._judgements[name] = self._bench.judge(self._items[name], result["response"], self._parser)
+            self._judgements[name] = self._bench.verdict(self._items[name], result["response"], self._parser)

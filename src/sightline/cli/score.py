@@ -26,12 +26,13 @@ Examples:
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help='JSON lines with "id", "question_id" or "idx" and the words under "response", "answer" or "text"; '
-    "a run folder; or the benchmark's official kind.",
+    help='JSON lines or a table (tsv, csv, xlsx) with "id", "question_id" or "idx" and the words under "response", '
+    '"prediction", "answer", "text", ...; a run folder; or the benchmark\'s official kind.',
 )
 @click.option(
     "--data", type=click.Path(path_type=Path), metavar="PATH", help="The benchmark's official file or folder."
 )
+@click.option("--field", metavar="NAME", help="Where the model's words stand in a line; without, found by name.")
 @click.option("--parser", type=click.Choice(("official", "strict")), default="official", show_default=True)
 @click.option("--items", type=click.Path(path_type=Path), metavar="FILE", help="Write one line an item to this file.")
 @bench_options
@@ -44,6 +45,7 @@ def command(
     bench: str,
     answers: Path,
     data: Path | None,
+    field: str | None,
     parser: str,
     items: Path | None,
     method: str | None,
@@ -59,7 +61,8 @@ def command(
     output = Output(common.json)
     with output.guarded():
         from sightline.benchmarks import find_bench
-        from sightline.benchmarks.answers import run_fields, score_answers
+        from sightline.benchmarks.answer_files import run_fields
+        from sightline.benchmarks.answers import score_answers
 
         given = {name: value for name, value in fields.items() if value is not None}
         benchmark = find_bench(bench, **(run_fields(bench, answers) | given))
@@ -72,9 +75,11 @@ def command(
             model=model,
             seed=common.seed,
             limit=limit,
+            field=field,
         )
         if items is not None:
             write_items(items, scored)
+    output.note(f"The model's words are read under {scored.field!r}.")
     for note in scored.notes:
         output.note(f"Note: {note}")
     output.document(scored.document)

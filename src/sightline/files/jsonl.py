@@ -36,18 +36,28 @@ def json_objects(path: Path) -> list[Line]:
 
 
 def read_text(path: Path) -> str:
-    """A text file whatever its bytes, without a byte order mark; InputError when it cannot be read."""
+    """A text file whatever its bytes, without a byte order mark; InputError when it cannot be read or is UTF-16."""
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"The file {path} does not exist.") from error
     except OSError as error:
         raise InputError(f"The file {path} cannot be read ({error.strerror}).") from error
+    if _is_utf16(content):
+        raise InputError(f"The file {path} is UTF-16 text, as some editors save it: save it as UTF-8.")
     try:
         text = content.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         text = content.decode("utf-8", "replace")
     return text.removeprefix("\ufeff")
+
+
+def _is_utf16(content: bytes) -> bool:
+    """By its byte order mark, or by every other byte of its beginning being NUL."""
+    start = content[:200]
+    halves = start[0::2], start[1::2]
+    marked = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return marked or (len(start) >= 8 and any(half.count(0) > 0.9 * len(half) for half in halves) and any(start))
 
 
 _EMPTY = " \t\r\n\0"

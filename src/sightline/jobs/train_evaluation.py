@@ -62,5 +62,5 @@ def _document(vlm: VLM, asked: BenchmarkItems) -> dict[str, Any]:
 
     for outcome in Batches(BATCH).outcomes(asked.items, attempt):
         if outcome.result is not None:
-            judgements[outcome.id] = asked.bench.judge(items[outcome.id], outcome.result["response"])
+            judgements[outcome.id] = asked.bench.verdict(items[outcome.id], outcome.result["response"])
     return asked.bench.score(list(items.values()), judgements)

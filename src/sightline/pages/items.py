@@ -22,7 +22,7 @@ class Found:
     def right(self, name: str, response: str, parser: str) -> bool | None:
         """Whether an answer counts as right; None where the item is not known."""
         item = (self.items or {}).get(name)
-        return None if item is None else bool(self.bench.judge(item, response, parser).right)
+        return None if item is None else bool(self.bench.verdict(item, response, parser).right)
 
 
 def find_items(run: RunFolder) -> Found:

@@ -98,7 +98,7 @@ def _scored(
         for record in records
         if record.result is not None and record.id in items
     }
-    judgements = {name: bench.judge(items[name], answer, parser) for name, answer in answers.items()}
+    judgements = {name: bench.verdict(items[name], answer, parser) for name, answer in answers.items()}
     known = {bench.headline: (None, None), **intervals(bench, asked.items, judgements, seed=seed)}
     seconds = [record.seconds for record in records if record.id in answers]
     answered = [item for item in asked.items if item.id in judgements]
