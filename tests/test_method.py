@@ -27,7 +27,7 @@ def example() -> Iterator[type[Method]]:
         kind: Literal["soft", "hard"] = setting("soft", "soft or hard")
 
     yield Example
-    METHODS.pop("example")
+    METHODS.forget("example")
 
 
 def test_a_spec_sets_fields() -> None:

@@ -98,4 +98,4 @@ def registered() -> Iterator[None]:
     try:
         yield
     finally:
-        del benchmark._BENCHES["toy"]
+        benchmark.BENCHMARKS.forget("toy")

@@ -1,96 +1,134 @@
-"""What docs/extending.md tells to write works as it stands there: a method and a benchmark, each in one file."""
+"""What docs/extending.md shows works as it stands there: a package with a method, a benchmark and a command."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
+import os
 import re
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-import sightline.benchmarks
-import sightline.methods
 from docs.pages import ROOT
-from sightline.benchmarks import base as benchmark
+from sightline.benchmarks.base import BENCHMARKS
 from sightline.cli.main import cli
 from sightline.methods.base import METHODS
 
+PLUGIN = ROOT / "examples" / "plugin"
+SOURCE = PLUGIN / "src" / "sightline_example"
 
-def code_of(title: str) -> str:
+
+def test_the_page_shows_the_files_of_the_example() -> None:
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    found = re.search(rf'```python title="src/sightline/{title}"\n(.*?)```', text, re.DOTALL)
-    assert found is not None
-    return found[1]
+    shown = dict(re.findall(r'```(?:python|toml) title="([^"]*)"\n(.*?)```', text, re.DOTALL))
+    assert len(shown) == 4
+    for title, code in shown.items():
+        assert code == (PLUGIN / title).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the example was built for and installed into, without a network."""
+    folder = tmp_path_factory.mktemp("plugin")
+    source, target = folder / "source", folder / "target"
+    for path in PLUGIN.rglob("*"):
+        if path.is_file() and "egg-info" not in str(path) and "__pycache__" not in str(path):
+            copy = source / path.relative_to(PLUGIN)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    install = ["-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    subprocess.run(
+        [sys.executable, *install, "--disable-pip-version-check", "--target", str(target), str(source)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return target
+
+
+def start(path: Path, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Runs Python in a folder, with another on the path."""
+    before = [entry for entry in sys.path if entry]
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(path), *before])},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_an_installed_package_adds_a_method_a_benchmark_and_a_command(
+    installed: Path, picture: Path, tmp_path: Path
+) -> None:
+    assert start(installed, tmp_path, "-m", "sightline", "hello", "world").stdout == "Hello, world.\n"
+    assert re.search(r"hello +Greets NAME", start(installed, tmp_path, "-m", "sightline", "--help").stdout)
+    lines = [{"id": n, "image": picture.name, "question": "What color is the circle?", "answer": "red"} for n in (1, 2)]
+    (tmp_path / "colours.jsonl").write_text("\n".join([*map(json.dumps, lines), "{"]), encoding="utf-8")
+    eval_words = ["eval", "tiny-llava", "--bench", "colours:colours.jsonl", "--method", "none"]
+    eval_words += ["--method", "image_focus:boost=0.5", "--json"]
+    code = f"""
+from click.testing import CliRunner
+from sightline.cli.main import cli
+for words in (["list", "methods", "--json"], {eval_words!r}):
+    ended = CliRunner().invoke(cli, words)
+    assert ended.exit_code == 0, ended.stderr
+    print(ended.stdout.replace("\\n", " "))
+"""
+    ended = start(installed, tmp_path, "-c", code)
+    assert ended.returncode == 0, ended.stderr
+    methods, asked = map(json.loads, ended.stdout.splitlines())
+    listed = {entry["name"]: entry for entry in methods["methods"]}
+    assert [field["name"] for field in listed["image_focus"]["fields"]] == ["boost"]
+    assert (asked["methods"]["none"]["n"], asked["methods"]["none"]["failed"]) == (2, 1)
+    assert asked["methods"]["image_focus:boost=0.5"]["n"] == 2
 
 
 @pytest.fixture
-def add(tmp_path: Path) -> Iterator[Callable[[Any, str], None]]:
-    """Puts a file of the page beside the modules of a package, for the length of a test."""
-    packages: list[Any] = []
-    known = set(sys.modules)
-
-    def put(package: Any, name: str) -> None:
-        folder = tmp_path / "package"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}.py").write_text(code_of(f"{package.__name__.split('.')[-1]}/{name}.py"), encoding="utf-8")
-        package.__path__.append(str(folder))
-        importlib.import_module(f"{package.__name__}.{name}")
-        packages.append(package)
-
-    yield put
-    for package in packages:
-        package.__path__.remove(str(tmp_path / "package"))
-    METHODS.pop("brighter", None)
-    benchmark._BENCHES.pop("colours", None)
-    for name in set(sys.modules) - known:
-        if name.endswith((".brighter", ".colours")):
-            del sys.modules[name]
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder at hand, with the method and the benchmark as files in no package."""
+    names = ("image_focus", "colours")
+    for name in names:
+        (tmp_path / f"{name}.py").write_text((SOURCE / f"{name}.py").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    METHODS.forget("image_focus")
+    BENCHMARKS.forget("colours")
+    for name in names:
+        sys.modules.pop(name, None)
 
 
-def said(*words: object) -> Any:
+def document(*words: object) -> Any:
     ended = CliRunner().invoke(cli, [*map(str, words), "--json"])
     assert ended.exit_code == 0, ended.stderr
     return json.loads(ended.stdout)
 
 
-def test_a_method_in_one_file_is_known_and_generates(add: Callable[[Any, str], None], picture: Path) -> None:
-    add(sightline.methods, "brighter")
-    listed = {entry["name"]: entry for entry in said("list", "methods")["methods"]}
-    assert [field["name"] for field in listed["brighter"]["fields"]] == ["gain"]
+def test_a_module_in_the_folder_at_hand_is_a_plugin(picture: Path, beside: Path) -> None:
     asked = ("generate", "tiny-llava", "--image", picture, "--prompt", "What do you see?", "--new-tokens", 4)
-    plain = said(*asked)
-    assert said(*asked, "--method", "brighter:gain=1")["tokens"] == plain["tokens"]
-    assert said(*asked, "--method", "brighter:gain=1.5")["method"] == "brighter:gain=1.5"
-    assert said(*asked, "--method", "brighter:gain=1e-6")["tokens"] != plain["tokens"]
-    assert said(*asked)["tokens"] == plain["tokens"], "nothing stays on the model"
+    plain = document(*asked)
+    found = document(*asked, "--plugin", "image_focus", "--method", "image_focus:boost=20")
+    assert found["method"] == "image_focus:boost=20.0"
+    assert found["tokens"] != plain["tokens"]
+    assert document(*asked)["tokens"] == plain["tokens"], "nothing stays on the model"
+    refused = CliRunner().invoke(cli, [*map(str, asked), "--plugin", "image_fogus"])
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        "Error: The plugin image_fogus can't be imported: ModuleNotFoundError: No module named 'image_fogus'\n"
+    )
 
 
-def test_every_file_of_methods_is_loaded_without_being_named() -> None:
-    for package in (sightline.methods, sightline.benchmarks):
-        benchmark.benches()
-        names = {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}
-        assert names <= {*sys.modules}
-
-
-def test_a_benchmark_in_one_file_is_known_asked_and_scored(
-    add: Callable[[Any, str], None], picture: Path, tmp_path: Path
-) -> None:
-    add(sightline.benchmarks, "colours")
-    lines = [{"id": n, "image": picture.name, "question": "What color is the circle?", "answer": "red"} for n in (1, 2)]
-    data = tmp_path / "colours.jsonl"
-    data.write_text("\n".join([*map(json.dumps, lines), "{"]), encoding="utf-8")
-    assert "colours" in [entry["name"] for entry in said("list", "benches")["benches"]]
-    asked = said("eval", "tiny-llava", "--bench", f"colours:{data}", "--method", "none", "--out", tmp_path / "run")
-    assert (asked["methods"]["none"]["n"], asked["methods"]["none"]["failed"]) == (2, 1)
-    answers = tmp_path / "answers.jsonl"
+def test_a_benchmark_of_another_package_is_scored(picture: Path, beside: Path) -> None:
+    line = {"image": picture.name, "question": "What color is the circle?", "answer": "red"}
+    data, answers = beside / "data.jsonl", beside / "answers.jsonl"
+    data.write_text("\n".join(json.dumps({"id": n, **line}) for n in (1, 2)), encoding="utf-8")
     answers.write_text('{"id": "1", "response": "Red."}\n{"id": "2", "response": "who knows"}')
-    scored = said("score", "colours", "--answers", answers, "--data", data)
+    scored = document("score", "colours", "--plugin", "colours", "--answers", answers, "--data", data)
     assert (scored["accuracy"], scored["unparsed"]) == (0.5, 1)
 
 

@@ -15,8 +15,10 @@ from families import BY_NAME, EVERY, IMAGE, PADDING, TEXT, VIDEO, Case, Family, 
 from grounding.plain_grounding import plain_scores, recorded
 from methods.plain_decoding import GREEDY, STEPS, grown
 from sightline.errors import InputError, SightlineError
-from sightline.methods import VAR, FasterVLM, FastV
 from sightline.methods.base import METHODS, parse_spec
+from sightline.methods.fastervlm import FasterVLM
+from sightline.methods.fastv import FastV
+from sightline.methods.var import VAR
 from sightline.models.anatomy import find_anatomy
 from sightline.probes.dominance import Dominance
 from sightline.probes.grounding import Grounding, GroundingHead

@@ -14,9 +14,9 @@ from methods.plain_var import States, plain_sinks
 from methods.test_var import MILD as ALL_FIELDS
 from methods.test_var import generate
 from sightline.attention import ForwardPass, attach
-from sightline.methods import VAR, MaskRandom, MaskSinks, RandomVAR
 from sightline.methods.base import parse_spec
-from sightline.methods.controls import draw_image_tokens
+from sightline.methods.controls import MaskRandom, MaskSinks, RandomVAR, draw_image_tokens
+from sightline.methods.var import VAR
 from sightline.models.anatomy import find_anatomy
 from sightline.models.layout import layout_of
 

@@ -13,9 +13,10 @@ from attention.plain import Rows
 from families import BY_NAME, IMAGE
 from sightline.attention import attach
 from sightline.errors import InputError
-from sightline.methods import FasterVLM, FastV, RandomFasterVLM, RandomFastV
 from sightline.methods.base import parse_spec
-from sightline.methods.random_tokens import draw
+from sightline.methods.fastervlm import FasterVLM
+from sightline.methods.fastv import FastV
+from sightline.methods.random_tokens import RandomFasterVLM, RandomFastV, draw
 from sightline.models.anatomy import find_anatomy
 
 COUNTS = st.integers(1, 40)

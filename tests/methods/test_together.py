@@ -17,9 +17,15 @@ from methods.plain_decoding import GREEDY, RECORD, STEPS, text_alone
 from methods.test_fastv import Hide
 from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.errors import InputError, SightlineError
-from sightline.methods import PAI, VAF, VAR, VCD, AdaptVis, FasterVLM, FastV
+from sightline.methods.adaptvis import AdaptVis
 from sightline.methods.base import Method, parse_spec
+from sightline.methods.fastervlm import FasterVLM
+from sightline.methods.fastv import FastV
+from sightline.methods.pai import PAI
 from sightline.methods.shorten import TokenSelection
+from sightline.methods.vaf import VAF
+from sightline.methods.var import VAR
+from sightline.methods.vcd import VCD
 from sightline.models.anatomy import find_anatomy
 from sightline.probes.dominance import Dominance
 

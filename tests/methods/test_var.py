@@ -15,9 +15,8 @@ from methods.plain_model import plain_model
 from methods.plain_var import compare_with_plain
 from sightline.attention import attach, limit_block_bytes
 from sightline.errors import InputError, SightlineWarning
-from sightline.methods import VAR
 from sightline.methods.base import parse_spec
-from sightline.methods.var import Redistribution
+from sightline.methods.var import VAR, Redistribution
 from sightline.models.anatomy import find_anatomy
 from sightline.models.transformers_api import cache_from, with_cache
 from sightline.probes.dominance import Dominance

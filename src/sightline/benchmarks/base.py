@@ -7,8 +7,6 @@ the official name; `sample` is what the model is asked; `judge` reads one raw an
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from sightline.benchmarks.answer_fields import RESPONSE_FIELDS
 from sightline.benchmarks.thinking import spoken
 from sightline.data.sample import Sample
 from sightline.errors import InputError
+from sightline.plugins import Registry
 
 if TYPE_CHECKING:
     from sightline.data.sample import ImageLike
@@ -200,29 +199,41 @@ class Benchmark(ABC):
 
 BenchType = TypeVar("BenchType", bound=type[Benchmark])
 
-_BENCHES: dict[str, type[Benchmark]] = {}
+BENCHMARKS: Registry[type[Benchmark]] = Registry(
+    "benchmark",
+    "benchmarks",
+    "sightline.benchmarks",
+    {
+        "blink": "sightline.benchmarks.blink",
+        "chair": "sightline.benchmarks.chair",
+        "mme": "sightline.benchmarks.mme",
+        "mmmu-pro": "sightline.benchmarks.mmmu_pro",
+        "pope": "sightline.benchmarks.pope",
+        "shapes-blink": "sightline.benchmarks.shapes",
+        "shapes-chair": "sightline.benchmarks.shapes",
+        "shapes-mme": "sightline.benchmarks.shapes",
+        "shapes-mmmu-pro": "sightline.benchmarks.shapes",
+        "shapes-pope": "sightline.benchmarks.shapes",
+    },
+)
+"""The benchmarks by name; each module is imported when its benchmark is looked up."""
 
 
 def register(kind: BenchType) -> BenchType:
     """Class decorator: let the command line know a benchmark by its `name`."""
-    _BENCHES[kind.name] = kind
+    BENCHMARKS.add(kind.name, kind)
     return kind
 
 
-def benches() -> dict[str, type[Benchmark]]:
-    """Every benchmark by name; all modules of this package are looked through, once."""
-    import sightline.benchmarks as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    return dict(sorted(_BENCHES.items()))
+def benches() -> Mapping[str, type[Benchmark]]:
+    """Every benchmark by name, those of other packages among them; each is imported when it is looked up."""
+    return BENCHMARKS
 
 
 def find_bench(name: str, **fields: Any) -> Benchmark:
     """The benchmark of this name with these fields, None for a default; InputError names those there are."""
     known = benches()
-    if name not in known:
-        raise InputError(f"There is no benchmark named '{name}'; the benchmarks are {', '.join(known)}.")
+    BENCHMARKS.check(name)
     given = {field: value for field, value in fields.items() if value is not None}
     possible = [field.name for field in dataclasses.fields(known[name])]
     for field_name in given:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.cli.options import Common, common_options, sinks_option
+from sightline.cli.options import Common, common_options, known_benchmark, known_method, sinks_option
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
 from sightline.jobs.benchmark_items import bench_options
@@ -54,6 +54,7 @@ def _template(context: click.Context, parameter: click.Parameter, value: str | N
     multiple=True,
     required=True,
     metavar="BENCH[:PATH]",
+    callback=known_benchmark,
     help="A benchmark (see `sightline list benches`), from a local file or folder or else by its official name from "
     "the hub. Repeatable.",
 )
@@ -62,6 +63,7 @@ def _template(context: click.Context, parameter: click.Parameter, value: str | N
     "methods",
     multiple=True,
     metavar="SPEC",
+    callback=known_method,
     help="none, name, or name:field=value,... Repeatable; the others are compared with the first. Without: none alone.",
 )
 @sinks_option

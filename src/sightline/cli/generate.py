@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import Common, common_options, sample_options, sinks_option
+from sightline.cli.options import Common, common_options, known_method, sample_options, sinks_option
 from sightline.cli.output import Output
 from sightline.errors import InputError
 from sightline.jobs.load import load_model
@@ -21,7 +21,14 @@ from sightline.jobs.sources import single_sample
 @click.argument("model")
 @sample_options
 @click.option("--new-tokens", type=click.IntRange(1), default=128, show_default=True, help="At most so many.")
-@click.option("--method", "methods", multiple=True, metavar="SPEC", help="A method: name, or name:field=value,...")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="SPEC",
+    callback=known_method,
+    help="A method: name, or name:field=value,...",
+)
 @sinks_option
 @common_options
 def command(

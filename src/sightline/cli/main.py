@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import MutableMapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import click
 
+from sightline.cli.options import plugin_option
 from sightline.errors import InputError, SightlineError, SightlineWarning
+from sightline.plugins import Registry
 
 COMMANDS = {
     "demo": "The whole story on the bundled models, in a minute or two, ending in a report.",
@@ -34,6 +35,15 @@ COMMANDS = {
 }
 """Each command with its line in `sightline --help`; its file, `sightline.cli.<name>`, is loaded when it is named."""
 
+REGISTRY: Registry[click.Command] = Registry(
+    "command",
+    "commands",
+    "sightline.commands",
+    {name: f"sightline.cli.{name.replace('-', '_')}" for name in COMMANDS},
+    attribute="command",
+)
+"""The commands of Sightline, and those that other packages add by entry points."""
+
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -47,16 +57,14 @@ class Commands(click.Group):
     """A click group that loads a command's file when it is named, and reports errors as Sightline does."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *(name for name in REGISTRY.names() if name not in COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        return cast(click.Command, importlib.import_module(f"sightline.cli.{_module(cmd_name)}").command)
+        return REGISTRY.get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, _help_line(name)) for name in self.list_commands(ctx)])
 
     def main(self, args: Sequence[str] | None = None, *positional: Any, **options: Any) -> Any:
         """As click's, but every error ends as one sentence on standard error and an exit code; never returns."""
@@ -79,8 +87,13 @@ class Commands(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _module(name: str) -> str:
-    return name.replace("-", "_")
+def _help_line(name: str) -> str:
+    if name in COMMANDS:
+        return COMMANDS[name]
+    try:
+        return REGISTRY[name].get_short_help_str(100)
+    except InputError as error:
+        return str(error)
 
 
 def _tell(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -124,6 +137,7 @@ def _one_line(text: str) -> str:
 )
 @click.version_option(package_name="sightline", message="sightline %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+@plugin_option
 def cli() -> None:
     """Does a vision-language model look at the image, or answer from language?"""
 

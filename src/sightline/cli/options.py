@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
+from sightline.methods.registry import check_method
+from sightline.plugins import load_plugin
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -40,6 +43,38 @@ def _device(context: click.Context, parameter: click.Parameter, value: str) -> s
     return value
 
 
+def _plugins(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    for module in value:
+        load_plugin(module)
+
+
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="MODULE",
+    is_eager=True,
+    expose_value=False,
+    callback=_plugins,
+    help="Import a module that registers methods or benchmarks. Repeatable.",
+)
+
+
+def known_method(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Callback of --method: a wrong name is refused before anything is loaded."""
+    for spec in () if value is None else (value,) if isinstance(value, str) else value:
+        check_method(spec)
+    return value
+
+
+def known_benchmark(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback of --bench: a wrong name is refused before anything is loaded."""
+    from sightline.benchmarks.base import BENCHMARKS
+
+    for spec in value:
+        BENCHMARKS.check(spec.partition(":")[0])
+    return value
+
+
 def common_options(function: Function) -> Function:
     """Adds the options of `Common` to a command, which is given them as its first argument."""
 
@@ -56,6 +91,7 @@ def common_options(function: Function) -> Function:
         click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True),
         click.option("--quantize", type=click.Choice(("4bit", "8bit")), help="Load weights through bitsandbytes."),
         click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."),
+        plugin_option,
     ]
     decorated: Any = command
     for add in reversed(adders):
@@ -75,7 +111,13 @@ def sample_options(function: Function) -> Function:
     return images(prompt(layout(function)))
 
 
-method_option = click.option("--method", default=None, metavar="SPEC", help="A method: name, or name:field=value,...")
+method_option = click.option(
+    "--method",
+    default=None,
+    metavar="SPEC",
+    callback=known_method,
+    help="A method: name, or name:field=value,...",
+)
 
 sinks_option = click.option(
     "--sinks",

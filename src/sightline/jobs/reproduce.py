@@ -14,15 +14,13 @@ from sightline.errors import InputError
 from sightline.jobs import measure as measuring
 from sightline.jobs.benchmark_items import BenchmarkItems, find_asked, is_bench
 from sightline.jobs.sources import SHAPES, Data, find_data
-from sightline.methods.registry import find_method
+from sightline.methods.registry import find_method, takes_sinks
 from sightline.published import Reproduction
 from sightline.runs.folder import Record, Run
 
 if TYPE_CHECKING:
     from sightline.jobs.evaluate import Spec
     from sightline.probes.sinks import Sinks
-
-SINK_METHODS = ("var", "var_random", "mask_sinks", "mask_random")
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def specs_of(order: ReproduceSettings) -> tuple[Spec, ...]:
     found = []
     for label in order.table.methods:
         spec = label
-        if order.sinks is None and known is not None and label.partition(":")[0] in SINK_METHODS:
+        if order.sinks is None and known is not None and takes_sinks(label):
             spec += ("," if ":" in label else ":") + f"dims={'+'.join(map(str, known.dims))}"
         method = find_method(spec, order.sinks)
         found.append(Spec(label, NONE if method is None else method.spec(), method))

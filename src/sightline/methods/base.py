@@ -7,7 +7,6 @@ fields of a spec such as `var:p=0.6,rho=0.5`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
 from sightline.errors import InputError
+from sightline.plugins import Registry
 
 if typing.TYPE_CHECKING:
     from sightline.attention.passes import LayoutSource
@@ -51,8 +51,28 @@ class Method:
 
 MethodType = TypeVar("MethodType", bound=type[Method])
 
-METHODS: dict[str, type[Method]] = {}
-"""The methods that the command line knows, by name."""
+METHODS: Registry[type[Method]] = Registry(
+    "method",
+    "methods",
+    "sightline.methods",
+    {
+        "adaptvis": "sightline.methods.adaptvis",
+        "fastervlm": "sightline.methods.fastervlm",
+        "fastervlm_random": "sightline.methods.random_tokens",
+        "fastv": "sightline.methods.fastv",
+        "fastv_random": "sightline.methods.random_tokens",
+        "grounding": "sightline.probes.grounding.scores",
+        "mask_random": "sightline.methods.controls",
+        "mask_sinks": "sightline.methods.controls",
+        "pai": "sightline.methods.pai",
+        "repeat": "sightline.methods.repeat",
+        "vaf": "sightline.methods.vaf",
+        "var": "sightline.methods.var",
+        "var_random": "sightline.methods.controls",
+        "vcd": "sightline.methods.vcd",
+    },
+)
+"""The methods that the command line knows, by name; each module is imported when its method is looked up."""
 
 EMPTY = "empty"
 """A list without entries in a spec, as the sink dimensions of a model that has none; `()` is read as one too."""
@@ -60,7 +80,7 @@ EMPTY = "empty"
 
 def register(kind: MethodType) -> MethodType:
     """Class decorator: let the command line know a method by its `name`."""
-    METHODS[kind.name] = kind
+    METHODS.add(kind.name, kind)
     return kind
 
 
@@ -91,12 +111,8 @@ def parse_spec(spec: str, defaults: Mapping[str, Any] | None = None) -> Method |
     name, _, written = spec.strip().partition(":")
     if name == "none" and not written:
         return None
-    kind = METHODS.get(name)
-    if kind is None:
-        known = ["none", *sorted(METHODS)]
-        near = difflib.get_close_matches(name.lower(), known, 1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(f"There is no method named '{name}'{meant}; the methods are {', '.join(known)}.")
+    METHODS.check(name, "none")
+    kind = METHODS[name]
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values: dict[str, Any] = {name: value for name, value in (defaults or {}).items() if name in fields}

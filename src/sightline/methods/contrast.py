@@ -10,11 +10,9 @@ code of both methods that use this); give `generate` `renormalize_logits=True` f
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
 from typing import Any, Protocol
 
 import torch
@@ -22,13 +20,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sightline.attention import bypassed, is_bypassed
-from sightline.attention.inner import find_inner
-from sightline.errors import InputError, ModelError, SightlineError
+from sightline.attention.passes import LayoutSource
+from sightline.errors import InputError, SightlineError
+from sightline.methods.base import Method, anatomy_and_layout
+from sightline.methods.generating import Processor, cut_off, processed
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import LogitsProcessorList, cache_from, cache_of, is_static, with_cache
+from sightline.models.transformers_api import cache_from, cache_of, is_static, with_cache
 
 _RECORDS = ("output_attentions", "output_hidden_states")
-"""BenchmarkItems of the first pass alone."""
+"""Options of the first pass alone."""
 
 
 class Change(Protocol):
@@ -45,54 +45,57 @@ def contrast(
     first: Float[Tensor, "rows vocabulary"], second: Float[Tensor, "rows vocabulary"], weight: float, floor: float
 ) -> Float[Tensor, "rows vocabulary"]:
     """The scores above, from the logits of both passes (or their log-probabilities: a constant a row is no matter)."""
-    given, other = first.log_softmax(-1), second.to(first.device, first.dtype).log_softmax(-1)
-    scores = (1 + weight) * given - weight * other
-    if floor > 0:
-        scores = scores.masked_fill(given < math.log(floor) + given.amax(-1, keepdim=True), -math.inf)
-    return scores
+    given, other = first.log_softmax(-1), second.log_softmax(-1)
+    return cut_off((1 + weight) * given - weight * other, given, floor)
 
 
-@contextmanager
-def contrasted(
-    name: str, anatomy: Anatomy, change: Callable[[Mapping[str, Any]], Change], weight: float, floor: float
-) -> Iterator[None]:
-    """Inside, every `generate` of the model contrasts with a second pass, whatever way of decoding it uses.
+@dataclass(frozen=True)
+class ContrastMethod(Method):
+    """Base: `change` says how the second pass differs, `combine` how its logits are set against the first's."""
 
-    change: makes the second pass's `Change` from what `generate` was given. `generate` is shadowed on this very model
-    and nowhere else, and uncovered on leaving.
-    """
-    model: Any = anatomy.model
-    if find_inner(anatomy) is not None:
-        kind = type(model).__name__
-        raise ModelError(f"{name} can't follow {kind}, which lets an inner language model generate.")
-    shadowed = model.__dict__.get("generate")
-    original = model.generate
+    @property
+    def has_contrast(self) -> bool:
+        """Whether these settings need the second pass at all."""
+        return True
 
-    parameters = inspect.signature(original)
+    def change(self, anatomy: Anatomy, model: Any, layout: LayoutSource | None, given: Mapping[str, Any]) -> Change:
+        """How the second pass of one `generate`, which was given `given`, differs from the first.
 
-    @wraps(original)
-    def generate(*args: Any, **kwargs: Any) -> Any:
-        bound = parameters.bind_partial(*args, **kwargs).arguments
-        options = {**{name: value for name, value in bound.items() if name != "kwargs"}, **bound.get("kwargs", {})}
-        first = options.get("inputs")
-        given = options if first is None else {**options, "input_ids": first}
-        if given.get("input_ids") is None:
-            raise InputError(f"{name} needs the prompt's input_ids: give generate the inputs that a processor makes.")
-        second = SecondPass(name, anatomy, given, change(given), weight, floor)
-        handle = model.register_forward_pre_hook(second.record, with_kwargs=True)
-        processors = LogitsProcessorList([second, *(options.get("logits_processor") or ())])
-        try:
-            return original(**{**options, "logits_processor": processors})
-        finally:
-            handle.remove()
+        model: what `.on` was given, a `VLM` or a bare model.
+        """
+        raise NotImplementedError
 
-    model.__dict__["generate"] = generate
-    try:
-        yield
-    finally:
-        del model.__dict__["generate"]
-        if shadowed is not None:
-            model.__dict__["generate"] = shadowed
+    def combine(
+        self, first: Float[Tensor, "rows vocabulary"], second: Float[Tensor, "rows vocabulary"], step: int
+    ) -> Float[Tensor, "rows vocabulary"]:
+        """The scores, from the logits of both passes; step: tokens generated before, from 0."""
+        raise NotImplementedError
+
+    @contextmanager
+    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
+        """Act on every `generate` inside.
+
+        Raises:
+            InputError: for a prompt without an image.
+            ModelError: for a model that lets an inner language model generate.
+        """
+        anatomy, source = anatomy_and_layout(model, layout)
+        if not self.has_contrast:
+            yield
+            return
+
+        @contextmanager
+        def begin(given: Mapping[str, Any]) -> Iterator[Processor]:
+            change = self.change(anatomy, model, source, given)
+            second = SecondPass(self.name, anatomy, given, change, self.combine)
+            handle = anatomy.model.register_forward_pre_hook(second.record, with_kwargs=True)
+            try:
+                yield second
+            finally:
+                handle.remove()
+
+        with processed(self.name, anatomy, begin):
+            yield
 
 
 @dataclass
@@ -103,8 +106,7 @@ class SecondPass:
     anatomy: Anatomy
     given: Mapping[str, Any]
     change: Change
-    weight: float
-    floor: float
+    combine: Callable[[Tensor, Tensor, int], Tensor]
     cache: Any = None
     calls: list[dict[str, Any]] = field(default_factory=list)
     before: Tensor | None = None
@@ -127,7 +129,8 @@ class SecondPass:
         repeats = len(input_ids) // len(self.given["input_ids"])
         logits = self._start(inputs, repeats) if not inputs.pop("filled") else self._step(inputs, input_ids, repeats)
         self.before = input_ids
-        return contrast(scores, logits[:, -1], self.weight, self.floor)
+        step = int(input_ids.shape[1]) - int(self.given["input_ids"].shape[1])
+        return self.combine(scores, logits[:, -1].to(scores.device, scores.dtype), step)
 
     def _start(self, inputs: dict[str, Any], repeats: int) -> Tensor:
         if is_static(cache_of(inputs)):

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar
 
-import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
-from sightline.methods.base import Method, anatomy_and_layout, register, setting
-from sightline.methods.contrast import contrasted
-from sightline.methods.scoring import PlacesOf, Target, check_range, check_target, prompt_layout, require_image
+from sightline.methods.attention_edit import AttentionEdit, Keys, Rows
+from sightline.methods.base import register, setting
+from sightline.methods.contrast import Change, ContrastMethod, contrast
+from sightline.methods.scoring import Target, check_range, check_target, prompt_layout
 from sightline.methods.text_only import TextOnly
+from sightline.models.anatomy import Anatomy
 
 
 @register
 @dataclass(frozen=True)
-class PAI(Method):
+class PAI(AttentionEdit, ContrastMethod):
     """Raises the image's scores in the last query row, and contrasts with the answer to the prompt without its image.
 
         e_j <- e_j + alpha |e_j|                                 j image; last row; layers first_layer to last_layer
@@ -37,6 +38,7 @@ class PAI(Method):
     """
 
     name: ClassVar[str] = "pai"
+    rows: ClassVar[Rows] = "last"
     alpha: float = setting(0.2, "share of |score| added to the scores of image keys, 0 or more")
     gamma: float = setting(1.1, "weight of the contrast with the image-free prompt, 1 (none) or more")
     floor: float = setting(0.1, "tokens below this share of the likeliest one's probability are cut off, 0 to 1")
@@ -53,6 +55,16 @@ class PAI(Method):
             raise InputError(f"floor is {self.floor} in pai: give a share from 0 to 1.")
         check_target(self.name, self.target)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether attention is left alone."""
+        return not self.alpha
+
+    @property
+    def has_contrast(self) -> bool:
+        """Whether the prompt without its image counts."""
+        return self.gamma != 1
+
     @contextmanager
     def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
         """Act on all that runs inside; the contrast on every `generate`.
@@ -60,47 +72,26 @@ class PAI(Method):
         Raises:
             InputError: for a layer the model has not, and for a prompt without an image.
         """
-        anatomy, source = anatomy_and_layout(model, layout)
-        layers = check_range(self.name, self.first_layer, self.last_layer, anatomy)
-        with ExitStack() as stack:
-            if self.alpha:
-                stack.enter_context(attach(anatomy, editor=_Raise(self.alpha, layers, self.target), layout=source))
-            if self.gamma != 1:
-                stack.enter_context(
-                    contrasted(
-                        self.name,
-                        anatomy,
-                        lambda given: TextOnly(self.name, prompt_layout(anatomy, source, given)),
-                        self.gamma - 1,
-                        self.floor,
-                    )
-                )
+        with AttentionEdit.on(self, model, layout), ContrastMethod.on(self, model, layout):
             yield
 
+    def chosen_layers(self, anatomy: Anatomy) -> frozenset[int]:
+        """The layers acted on in this model."""
+        return frozenset(check_range(self.name, self.first_layer, self.last_layer, anatomy))
 
-class _Raise:
-    """The attention part, as an editor."""
+    def edit(
+        self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
+    ) -> Float[Tensor, "batch heads rows keys"]:
+        """The scores, those of the target raised by a share of their size."""
+        raised = keys.text if self.target == "text" else keys.image
+        return values + self.alpha * values.abs().masked_fill(~raised, 0.0)
 
-    def __init__(self, alpha: float, layers: range, target: Target) -> None:
-        self._alpha, self._layers, self._target, self._places = alpha, layers, target, PlacesOf()
+    def change(self, anatomy: Anatomy, model: Any, layout: LayoutSource | None, given: Mapping[str, Any]) -> Change:
+        """The prompt without its image."""
+        return TextOnly(self.name, prompt_layout(anatomy, layout, given))
 
-    def begin(self, step: ForwardPass) -> None:
-        """A prompt must have an image."""
-        if step.is_start:
-            require_image(PAI.name, step.layout)
-
-    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
-        """The last row of every sample's prompt (it stands at different places) and all that is generated."""
-        if layer not in self._layers:
-            return None
-        places = self._places.at(step, call.query.device)
-        raise_text = self._target == "text"
-        keys = places.keys(places.text if raise_text else places.visual, call)[:, None, None]
-        wanted = torch.arange(call.queries, device=keys.device) + call.offset >= places.end[:, None]
-        rows = wanted.any(0).nonzero()[:, 0]
-
-        def raised(block: Block) -> Tensor:
-            chosen = keys & wanted[:, block.rows][:, None, :, None] & block.values.isfinite()
-            return block.values + self._alpha * block.values.abs().masked_fill(~chosen, 0.0)
-
-        return Edit(rows, scores=raised) if len(rows) else None
+    def combine(
+        self, first: Float[Tensor, "rows vocabulary"], second: Float[Tensor, "rows vocabulary"], step: int
+    ) -> Float[Tensor, "rows vocabulary"]:
+        """The scores above."""
+        return contrast(first, second, self.gamma - 1, self.floor)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,20 @@ if TYPE_CHECKING:
     from sightline.probes.sinks import Sinks
 
 
-def known_methods() -> dict[str, type[Method]]:
-    """The registered methods by name, from every package that has some."""
-    for package in ("sightline.methods", "sightline.probes.grounding"):
-        if find_spec(package) is not None:
-            importlib.import_module(package)
+def known_methods() -> Mapping[str, type[Method]]:
+    """The methods by name, those of other packages among them; each is imported when it is looked up."""
     return METHODS
+
+
+def check_method(spec: str) -> None:
+    """InputError for a spec that begins with no method's name; torch is not imported for it."""
+    METHODS.check(spec.strip().partition(":")[0], "none")
+
+
+def takes_sinks(spec: str) -> bool:
+    """Whether the method of a spec has sink dimensions among its fields."""
+    kind = METHODS.get(spec.strip().partition(":")[0])
+    return kind is not None and any(field.name == "dims" for field in dataclasses.fields(kind))
 
 
 def find_method(spec: str | None, sinks: Sinks | None = None) -> Method | None:
@@ -28,7 +36,6 @@ def find_method(spec: str | None, sinks: Sinks | None = None) -> Method | None:
     """
     if spec is None:
         return None
-    known_methods()
     method = parse_spec(spec, {} if sinks is None else {"dims": sinks.dims, "tau": sinks.tau})
     if method is not None:
         method.require_complete()

@@ -113,7 +113,7 @@ class SinkMethod(Method):
         if not self.dims:
             warnings.warn(
                 f"{self.name} changes nothing: no sinks were found in this model, so there is none to take attention "
-                "from; methods that need no sinks are pai, vcd, vaf, adaptvis, fastv and fastervlm.",
+                "from; `sightline list methods` shows the others.",
                 SightlineWarning,
                 stacklevel=4,
             )

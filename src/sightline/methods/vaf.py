@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
-from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
-from sightline.methods.base import Method, anatomy_and_layout, register, setting
-from sightline.methods.scoring import PlacesOf, Target, check_layers, check_target, require_image
+from sightline.methods.attention_edit import AttentionEdit, Keys, Rows
+from sightline.methods.base import register, setting
+from sightline.methods.scoring import Target, check_layers, check_target
 from sightline.models.anatomy import Anatomy
 
 FIRST, LAST, DEPTH = 9, 14, 32
@@ -24,7 +21,7 @@ FIRST, LAST, DEPTH = 9, 14, 32
 
 @register
 @dataclass(frozen=True)
-class VAF(Method):
+class VAF(AttentionEdit):
     """Multiplies scores in the middle layers: those of the image by more than 1, those of the system prompt by less.
 
         e_ij <- enhance e_ij    j image               e_ij <- suppress e_ij    j before the first image token
@@ -41,6 +38,7 @@ class VAF(Method):
     """
 
     name: ClassVar[str] = "vaf"
+    rows: ClassVar[Rows] = "after the image"
     enhance: float = setting(1.15, "factor on the scores of image keys, above 0; 1 leaves them")
     suppress: float = setting(0.95, "factor on the scores of keys before the image, above 0; 1 leaves them")
     layers: tuple[int, ...] | None = setting(
@@ -55,18 +53,10 @@ class VAF(Method):
             if not 0 < getattr(self, field) < inf:
                 raise InputError(f"{field} is {getattr(self, field)} in vaf: give a factor above 0.")
 
-    @contextmanager
-    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
-        """Act on all that runs inside.
-
-        Raises:
-            InputError: for a layer the model has not, and for a prompt without an image.
-        """
-        anatomy, source = anatomy_and_layout(model, layout)
-        layers = self.chosen_layers(anatomy)
-        is_idle = self.enhance == self.suppress == 1
-        with nullcontext() if is_idle else attach(anatomy, editor=_Scale(self, layers), layout=source):
-            yield
+    @property
+    def is_idle(self) -> bool:
+        """Factors of 1 change nothing."""
+        return self.enhance == self.suppress == 1
 
     def chosen_layers(self, anatomy: Anatomy) -> frozenset[int]:
         """The layers acted on in this model."""
@@ -76,31 +66,10 @@ class VAF(Method):
         first, last = (min(depth - 1, round(layer * depth / DEPTH)) for layer in (FIRST, LAST))
         return frozenset(range(first, last + 1)) & frozenset(anatomy.attention_layers)
 
-
-class _Scale:
-    def __init__(self, method: VAF, layers: frozenset[int]) -> None:
-        self._method, self._layers, self._places = method, layers, PlacesOf()
-
-    def begin(self, step: ForwardPass) -> None:
-        """A prompt must have an image."""
-        if step.is_start:
-            require_image(VAF.name, step.layout)
-
-    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
-        """The rows after each sample's image."""
-        if layer not in self._layers:
-            return None
-        places = self._places.at(step, call.query.device)
+    def edit(
+        self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
+    ) -> Float[Tensor, "batch heads rows keys"]:
+        """The scores times their keys' factors."""
         # Samples without an image have no such keys, so that their factors are all 1.
-        enhanced = places.visual if self._method.target == "image" else places.text & ~places.system
-        factor = 1 + (self._method.enhance - 1) * places.keys(enhanced, call).float()
-        factor = factor + (self._method.suppress - 1) * places.keys(places.system, call).float()
-        position = torch.arange(call.queries, device=factor.device) + call.offset
-        wanted = position > places.last[:, None]
-        rows = wanted.any(0).nonzero()[:, 0]
-
-        def scaled(block: Block) -> Tensor:
-            mine = wanted[:, block.rows][:, None, :, None]
-            return torch.where(mine, block.values * factor[:, None, None], block.values)
-
-        return Edit(rows, scores=scaled) if len(rows) else None
+        enhanced = keys.image if self.target == "image" else keys.text & ~keys.system
+        return values * (1 + (self.enhance - 1) * enhanced.float() + (self.suppress - 1) * keys.system.float())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
-from sightline.methods.base import Method, anatomy_and_layout, register, setting
-from sightline.methods.contrast import contrasted, image_inputs
+from sightline.methods.base import register, setting
+from sightline.methods.contrast import Change, ContrastMethod, contrast, image_inputs
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import without_encoder_outputs
 
@@ -25,7 +24,7 @@ STEPS = 1000
 
 @register
 @dataclass(frozen=True)
-class VCD(Method):
+class VCD(ContrastMethod):
     """Contrasts with the answer to the same prompt about a noised image: what the noise leaves standing is prior.
 
         score(y) = (1 + alpha) log p(y | image) - alpha log p(y | noised image)
@@ -53,17 +52,20 @@ class VCD(Method):
         if not 0 <= self.step < STEPS:
             raise InputError(f"step is {self.step} in vcd: give 0 to {STEPS - 1}.")
 
-    @contextmanager
-    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
-        """Act on every `generate` inside.
+    @property
+    def has_contrast(self) -> bool:
+        """Whether the noised image counts."""
+        return bool(self.alpha)
 
-        Raises:
-            InputError: for a prompt without an image.
-        """
-        anatomy, _ = anatomy_and_layout(model, layout)
-        contrasting = contrasted(self.name, anatomy, lambda given: _Noised(self, anatomy, given), self.alpha, self.beta)
-        with contrasting if self.alpha else nullcontext():
-            yield
+    def change(self, anatomy: Anatomy, model: Any, layout: LayoutSource | None, given: Mapping[str, Any]) -> Change:
+        """The same prompt about a noised image."""
+        return _Noised(self, anatomy, given)
+
+    def combine(
+        self, first: Float[Tensor, "rows vocabulary"], second: Float[Tensor, "rows vocabulary"], step: int
+    ) -> Float[Tensor, "rows vocabulary"]:
+        """The scores above."""
+        return contrast(first, second, self.alpha, self.beta)
 
 
 def add_noise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lmms_eval.api.model import lmms
@@ -98,15 +99,9 @@ class SightlineModel(lmms):  # type: ignore[misc]  # of a library without types
 
 
 def _method_of(spec: str, sinks: str | None) -> Any:
-    import sightline.methods  # noqa: F401  registers the methods
-    from sightline.methods.base import parse_spec
-    from sightline.probes.sinks import read_sinks
+    from sightline.methods.registry import find_method, find_sinks_file
 
-    found = None if sinks is None else read_sinks(sinks)
-    method = parse_spec(spec or "none", {} if found is None else {"dims": found.dims, "tau": found.tau})
-    if method is not None:
-        method.require_complete()
-    return method
+    return find_method(spec or "none", find_sinks_file(None if sinks is None else Path(sinks)))
 
 
 def _batch_size(given: int | str) -> int:

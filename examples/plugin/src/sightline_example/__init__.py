@@ -1,0 +1,1 @@
+"""A method, a benchmark and a command for Sightline."""

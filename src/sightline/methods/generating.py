@@ -1,0 +1,95 @@
+"""Acts on the scores of every step of `generate`, whatever way of decoding it uses.
+
+`generate` is shadowed on one very model and nowhere else, and uncovered on leaving: each call of it is given one more
+logits processor, made for that call, behind the library's own (`min_new_tokens`, penalties) and before temperature,
+top-k and top-p. Beam search hands log-probabilities over, which differ from logits by a constant a row.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sightline.attention.inner import find_inner
+from sightline.errors import InputError, ModelError
+from sightline.models.anatomy import Anatomy
+from sightline.models.transformers_api import LogitsProcessorList
+
+Processor = Callable[[Int[Tensor, "rows length"], Tensor], Tensor]
+"""From the tokens so far and the step's scores, [rows, vocabulary], to its new scores."""
+
+Begin = Callable[[Mapping[str, Any]], AbstractContextManager[Processor]]
+"""From what `generate` was given to the processor of that call, inside which the call runs."""
+
+
+@contextmanager
+def processed(name: str, anatomy: Anatomy, begin: Begin) -> Iterator[None]:
+    """Inside, every `generate` of the model has its scores changed by the processor that `begin` makes for it.
+
+    Raises:
+        ModelError: for a model that lets an inner language model generate.
+    """
+    model: Any = anatomy.model
+    if find_inner(anatomy) is not None:
+        kind = type(model).__name__
+        raise ModelError(f"{name} can't follow {kind}, which lets an inner language model generate.")
+    shadowed = model.__dict__.get("generate")
+    original = model.generate
+    parameters = inspect.signature(original)
+
+    @wraps(original)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        bound = parameters.bind_partial(*args, **kwargs).arguments
+        options = {**{name: value for name, value in bound.items() if name != "kwargs"}, **bound.get("kwargs", {})}
+        first = options.get("inputs")
+        given = options if first is None else {**options, "input_ids": first}
+        if given.get("input_ids") is None:
+            raise InputError(f"{name} needs the prompt's input_ids: give generate the inputs that a processor makes.")
+        with begin(given) as processor:
+            processors = LogitsProcessorList([processor, *(options.get("logits_processor") or ())])
+            return original(**{**options, "logits_processor": processors})
+
+    model.__dict__["generate"] = generate
+    try:
+        yield
+    finally:
+        del model.__dict__["generate"]
+        if shadowed is not None:
+            model.__dict__["generate"] = shadowed
+
+
+def cut_off(
+    scores: Float[Tensor, "rows vocabulary"], logits: Float[Tensor, "rows vocabulary"], floor: float
+) -> Float[Tensor, "rows vocabulary"]:
+    """The scores, -inf for tokens whose probability by `logits` is below `floor` times the likeliest one's."""
+    if floor <= 0:
+        return scores
+    return scores.masked_fill(logits < math.log(floor) + logits.amax(-1, keepdim=True), -math.inf)
+
+
+def check_share(name: str, **values: float) -> None:
+    """InputError for a field that is no share from 0 to 1."""
+    for field, value in values.items():
+        if not 0 <= value <= 1:
+            raise InputError(f"{field} is {value} in {name}: give a share from 0 to 1.")
+
+
+def check_least(name: str, least: float, **values: float) -> None:
+    """InputError for a field below `least`, or without end."""
+    for field, value in values.items():
+        if not least <= value < math.inf:
+            raise InputError(f"{field} is {value} in {name}: give {least:g} or more.")
+
+
+def rows_of(given: Mapping[str, Any], input_ids: Int[Tensor, "rows length"]) -> Int[Tensor, " rows"]:
+    """Which sample of the batch each row (a beam, a copy) belongs to."""
+    repeats = len(input_ids) // len(given["input_ids"])
+    return torch.arange(len(input_ids), device=input_ids.device) // repeats
