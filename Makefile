@@ -1,42 +1,58 @@
-# Both commands need nothing but Python 3.10 or later: the first call makes .venv and installs into it, once.
+# Needs nothing but Python 3.10 or later: the first `make demo` makes .venv and installs what the demo needs, the first
+# `make test` adds what the tests need, both at the versions of constraints.txt.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TESTS := $(VENV)/.tests-ready
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
 
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 # Else each process that the tests start compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test format readme docs clean
+.PHONY: demo test test-releases lock format readme docs clean
 
 demo: $(READY)
 	$(BIN)/sightline demo
 
-test: $(READY)
+test: $(TESTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-format: $(READY)
+format: $(TESTS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(READY): pyproject.toml
+# Each named release in an environment of its own beside .venv; what passed goes into docs/releases.md.
+test-releases: $(TESTS)
+	$(BIN)/python tools/releases.py --write $(RELEASES)
+
+lock: $(TESTS)
+	$(BIN)/python tools/lock.py
+
+$(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Sightline needs Python 3.10 or later, and $(PYTHON) is older: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
-	touch $(READY)
+	@echo "Installing Sightline and what it runs on (PyTorch, Transformers and others) into $(VENV), once."
+	$(INSTALL) --editable .
+	@touch $(READY)
 
-readme: $(READY)
+$(TESTS): $(READY)
+	@echo "Installing what the tests need into $(VENV), once."
+	$(INSTALL) --editable '.[dev]'
+	@touch $(TESTS)
+
+readme: $(TESTS)
 	$(BIN)/python docs/fill_readme.py
 
-docs: $(READY)
+docs: $(TESTS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -116,7 +116,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("sightline")
+        return version("sightline-vlm")
     if name not in _HOMES:
         raise AttributeError(f"module 'sightline' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

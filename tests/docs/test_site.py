@@ -12,7 +12,7 @@ import pytest
 
 from docs.pages import ROOT
 
-pytest.importorskip("material", reason="mkdocs-material is not installed: pip install 'sightline[docs]'")
+pytest.importorskip("material", reason="mkdocs-material is not installed: pip install 'sightline-vlm[docs]'")
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def _prepared(vlm: VLM, settings: TrainSettings) -> Any:
         _choose(vlm.anatomy, settings)
         return vlm.model
     if importlib.util.find_spec("peft") is None:
-        raise InputError(f"The method {settings.method} needs PEFT: pip install 'sightline[train]'.")
+        raise InputError(f"The method {settings.method} needs PEFT: pip install 'sightline-vlm[train]'.")
     if settings.method == "qlora" and not getattr(vlm.model, "is_loaded_in_4bit", False):
         raise InputError(f"The method qlora trains a 4-bit model and {vlm.name} is none: load it with quantize='4bit'.")
     return _with_adapters(vlm, settings)
