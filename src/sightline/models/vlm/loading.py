@@ -122,7 +122,7 @@ def _quantization(quantize: str, device: Any) -> Any:
     if quantize not in _QUANTIZED_BITS:
         raise InputError(f"quantize={quantize!r} is not known: give 4bit or 8bit.")
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError(f"quantize={quantize!r} needs bitsandbytes: install it with pip install 'sightline-vlm[quant]'.")
+        raise ModelError(f"quantize={quantize!r} needs bitsandbytes: pip install 'sightline-vlm[quant]'.")
     if device.type != "cuda":
         raise ModelError(f"quantize={quantize!r} needs a CUDA GPU and the device is {device.type}: leave quantize out.")
     import torch
