@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.data.sample import PIXEL_LIMIT, SIDE_MINIMUM, Sample, load_image, read_samples, write_samples
+from sightline.data.json_lines import read_samples, write_samples
+from sightline.data.pictures import PIXEL_LIMIT, SIDE_MINIMUM, load_image
+from sightline.data.sample import Sample
 from sightline.errors import InputError
 
 
@@ -208,7 +210,7 @@ def test_large_images_keep_their_shape(tmp_path: Path, size: tuple[int, int], ki
 
 
 def test_an_image_beyond_decoding_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sightline.data.sample.DECODED_LIMIT", 10)
+    monkeypatch.setattr("sightline.data.pictures.DECODED_LIMIT", 10)
     with pytest.raises(InputError, match="8 x 6 pixels"):
         load_image(save(tmp_path / "file.png"))
 

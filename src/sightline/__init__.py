@@ -17,7 +17,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sightline.data.sample import Sample, read_samples
+    from sightline.data.json_lines import read_samples
+    from sightline.data.sample import Sample
     from sightline.errors import InputError, LayoutError, ModelError, SightlineError
     from sightline.knockout.result import ImpactMap
     from sightline.knockout.study import Study, impact
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sightline.methods.vcd import VCD
     from sightline.models.anatomy import Anatomy, find_anatomy
     from sightline.models.layout import Modality, TokenLayout, layout_of
-    from sightline.models.vlm import VLM, load
+    from sightline.models.vlm import VLM, load, wrap
     from sightline.probes.dominance import Dominance
     from sightline.probes.grounding import Grounding
     from sightline.probes.sinks import Sinks, find_sinks, read_sinks
@@ -56,7 +57,7 @@ _HOMES = {
     "Dominance": "sightline.probes.dominance",
     "Method": "sightline.methods.base",
     "Sample": "sightline.data.sample",
-    "read_samples": "sightline.data.sample",
+    "read_samples": "sightline.data.json_lines",
     "Sinks": "sightline.probes.sinks",
     "find_sinks": "sightline.probes.sinks",
     "read_sinks": "sightline.probes.sinks",
@@ -72,6 +73,7 @@ _HOMES = {
     "FasterVLM": "sightline.methods.fastervlm",
     "VLM": "sightline.models.vlm",
     "load": "sightline.models.vlm",
+    "wrap": "sightline.models.vlm",
 }
 """Where each exported name is defined."""
 
@@ -109,6 +111,7 @@ __all__ = [
     "load",
     "read_samples",
     "read_sinks",
+    "wrap",
 ]
 
 

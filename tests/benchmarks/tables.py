@@ -19,7 +19,7 @@ def png(colour: str, size: tuple[int, int] = (8, 6)) -> bytes:
 
 def colour_of(image: Any) -> tuple[int, int, int]:
     """The colour of such an image, loaded as a Sample loads it."""
-    from sightline.data.sample import load_image
+    from sightline.data.pictures import load_image
 
     pixel = load_image(image).getpixel((0, 0))
     assert isinstance(pixel, tuple)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks.tables import colour_of, png, write_parquet
 from sightline.benchmarks import InvalidItem, Item, find_bench
 from sightline.benchmarks.mmmu_pro import DISCIPLINES, INSTRUCTIONS, official_letter
-from sightline.data.sample import IMAGE_MARKER
+from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
 
 PICTURES = tuple(f"image_{number}" for number in range(1, 8))

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.tables import arrow_table, colour_of, png, write_parquet
 from sightline.benchmarks import source
 from sightline.benchmarks.source import BadRow, Row, read_tables
-from sightline.data.sample import load_image
+from sightline.data.pictures import load_image
 from sightline.errors import InputError
 
 COLOURS = {"red": (255, 0, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}

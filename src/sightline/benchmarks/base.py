@@ -22,7 +22,7 @@ from sightline.errors import InputError
 from sightline.plugins import Registry
 
 if TYPE_CHECKING:
-    from sightline.data.sample import ImageLike
+    from sightline.data.pictures import ImageLike
 
 Parser = Literal["official", "strict"]
 """official: answer by answer what the benchmark's own script makes of it. strict: nothing that would be a guess."""

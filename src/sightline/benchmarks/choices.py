@@ -10,7 +10,7 @@ from typing import Any
 
 from sightline.benchmarks.base import Item, Verdict
 from sightline.benchmarks.thinking import spoken
-from sightline.data.sample import IMAGE_MARKER
+from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
 
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from sightline.benchmarks import choices, source
 from sightline.benchmarks.answer_fields import STRONG
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict, register
-from sightline.data.sample import IMAGE_MARKER
+from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
 from sightline.files.jsonl import json_objects, name_of
 
 if TYPE_CHECKING:
-    from sightline.data.sample import ImageLike
+    from sightline.data.pictures import ImageLike
 
 HUB = "MMMU/MMMU_Pro"
 

@@ -29,7 +29,7 @@ from sightline.zoo.official.chair import synonyms_text
 from sightline.zoo.questions import CAPTION_PHRASES, CHOICE_ENDINGS, LETTERS
 
 if TYPE_CHECKING:
-    from sightline.data.sample import ImageLike
+    from sightline.data.pictures import ImageLike
 
 
 class Drawn(Benchmark):

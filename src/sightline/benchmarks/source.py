@@ -21,7 +21,7 @@ from sightline.errors import InputError
 from sightline.files.jsonl import json_objects
 
 if TYPE_CHECKING:
-    from sightline.data.sample import ImageLike
+    from sightline.data.pictures import ImageLike
 
 HELD_LIMIT = 2**27
 """A parquet file gives its images a row group at a time, encoded; of those read last at most so many bytes are held,

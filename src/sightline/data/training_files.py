@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.data.sample import IMAGE_MARKER, Sample, write_samples
+from sightline.data.json_lines import write_samples
+from sightline.data.messages import IMAGE_MARKER
+from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.models.answer_tokens import Word, content_words, word_fault
 
 if TYPE_CHECKING:
-    from sightline.data.sample import ImageLike
+    from sightline.data.pictures import ImageLike
 
 SHAPES = "shapes"
 PROMPT = "Describe the image."

@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sightline.data.sample import Sample, read_samples
+from sightline.data.json_lines import read_samples
+from sightline.data.sample import Sample
 from sightline.errors import InputError, SightlineWarning
 from sightline.files.digest import digest_of
 from sightline.jobs.benchmark_items import find_asked, is_bench, question_digest

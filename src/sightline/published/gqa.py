@@ -6,7 +6,8 @@ import csv
 from itertools import islice
 from pathlib import Path
 
-from sightline.data.sample import Sample, read_samples
+from sightline.data.json_lines import read_samples
+from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.files.digest import digest_of
 

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sightline.data.sample import IMAGE_MARKER, Sample
+from sightline.data.messages import IMAGE_MARKER
+from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.memory import is_out_of_memory
 

@@ -1,5 +1,6 @@
 """A model with its processor: load it, put samples in its own words, let it answer."""
 
-from sightline.models.vlm.model import VLM, load
+from sightline.models.vlm.answers import Answer
+from sightline.models.vlm.model import VLM, load, wrap
 
-__all__ = ["VLM", "load"]
+__all__ = ["VLM", "Answer", "load", "wrap"]

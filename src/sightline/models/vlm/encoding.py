@@ -10,6 +10,7 @@ from sightline.errors import InputError
 from sightline.models.vlm.processors import NoVideo
 
 if TYPE_CHECKING:
+    from sightline.data.messages import Turn
     from sightline.data.sample import Sample
     from sightline.models.anatomy import Anatomy
 
@@ -35,7 +36,6 @@ def encode_samples(
     """
     for sample in samples:
         _check(sample, anatomy, allow_text_only)
-        sample.pieces()
     images = [sample.load_images() for sample in samples]
     videos = [sample.load_video() for sample in samples]
     if len({bool(of) for of in images}) > 1 or len({bool(of) for of in videos}) > 1:
@@ -64,17 +64,37 @@ def encode_samples(
 def prompt_texts(processor: Any, anatomy: Anatomy, samples: Sequence[Sample]) -> list[str]:
     """Each prompt as the processor is given it, up to where the answer begins; bare without a chat template."""
     if not getattr(processor, "chat_template", None):
-        return [sample.prompt for sample in samples]
-    has_markers = anatomy.is_multimodal and any(len(sample.pieces()) > 1 for sample in samples)
-    token = _image_token(processor, anatomy) if has_markers and not _keeps_places(processor) else ""
-    conversations = [_conversation(sample, anatomy, token) for sample in samples]
-    return [processor.apply_chat_template(told, tokenize=False, add_generation_prompt=True) for told in conversations]
+        return [_single_prompt(sample, anatomy) for sample in samples]
+    has_places = anatomy.is_multimodal and any(sample.marks_places for sample in samples)
+    token = _image_token(processor, anatomy) if has_places and not _keeps_places(processor) else ""
+    return [_templated(processor, conversation(sample, anatomy, token)) for sample in samples]
+
+
+def _single_prompt(sample: Sample, anatomy: Anatomy) -> str:
+    """The words alone, for a model without a chat template; InputError for a conversation of several turns."""
+    if sample.messages is not None and (len(sample.messages) > 1 or sample.marks_places):
+        raise InputError(
+            f"{type(anatomy.model).__name__} comes without a chat template and takes one prompt: give a sample with "
+            "prompt= in place of messages."
+        )
+    return sample.prompt
+
+
+def _templated(processor: Any, messages: list[dict[str, Any]]) -> str:
+    """The conversation in the model's chat template; InputError where the template refuses it."""
+    from jinja2 import TemplateError
+
+    try:
+        return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        roles = ", ".join(message["role"] for message in messages)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"The chat template of the model refuses the turns {roles}: {reason}") from error
 
 
 def _check(sample: Sample, anatomy: Anatomy, allow_text_only: bool) -> None:
     where = f" of sample {sample.id!r}" if sample.id else ""
-    if not sample.prompt.strip():
-        raise InputError(f"The prompt{where} is empty: give the words to ask the model.")
+    sample.pieces()
     name = type(anatomy.model).__name__
     if anatomy.is_multimodal and not sample.has_media and not allow_text_only:
         hears = anatomy.audio_tower is not None and anatomy.vision_tower is None
@@ -101,25 +121,26 @@ def _with_template(
     return _call(processor, prompts, media, options)
 
 
-def _conversation(sample: Sample, anatomy: Anatomy, token: str = "") -> list[dict[str, Any]]:
-    """One user turn, media before the words or where these mark them; text-only models' templates expect bare words.
+def conversation(sample: Sample, anatomy: Anatomy, token: str = "") -> list[dict[str, Any]]:
+    """The turns as a chat template takes them; those of text-only models expect bare words.
 
-    With `token` marked places are written into the words, for a template that would put all images first.
+    With `token` images that stand behind words are written into these, for a template that would put all images first.
     """
     if not anatomy.is_multimodal:
-        return [{"role": "user", "content": sample.prompt}]
-    first, *others = [{"type": "text", "text": piece} for piece in sample.pieces()]
-    content: list[dict[str, Any]] = [] if others else [{"type": "image"}] * len(sample.images)
-    if sample.video:
-        content = [*content, {"type": "video"}]
-    if sample.audio:
-        content = [*content, {"type": "audio"}]
-    if others and token:
-        words = [{"type": "text", "text": token.join(sample.pieces())}]
-    else:
-        words = [first, *(part for text in others for part in ({"type": "image"}, text))]
-        words = [part for part in words if part.get("text") != ""]
-    return [{"role": "user", "content": [*content, *words]}]
+        return [{"role": turn.role, "content": turn.text} for turn in sample.turns]
+    written = bool(token) and sample.marks_places
+    return [{"role": turn.role, "content": _content(turn, token if written else "")} for turn in sample.turns]
+
+
+def _content(turn: Turn, token: str) -> list[dict[str, Any]]:
+    if not token:
+        return [
+            {"type": "text", "text": part.content} if part.kind == "text" else {"type": part.kind}
+            for part in turn.parts
+        ]
+    media = [{"type": part.kind} for part in turn.parts if part.kind not in ("text", "image")]
+    words = "".join({"text": part.content, "image": token}.get(part.kind, "") for part in turn.parts)
+    return [*media, {"type": "text", "text": words}]
 
 
 def _keeps_places(processor: Any) -> bool:
@@ -144,12 +165,12 @@ def _without_template(
 ) -> Any:
     """Some processors put the image tokens in themselves; for the others they are written, where no marker says
     otherwise before the words."""
-    prompts = [sample.prompt for sample in samples]
+    prompts = [_single_prompt(sample, anatomy) for sample in samples]
     if not media:
         return _call(processor, prompts, media, options)
     token = _image_token(processor, anatomy)
     written = [_with_tokens(sample, token) for sample in samples]
-    if token and any(len(sample.pieces()) > 1 for sample in samples):
+    if token and any(sample.marks_places for sample in samples):
         return _call(processor, written, media, options)
     try:
         inputs = _call(processor, prompts, media, options)
@@ -163,7 +184,7 @@ def _without_template(
 
 def _with_tokens(sample: Sample, token: str) -> str:
     """The prompt with the text of each image in its place."""
-    if len(sample.pieces()) > 1:
+    if sample.marks_places:
         return token.join(sample.pieces())
     return token * len(sample.images) + ("\n" if sample.images else "") + sample.prompt
 

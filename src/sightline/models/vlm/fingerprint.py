@@ -6,6 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from sightline.models.vlm.adapters import base_of, is_adapter
+
 WHOLE = 2**24
 """Bytes up to which a file is read whole."""
 
@@ -21,15 +23,18 @@ def model_folder(name: str | Path) -> Path | None:
     from sightline import zoo
 
     folder = zoo.bundled_path(str(name)) if name in zoo.BUNDLED else Path(name).expanduser()
-    return folder if (folder / "config.json").is_file() else None
+    return folder if (folder / "config.json").is_file() or is_adapter(folder) else None
 
 
 def folder_fingerprint(folder: Path) -> str:
     """A short digest of a model's settings, tokenizer and weights: names, sizes and content.
 
-    Files of settings are read whole, of large weights a sample. Raises OSError for what cannot be read.
+    For adapters also of their base. Files of settings are read whole, of large weights a sample. Raises OSError for
+    what cannot be read.
     """
     digest = hashlib.sha256()
+    if is_adapter(folder) and (base := model_folder(base_of(folder)[0])) is not None:
+        digest.update(folder_fingerprint(base).encode())
     for path in sorted(folder.iterdir()):
         if path.suffix not in SETTINGS | WEIGHTS or not path.is_file():
             continue

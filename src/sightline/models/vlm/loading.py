@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
-import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError, ModelError
+from sightline.models.vlm.adapters import base_of, is_adapter
+from sightline.models.vlm.load_errors import Source, VideoLibraryError, explained_errors
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _REVISION = re.compile(r"^[\w./-]+$")
 _QUANTIZED_BITS = ("4bit", "8bit")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a model is read from: the name the user gave, what Transformers is told, and the wanted revision."""
-
-    name: str
-    path: str
-    revision: str | None
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether it is a folder on this machine."""
-        return Path(self.path).is_dir()
 
 
 def find_source(name: str | Path, revision: str | None = None) -> Source:
@@ -69,6 +54,11 @@ def _checked_folder(name: str, folder: Path, revision: str | None) -> Source:
         raise ModelError(f"The model folder {folder} does not exist.")
     if not folder.is_dir():
         raise ModelError(f"The model {folder} is a file: give the folder that holds its config.json.")
+    if is_adapter(folder):
+        base = find_source(*base_of(folder))
+        if base.adapter is not None:
+            raise ModelError(f"The base of the adapters in {folder} is itself a folder of adapters: merge those first.")
+        return Source(name, base.path, base.revision, str(folder))
     if not (folder / "config.json").is_file():
         raise ModelError(f"The folder {folder} holds no config.json, so it is no Transformers model.")
     return Source(name, str(folder), revision)
@@ -88,7 +78,7 @@ def load_model(source: Source, dtype: Any, device: Any, quantize: str | None) ->
         options["quantization_config"] = _quantization(quantize, device)
     if device.type != "cpu":
         options["device_map"] = {"": device}
-    with _said_plainly(source):
+    with explained_errors(source):
         return auto.from_pretrained(source.path, config=config, **options).eval()
 
 
@@ -141,7 +131,7 @@ def _quantization(quantize: str, device: Any) -> Any:
 def _load_config(source: Source) -> Any:
     from transformers import AutoConfig
 
-    with _said_plainly(source):
+    with explained_errors(source):
         return AutoConfig.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
 
 
@@ -181,19 +171,22 @@ def load_processor(source: Source, model: Any, is_multimodal: bool) -> Any:
     """
     from transformers import AutoProcessor, AutoTokenizer
 
+    own = source.adapter and Path(source.adapter)
+    if own and any((own / file).is_file() for file in (*_PROCESSOR_FILES, "tokenizer.json")):
+        source = Source(source.name, str(own), None)
     options = {"revision": source.revision, "trust_remote_code": False}
     if not is_multimodal:
-        with _said_plainly(source, "tokenizer"):
+        with explained_errors(source, "tokenizer"):
             return _ready(AutoTokenizer.from_pretrained(source.path, **options))
     if source.is_folder and not any((Path(source.path) / file).is_file() for file in _PROCESSOR_FILES):
         raise _no_processor(source)
     try:
-        with _said_plainly(source, "processor"):
+        with explained_errors(source, "processor"):
             processor = AutoProcessor.from_pretrained(source.path, **options)
-    except _VideoLibraryError:
+    except VideoLibraryError:
         from sightline.models.vlm.processors import load_without_video
 
-        with _said_plainly(source, "processor"):
+        with explained_errors(source, "processor"):
             processor = load_without_video(source.path, model.config, options)
     if not hasattr(processor, "tokenizer"):  # AutoProcessor answers with a bare tokenizer where there is nothing else
         raise _no_processor(source)
@@ -210,6 +203,18 @@ def _no_processor(source: Source) -> ModelError:
     )
 
 
+def prepared(processor: Any) -> Any:
+    """A processor set for generation; the one that is given stays as it is."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if getattr(tokenizer, "padding_side", "left") == "left" and tokenizer.pad_token is not None:
+        return processor
+    if tokenizer is processor:
+        return _ready(copy.deepcopy(processor))
+    mine = copy.copy(processor)
+    mine.tokenizer = copy.deepcopy(tokenizer)
+    return _ready(mine)
+
+
 def _ready(processor: Any) -> Any:
     """Set for generation: padding on the left, with the end token where there is no padding token."""
     tokenizer = getattr(processor, "tokenizer", processor)
@@ -217,72 +222,3 @@ def _ready(processor: Any) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token
     return processor
-
-
-class _VideoLibraryError(ModelError):
-    """The processor wants its video part, whose library is not installed."""
-
-
-@contextmanager
-def _said_plainly(source: Source, what: str = "model") -> Iterator[None]:
-    """Turns what Transformers and the hub raise while loading into a ModelError of one sentence."""
-    try:
-        yield
-    except (InputError, KeyboardInterrupt):
-        raise
-    except Exception as error:  # any library may fail in its own way here; each way is one sentence for the user
-        raise _explained(source, what, error) from error
-
-
-def _explained(source: Source, what: str, error: Exception) -> ModelError:
-    name = source.name
-    chain = list(_chain(error))
-    kinds = {type(link).__name__ for link in chain}
-    text = " ".join(" ".join(str(link) for link in chain).split())
-    if "GatedRepoError" in kinds or "gated repo" in text:
-        return ModelError(
-            f"{name} is gated: ask for access at https://huggingface.co/{name} and log in with `hf auth login`."
-        )
-    if "RevisionNotFoundError" in kinds:
-        return ModelError(f"{name} has no revision {source.revision!r}.")
-    if "RepositoryNotFoundError" in kinds:
-        return ModelError(f"{name} is not on the Hugging Face hub, or private: check the name, or give a folder.")
-    if kinds & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} or "couldn't connect" in text.lower():
-        return ModelError(
-            f"{name} is not in the local cache and the Hugging Face hub cannot be reached: go online, or give a folder."
-        )
-    if "SafetensorError" in kinds:
-        return ModelError(f"The weights of {name} are damaged or cut short ({_short(error)}): copy them again.")
-    if "custom code" in text or "trust_remote_code" in text:
-        return ModelError(f"{name} brings its own {what} code, which Sightline does not run: give a converted copy.")
-    if "does not recognize this architecture" in text:
-        kind = re.search(r"model type `([^`]+)`", text)
-        return ModelError(
-            f"{name} is of kind {kind[1] if kind else 'unknown'}, which this version of Transformers does not know: "
-            "update Transformers."
-        )
-    if what == "processor" and "torchvision" in text.lower():
-        return _VideoLibraryError(f"The processor of {name} needs torchvision: pip install torchvision.")
-    if isinstance(error, ImportError):
-        return ModelError(f"The {what} of {name} needs a library that is not installed ({_short(error)}).")
-    if "no file named" in text and "safetensors" in text:
-        return ModelError(f"{name} has no weights (model.safetensors): copy them into the folder.")
-    if isinstance(next((link for link in chain if isinstance(link, json.JSONDecodeError)), None), ValueError):
-        return ModelError(f"The config.json of {name} is not valid JSON.")
-    if "model_type" in text and "Unrecognized" in text:
-        return ModelError(f"The config.json of {name} names no model_type that Transformers knows.")
-    if what != "model" and isinstance(error, OSError | ValueError):
-        return ModelError(f"{name} has no usable {what} beside its model ({_short(error)}).")
-    return ModelError(f"The {what} of {name} cannot be loaded ({type(error).__name__}: {_short(error)}).")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _short(error: Exception) -> str:
-    """The first sentence of an error's text."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return re.split(r"(?<=[.!?])\s", text)[0].rstrip(".")[:200]

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sightline.data.messages import is_messages
 from sightline.data.sample import Sample
+from sightline.data.sources import as_sample, is_inputs
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy, find_anatomy
 from sightline.models.layout import TokenLayout, layout_of
 from sightline.models.layout.by_hand import GivenLayout, read_layout
+from sightline.models.vlm.adapters import refuse_prompt_learning, with_adapter
+from sightline.models.vlm.answers import Answer, answer, answer_tokens, run_generate, stream
 from sightline.models.vlm.encoding import encode_samples
-from sightline.models.vlm.loading import find_source, load_model, load_processor
+from sightline.models.vlm.loading import find_source, load_model, load_processor, prepared
 
 
 def load(
@@ -31,7 +35,7 @@ def load(
 
     Args:
         name: a bundled name (`sightline list models`), a local folder, or a hub name such as "owner/model"
-            or "owner/model@revision".
+            or "owner/model@revision"; a folder of adapters (adapter_config.json) loads its base and itself.
         dtype: "auto" (as the weights are stored), "float32", "bfloat16", "float16", or a torch dtype.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
         revision: a branch, tag or commit of a hub model.
@@ -45,11 +49,37 @@ def load(
     given = read_layout(layout) if isinstance(layout, str | Path) else layout
     source = find_source(name, revision)
     model = load_model(source, dtype, device, quantize)
+    if source.adapter is not None:
+        model = with_adapter(model, source)
     anatomy = find_anatomy(model)
     model = anatomy.model  # of an any-to-any model, the part that writes text
     processor = load_processor(source, model, anatomy.is_multimodal)
     commit = getattr(model.config, "_commit_hash", None) or source.revision
     return VLM(model, processor, source.name, anatomy, commit, given)
+
+
+def wrap(
+    model: Any, processor: Any = None, *, name: str | None = None, layout: str | Path | GivenLayout | None = None
+) -> VLM:
+    """A Transformers model in memory as a `VLM`, with or without PEFT adapters; it is put into evaluation mode.
+
+    Args:
+        model: from `from_pretrained`, or built; the wrappers of PEFT, `torch.compile` and the like are taken off.
+        processor: the model's processor, or its tokenizer where it reads text alone; a copy is set to pad on the left.
+            Without one, encoded inputs are given in place of samples.
+        name: for tables and records; by default where the model came from, else its class.
+        layout: where text and image stand, for a model that does not tell.
+
+    Raises:
+        ModelError: for a model that cannot be read, and for adapters that act outside of it (prompt learning).
+    """
+    refuse_prompt_learning(model)
+    anatomy = find_anatomy(model)
+    inner: Any = anatomy.model.eval()
+    given = read_layout(layout) if isinstance(layout, str | Path) else layout
+    known = name or getattr(inner.config, "_name_or_path", "") or type(inner).__name__
+    ready = None if processor is None else prepared(processor)
+    return VLM(inner, ready, str(known), anatomy, getattr(inner.config, "_commit_hash", None), given)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,7 +88,7 @@ class VLM:
 
     Attributes:
         model: the Transformers model, in evaluation mode.
-        processor: its processor; for a text-only model its tokenizer.
+        processor: its processor; for a text-only model its tokenizer; None for a model wrapped without one.
         name: as it was given to `load`.
         anatomy: the parts of the model.
         revision: the commit it was loaded from, where known.
@@ -85,7 +115,7 @@ class VLM:
 
     def encode(
         self,
-        samples: Sample | Sequence[Sample],
+        samples: Any,
         *,
         allow_text_only: bool = False,
         endings: Sequence[str] = (),
@@ -95,8 +125,8 @@ class VLM:
         """What the model's forward takes, on its device: token ids, masks, pixels and so on, left-padded.
 
         Args:
-            samples: one, or a list for a batch. The chat template is applied where the model has one; else the image
-                tokens are put before the words.
+            samples: a `Sample` or a conversation (chat messages), or a list for a batch. The chat template is applied
+                where the model has one; else the image tokens are put before the words.
             allow_text_only: lets a vision-language model read a prompt without an image.
             endings: what follows each prompt behind the words that ask for an answer, as the answer itself in training.
             device: where to put the inputs instead of the model's own device.
@@ -107,7 +137,8 @@ class VLM:
         """
         from transformers import BatchFeature
 
-        many = [samples] if isinstance(samples, Sample) else list(samples)
+        self.require_processor("encode a sample: give what its forward takes")
+        many = [as_sample(each) for each in (samples if _is_list(samples) else [samples])]
         if not many:
             raise InputError("There are no samples to encode: give at least one.")
         inputs = encode_samples(self.processor, self.anatomy, many, allow_text_only, options, endings)
@@ -122,39 +153,64 @@ class VLM:
             return self.given_layout.fit(inputs)
         return layout_of(self.anatomy, inputs, self.processor)
 
-    def generate(self, inputs: Mapping[str, Any], max_new_tokens: int = 64, **options: Any) -> Any:
-        """The model's answer: a string for a batch of one, else a list of strings. Greedy unless told otherwise.
+    def generate(self, inputs: Any, max_new_tokens: int = 64, **options: Any) -> Any:
+        """The model's answer: a string for one prompt, a list of strings for several. Greedy by default.
 
         Args:
+            inputs: encoded inputs; or a `Sample`, a conversation (chat messages), or a list of either.
             options: more keyword arguments for the model's `generate`, as `do_sample=True`.
         """
-        tokens = self.generate_tokens(inputs, max_new_tokens, **options)
-        texts = [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens]
-        return texts[0] if len(texts) == 1 else texts
+        self.require_processor("decode an answer: give generate_tokens")
+        tokens = self.generate_tokens(self.inputs_of(inputs), max_new_tokens, **options)
+        texts = [self.text_of(row) for row in tokens]
+        return texts[0] if len(texts) == 1 and not _is_list(inputs) else texts
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """An answer's tokens in words, without special tokens."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    def inputs_of(self, prompts: Any, *, allow_text_only: bool = False) -> Any:
+        """What the model's forward takes, of encoded inputs (as they are), a sample, a conversation, or a list."""
+        if is_inputs(prompts):
+            return prompts
+        many = list(prompts) if _is_list(prompts) else [prompts]
+        return self.encode([as_sample(entry) for entry in many], allow_text_only=allow_text_only)
 
     def generate_tokens(self, inputs: Mapping[str, Any], max_new_tokens: int = 64, **options: Any) -> list[list[int]]:
         """The ids of the new tokens of each answer, the end token included, the padding behind it not."""
-        if max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {max_new_tokens}: give at least 1.")
-        settings: dict[str, Any] = {"do_sample": False, **options}
-        if not settings["do_sample"]:  # sampling settings of the model's own would only be warned about
-            settings = {"temperature": None, "top_p": None, "top_k": None, **settings}
-        if self.anatomy.pad_token_id is None:
-            settings.setdefault("pad_token_id", self.tokenizer.pad_token_id)
-        with torch.no_grad():
-            output = self.model.generate(**inputs, max_new_tokens=max_new_tokens, **settings)
-        rows = getattr(output, "sequences", output)
-        prompt = inputs["input_ids"]
-        copies = len(rows) // len(prompt)
-        if rows.shape[1] >= prompt.shape[1]:
-            start = rows[:, : prompt.shape[1]]
-            if torch.equal(start, prompt.repeat_interleave(copies, 0)):
-                rows = rows[:, prompt.shape[1] :]
-        return [self._until_end(row) for row in rows.tolist()]
+        return answer_tokens(self, inputs, run_generate(self, inputs, max_new_tokens, options))
 
-    def _until_end(self, row: list[int]) -> list[int]:
-        ends = [place for place, token in enumerate(row) if token in self.anatomy.eos_token_ids]
-        return row[: ends[0] + 1] if ends else row
+    def ask(self, image: Any, prompt: str, *, method: Any = None, max_new_tokens: int = 64, **options: Any) -> Answer:
+        """What the model says about an image, with its tokens, their log-probabilities and the seconds it took.
+
+        Args:
+            image: as a `Sample` takes it; a list of several; None for words alone.
+            method: acts while the model answers, as `sl.VCD()`.
+            options: more keyword arguments for the model's `generate`.
+        """
+        images = tuple(image) if isinstance(image, list | tuple) else () if image is None else (image,)
+        inputs = self.inputs_of(Sample(prompt, images=images), allow_text_only=image is None)
+        return answer(self, inputs, method, max_new_tokens, options)
+
+    def stream(self, prompt: Any, *, method: Any = None, max_new_tokens: int = 64, **options: Any) -> Iterator[str]:
+        """The answer in pieces, as soon as each is written; closing the iterator ends the generation.
+
+        The model runs in a thread of its own, so that a method has to be given here: one that acts in a `with` around
+        this call refuses the thread's passes.
+
+        Args:
+            prompt: encoded inputs, a `Sample`, or a conversation; one, not several.
+            method: acts while the model answers.
+            options: more keyword arguments for the model's `generate`.
+        """
+        return stream(self, self.inputs_of(prompt), method, max_new_tokens, options)
+
+    def require_processor(self, what: str) -> None:
+        """InputError where there is none; what: cannot be done without one, and what to give instead."""
+        if self.processor is None:
+            raise InputError(
+                f"{self.name} was wrapped without a processor and cannot {what}, or its processor to sightline.wrap."
+            )
 
     def check(self, inputs: Mapping[str, Any] | None = None) -> list[str]:
         """What is wrong with the reading of this model, a sentence each; nothing when all is well.
@@ -186,6 +242,11 @@ class VLM:
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def _is_list(prompts: Any) -> bool:
+    """Whether several prompts are given: not one sample, conversation or mapping."""
+    return isinstance(prompts, Iterable) and not isinstance(prompts, Mapping | str) and not is_messages(prompts)
 
 
 def _accepted(model: Any) -> set[str]:

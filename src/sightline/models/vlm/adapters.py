@@ -1,0 +1,88 @@
+"""A folder of PEFT adapters: the base it names, and the adapters put into it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import ModelError
+
+if TYPE_CHECKING:
+    from sightline.models.vlm.load_errors import Source
+
+SETTINGS = "adapter_config.json"
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds adapters and no model of its own."""
+    return (folder / SETTINGS).is_file() and not any(folder.glob("model*.safetensors"))
+
+
+def base_of(folder: Path) -> tuple[str, str | None]:
+    """The name of the model that a folder's adapters belong to, and its revision where one is recorded.
+
+    A relative folder is looked for beside the adapters where it is not found from here.
+
+    Raises:
+        ModelError: when the settings are damaged or name no model.
+    """
+    try:
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The {SETTINGS} of {folder} is not valid JSON.") from error
+    name = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ModelError(f"The {SETTINGS} of {folder} names no base model (base_model_name_or_path).")
+    beside = (folder / name).resolve()
+    if not Path(name).exists() and (beside / "config.json").is_file():
+        name = str(beside)
+    revision = settings.get("revision")
+    return name, revision if isinstance(revision, str) else None
+
+
+def with_adapter(model: Any, source: Source) -> Any:
+    """The base model with the adapters of the source's folder, in evaluation mode.
+
+    Raises:
+        ModelError: without PEFT, and for adapters that are missing, damaged, or of another model.
+    """
+    folder = Path(str(source.adapter))
+    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if weights is None:
+        raise ModelError(f"The adapters in {folder} have no weights ({WEIGHTS[0]}): copy them into the folder.")
+    if weights.suffix == ".bin":
+        raise ModelError(f"The adapters in {folder} are pickled ({weights.name}), which is not read: save safetensors.")
+    if importlib.util.find_spec("peft") is None:
+        raise ModelError(f"The folder {folder} holds adapters, which need PEFT: pip install 'sightline[train]'.")
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, "pt") as file:
+            held = set(file.keys())
+        adapted = PeftModel.from_pretrained(model, folder)
+    except SafetensorError as error:
+        raise ModelError(f"The adapters in {folder} are damaged or cut short: copy them again.") from error
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"The adapters in {folder} do not fit their base {source.path}: {reason}") from error
+    refuse_prompt_learning(adapted)
+    expected = set(get_peft_model_state_dict(adapted))
+    if held != expected:
+        missing, unknown = sorted(expected - held), sorted(held - expected)
+        fault = f"lack {len(missing)} tensors, as {missing[0]}" if missing else f"hold {unknown[0]}, which has no place"
+        raise ModelError(f"The adapters in {folder} {fault}: they belong to another model or were cut short.")
+    return adapted.eval()
+
+
+def refuse_prompt_learning(model: Any) -> None:
+    """ModelError for adapters that put positions before the prompt: they act outside of the model that is read."""
+    for settings in (getattr(model, "peft_config", None) or {}).values():
+        if getattr(settings, "is_prompt_learning", False):
+            raise ModelError(
+                f"The adapters are of the kind {type(settings).__name__}, which puts learned positions before the "
+                "prompt: Sightline reads adapters within the weights, such as LoRA."
+            )

@@ -1,0 +1,102 @@
+"""What can go wrong while a model is loaded, each in one sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.errors import InputError, ModelError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is read from.
+
+    name      as the user gave it
+    path      of the model, or its hub name
+    revision  of the hub, where one is wanted
+    adapter   the folder of PEFT adapters to put into the model
+    """
+
+    name: str
+    path: str
+    revision: str | None
+    adapter: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder on this machine."""
+        return Path(self.path).is_dir()
+
+
+class VideoLibraryError(ModelError):
+    """The processor wants its video part, whose library is not installed."""
+
+
+@contextmanager
+def explained_errors(source: Source, what: str = "model") -> Iterator[None]:
+    """Turns what Transformers and the hub raise while loading into a ModelError of one sentence."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # any library may fail in its own way here; each way is one sentence for the user
+        raise _explained(source, what, error) from error
+
+
+def _explained(source: Source, what: str, error: Exception) -> ModelError:
+    name = source.name
+    chain = list(_chain(error))
+    kinds = {type(link).__name__ for link in chain}
+    text = " ".join(" ".join(str(link) for link in chain).split())
+    if "GatedRepoError" in kinds or "gated repo" in text:
+        return ModelError(
+            f"{name} is gated: ask for access at https://huggingface.co/{name} and log in with `hf auth login`."
+        )
+    if "RevisionNotFoundError" in kinds:
+        return ModelError(f"{name} has no revision {source.revision!r}.")
+    if "RepositoryNotFoundError" in kinds:
+        return ModelError(f"{name} is not on the Hugging Face hub, or private: check the name, or give a folder.")
+    if kinds & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} or "couldn't connect" in text.lower():
+        return ModelError(
+            f"{name} is not in the local cache and the Hugging Face hub cannot be reached: go online, or give a folder."
+        )
+    if "SafetensorError" in kinds:
+        return ModelError(f"The weights of {name} are damaged or cut short ({_short(error)}): copy them again.")
+    if "custom code" in text or "trust_remote_code" in text:
+        return ModelError(f"{name} brings its own {what} code, which Sightline does not run: give a converted copy.")
+    if "does not recognize this architecture" in text:
+        kind = re.search(r"model type `([^`]+)`", text)
+        return ModelError(
+            f"{name} is of kind {kind[1] if kind else 'unknown'}, which this version of Transformers does not know: "
+            "update Transformers."
+        )
+    if what == "processor" and "torchvision" in text.lower():
+        return VideoLibraryError(f"The processor of {name} needs torchvision: pip install torchvision.")
+    if isinstance(error, ImportError):
+        return ModelError(f"The {what} of {name} needs a library that is not installed ({_short(error)}).")
+    if "no file named" in text and "safetensors" in text:
+        return ModelError(f"{name} has no weights (model.safetensors): copy them into the folder.")
+    if isinstance(next((link for link in chain if isinstance(link, json.JSONDecodeError)), None), ValueError):
+        return ModelError(f"The config.json of {name} is not valid JSON.")
+    if "model_type" in text and "Unrecognized" in text:
+        return ModelError(f"The config.json of {name} names no model_type that Transformers knows.")
+    if what != "model" and isinstance(error, OSError | ValueError):
+        return ModelError(f"{name} has no usable {what} beside its model ({_short(error)}).")
+    return ModelError(f"The {what} of {name} cannot be loaded ({type(error).__name__}: {_short(error)}).")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _short(error: Exception) -> str:
+    """The first sentence of an error's text."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return re.split(r"(?<=[.!?])\s", text)[0].rstrip(".")[:200]
