@@ -32,3 +32,8 @@ def ranges(indices: Sequence[int]) -> str:
 def nearest(name: str, known: Iterable[str], count: int = 1, likeness: float = 0.6) -> list[str]:
     """The known names most like a name that is none of them, best first; [] where none is near."""
     return difflib.get_close_matches(name.lower(), list(known), count, likeness)
+
+
+def shortened(name: str, length: int = 120) -> str:
+    """A long name with its middle left out, for a sentence."""
+    return name if len(name) <= length else f"{name[: length // 2]}...{name[-(length // 2 - 3) :]}"

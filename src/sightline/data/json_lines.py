@@ -11,6 +11,8 @@ from sightline.data.messages import Part, Turn, read_turns, with_parts
 from sightline.data.pictures import is_address, kind_of, read_content
 from sightline.data.sample import Sample
 from sightline.errors import InputError
+from sightline.files.paths import require_file
+from sightline.text import shortened
 
 if TYPE_CHECKING:
     from sightline.data.pictures import ImageLike
@@ -24,11 +26,7 @@ def read_samples(path: str | Path) -> list[Sample]:
     InputError, naming file and line, at the first line that is no such object, and when two lines carry one id; whether
     images can be read shows only when they are loaded.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"The data file {path} does not exist.")
-    if path.is_dir():
-        raise InputError(f"The data {path} is a folder: give a JSON-lines file.")
+    path = require_file(path, "data file", "give a JSON-lines file", may_be_empty=True)
     samples: list[Sample] = []
     lines: dict[str, int] = {}
     for number, line in enumerate(_lines(path), start=1):
@@ -36,7 +34,8 @@ def read_samples(path: str | Path) -> list[Sample]:
             continue
         sample = _parse(line, f"{path}, line {number}", str(number), path.parent)
         if sample.id in lines:
-            raise InputError(f"{path}, line {number}: the id {sample.id!r} is already that of line {lines[sample.id]}.")
+            name = shortened(repr(sample.id))
+            raise InputError(f"{path}, line {number}: the id {name} is already that of line {lines[sample.id]}.")
         lines[sample.id] = number
         samples.append(sample)
     if not samples:
@@ -48,6 +47,8 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
+        if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise InputError(f"The data file {path} is in UTF-16: save it as UTF-8.") from error
         number = path.read_bytes()[: error.start].count(b"\n") + 1
         raise InputError(f"{path}, line {number}: not UTF-8 text; a JSON-lines file is expected.") from error
     except OSError as error:
@@ -57,8 +58,9 @@ def _lines(path: Path) -> list[str]:
 def _parse(line: str, where: str, number: str, folder: Path) -> Sample:
     try:
         record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply")
+    except (ValueError, RecursionError) as error:
+        deep = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        reason = getattr(error, "msg", deep)
         raise InputError(f"{where}: not valid JSON ({reason}); one object a line is expected.") from error
     if not isinstance(record, dict):
         raise InputError(f'{where}: not a JSON object; {{"id", "image", "prompt"}} is expected.')

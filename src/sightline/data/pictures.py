@@ -1,4 +1,8 @@
-"""Pictures: whatever the source, the RGB pixels that a model's processor is given."""
+"""Pictures: whatever the source, the RGB pixels that a model's processor is given.
+
+They are those that Transformers' own processors make of `PIL.Image.open(file)`: transparency lies on white. Beyond that
+a picture stands upright, and where Pillow's conversion would clip (16-bit and 32-bit grey, floats) it is scaled.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from sightline.data.picture_modes import as_rgb, scaled_grey
 from sightline.errors import InputError
+from sightline.files.paths import require_file
+from sightline.text import shortened
 
 
 class EncodedImage(Protocol):
@@ -36,14 +43,16 @@ PIXEL_LIMIT = 4096 * 4096
 """Larger images are reduced to at most so many pixels before a model's processor sees them. What it makes of them is
 smaller still (Qwen2-VL, the largest known, takes 12.8 million pixels), but it works in float32 on the whole picture."""
 
-DECODED_LIMIT = 2**30
-"""Images of more pixels than this are refused: decoding one would take several GB."""
+DECODED_LIMIT = 768 * 2**20
+"""Images that take more bytes than this when decoded are refused: 14,000 x 14,000 pixels in colour."""
 
 SIDE_MINIMUM = 4
 """Smaller sides are enlarged by a whole factor: a processor takes a picture 1 or 3 pixels high for channels first."""
 
-
+_ORIENTATION = 0x0112
 _ADDRESS = re.compile(r"data:|file:|[a-z][a-z0-9+.-]+://", re.ASCII | re.IGNORECASE)
+_BYTES_A_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+"""What Pillow holds a pixel in, by mode; 4 elsewhere."""
 
 
 def is_address(name: str) -> bool:
@@ -52,23 +61,25 @@ def is_address(name: str) -> bool:
 
 
 def load_image(source: ImageLike) -> Image.Image:
-    """An RGB picture, turned upright by its EXIF orientation, neither too large nor too small for a processor.
+    """An RGB picture, turned upright by its orientation, neither too large nor too small for a processor.
 
-    Raises InputError when the file, or what `read` gives, is missing, empty, cut short, no image, or of more than
-    DECODED_LIMIT pixels.
+    Raises InputError when the file, or what `read` gives, is missing, empty, cut short, no image, or would take more
+    than DECODED_LIMIT bytes.
     """
     from PIL import Image, ImageOps
 
     if isinstance(source, Image.Image):
-        return _fit(ImageOps.exif_transpose(source))
+        return _fit(ImageOps.exif_transpose(source), "given as a picture")
     file, name = _opened(source)
     try:
         with _large_images_allowed(), Image.open(file) as picture:
-            _refuse_gigapixels(picture, name)
             if picture.width * picture.height > PIXEL_LIMIT:
-                picture.draft("RGB", _fitting_size(picture.size))  # JPEG alone: decodes at a half, a quarter, an eighth
+                _decode_reduced(picture)
+            _refuse_too_large(picture, name)
+            picture.load()
+            # Read behind the decoding: the reader of TIFF turns the picture and takes the tag away.
             orientation = picture.getexif().get(_ORIENTATION, 1)
-            return _upright(_fit(picture), orientation)
+            return _upright(_fit(picture, name), orientation)
     except InputError:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
@@ -85,18 +96,7 @@ def _opened(source: str | Path | bytes | EncodedImage) -> tuple[Path | IO[bytes]
         if not content:
             raise InputError(f"The image {name} is empty (zero bytes).")
         return io.BytesIO(content), name
-    if "\0" in str(source):
-        raise InputError(
-            f"The image {str(source)!r} holds a NUL byte, which no file name has: give the name of a file."
-        )
-    path = Path(source)
-    if not path.exists():
-        raise InputError(f"The image {path} does not exist.")
-    if path.is_dir():
-        raise InputError(f"The image {path} is a folder: give an image file.")
-    if path.stat().st_size == 0:
-        raise InputError(f"The image {path} is empty (zero bytes).")
-    return path, str(path)
+    return require_file(source, "image", "give an image file"), shortened(str(source))
 
 
 def _from_address(address: str) -> bytes:
@@ -104,24 +104,24 @@ def _from_address(address: str) -> bytes:
     scheme = address.partition(":")[0].lower()
     if scheme != "data":
         raise InputError(
-            f"The image {address[:80]} is an address, and nothing is fetched: save the picture and give its file name."
+            f"The image {shortened(address)} is an address, and nothing is fetched: save the picture and give its file "
+            "name."
         )
     head, comma, body = address.partition(",")
     if not comma:
-        raise InputError(
-            f"The image {address[:40]} is a data: URI without a comma: data:image/png;base64,... is right."
-        )
+        raise InputError(f"The image {address[:40]} is a data: URI without a comma: write data:image/png;base64,....")
     raw = unquote_to_bytes(body)
     if not head.lower().endswith(";base64"):
         return raw
+    packed = b"".join(raw.split())
     try:
-        return base64.b64decode(b"".join(raw.split()) + b"=" * (-len(b"".join(raw.split())) % 4), validate=True)
+        return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except binascii.Error as error:
         raise InputError(f"The image {head[:40]},... holds damaged base64: encode its file again.") from error
 
 
 def _name_of(source: bytes | EncodedImage) -> str:
-    return str(getattr(source, "name", "") or "given as bytes")
+    return shortened(str(getattr(source, "name", "") or "given as bytes"))
 
 
 def read_content(source: bytes | EncodedImage) -> bytes:
@@ -139,7 +139,6 @@ def read_content(source: bytes | EncodedImage) -> bytes:
         raise InputError(f"The image {_name_of(source)} cannot be fetched ({_reason(error)}).") from error
 
 
-_ORIENTATION = 0x0112
 _allowing = threading.Lock()
 
 
@@ -157,10 +156,34 @@ def _large_images_allowed() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _refuse_gigapixels(picture: Image.Image, name: str) -> None:
+def _decode_reduced(picture: Any) -> None:
+    """Have a format that can do so decode at a half, a quarter, ...: JPEG and JPEG 2000."""
+    fitting = _fitting_size(picture.size)
+    if picture.format == "JPEG2000":
+        picture.reduce = max(0, math.floor(math.log2(picture.width / fitting[0])))
+    elif not picture.info.get("progressive"):
+        picture.draft("RGB", fitting)
+    else:
+        before = picture.size
+        picture.draft("RGB", fitting)
+        held = before[0] * before[1] * 6  # all coefficients of three channels, two bytes each, before the first pixel
+        if held > DECODED_LIMIT:
+            raise InputError(
+                f"A progressive JPEG of {before[0]} x {before[1]} pixels takes {held / 2**30:.1f} GB to decode: "
+                "save it smaller, or not progressive."
+            )
+
+
+def _refuse_too_large(picture: Any, name: str) -> None:
     width, height = picture.size
-    if width * height > DECODED_LIMIT:
-        raise InputError(f"The image {name} is {width} x {height} pixels: {DECODED_LIMIT:,} pixels in all is the most.")
+    if picture.format == "JPEG2000":
+        width, height = (side >> getattr(picture, "_reduce", 0) for side in picture.size)
+    held = width * height * _BYTES_A_PIXEL.get(picture.mode, 4)
+    if held > DECODED_LIMIT:
+        raise InputError(
+            f"The image {name} is {width} x {height} pixels, which take {held / 2**30:.1f} GB, and "
+            f"{DECODED_LIMIT / 2**30:.2f} is the most: save it smaller."
+        )
 
 
 def _reason(error: Exception) -> str:
@@ -168,16 +191,18 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a kind that Pillow knows"
-    return " ".join(str(error).split()) or type(error).__name__
+    return shortened(" ".join(str(error).split()) or type(error).__name__, 200)
 
 
-def _fit(picture: Image.Image) -> Image.Image:
+def _fit(picture: Image.Image, name: str) -> Image.Image:
     from PIL import Image
 
     picture.load()
+    if picture.mode in ("I", "F"):
+        picture = scaled_grey(picture, name)
     if picture.width * picture.height > PIXEL_LIMIT:
         return _reduced(picture).resize(_fitting_size(picture.size), Image.Resampling.BICUBIC)
-    rgb = _rgb(picture)
+    rgb = as_rgb(picture)
     if min(rgb.size) < SIDE_MINIMUM:
         factor = math.ceil(SIDE_MINIMUM / min(rgb.size))
         return rgb.resize((rgb.width * factor, rgb.height * factor), Image.Resampling.NEAREST)
@@ -203,14 +228,8 @@ def _reduced(picture: Image.Image) -> Image.Image:
     strip_height = down * max(1, 2**22 // (picture.width * down))
     for top in range(0, picture.height, strip_height):
         strip = picture.crop((0, top, picture.width, min(top + strip_height, picture.height)))
-        small.paste(_rgb(strip).reduce((across, down)), (0, top // down))
+        small.paste(as_rgb(strip).reduce((across, down)), (0, top // down))
     return small
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips everything above 255 to white
-        return picture.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
-    return picture.convert("RGB")
 
 
 def _upright(picture: Image.Image, orientation: int) -> Image.Image:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.data.messages import IMAGE_MARKER, Kind, Part, Turn, placed, read_turns
 from sightline.data.pictures import load_image
 from sightline.errors import InputError
+from sightline.text import shortened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,7 +60,7 @@ class Sample:
 
     @property
     def _where(self) -> str:
-        return f" of sample {self.id!r}" if self.id else ""
+        return f" of sample {shortened(repr(self.id))}" if self.id else ""
 
     def _read_messages(self) -> None:
         """Fill all fields from the conversation; those given beside it take their places in it."""

@@ -13,6 +13,7 @@ from sightline.data.json_lines import read_samples, sample_of
 from sightline.data.messages import Part, as_image, is_messages
 from sightline.data.sample import Sample
 from sightline.errors import InputError
+from sightline.text import shortened
 
 KINDS = (
     "a path of JSON lines, the name of a benchmark, samples, a DataFrame, a datasets.Dataset, dicts with "
@@ -44,7 +45,9 @@ def as_samples(
     for number, entry in enumerate(islice(_entries(data), limit), start=1):
         sample = as_sample(entry, str(number), f"Row {number}: ")
         if sample.id in seen:
-            raise InputError(f"Row {number}: the id {sample.id!r} is already that of row {seen[sample.id]}.")
+            raise InputError(
+                f"Row {number}: the id {shortened(repr(sample.id))} is already that of row {seen[sample.id]}."
+            )
         seen[sample.id] = number
         samples.append(sample)
     if not samples:

@@ -56,7 +56,7 @@ def with_adapter(model: Any, source: Source) -> Any:
     if weights.suffix == ".bin":
         raise ModelError(f"The adapters in {folder} are pickled ({weights.name}), which is not read: save safetensors.")
     if importlib.util.find_spec("peft") is None:
-        raise ModelError(f"The folder {folder} holds adapters, which need PEFT: pip install 'sightline[train]'.")
+        raise ModelError(f"The folder {folder} holds adapters, which need PEFT: pip install 'sightline-vlm[train]'.")
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import SafetensorError, safe_open
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import InputError
+from sightline.files.paths import require_file
 
 _WIDTHS: dict[int, tuple[str, float, float]] = {
     1: ("<u1", 128.0, 128.0),
@@ -26,9 +27,7 @@ def load_audio(path: str | Path, rate: int) -> Any:
     Raises:
         InputError: for a file that is missing or no uncompressed WAV.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"The sound file {file} does not exist.")
+    file = require_file(path, "sound file")
     try:
         with wave.open(str(file), "rb") as sound:
             kind, zero, full = _WIDTHS[sound.getsampwidth()]

@@ -81,6 +81,8 @@ def _explained(source: Source, what: str, error: Exception) -> ModelError:
         return ModelError(f"The {what} of {name} needs a library that is not installed ({_short(error)}).")
     if "no file named" in text and "safetensors" in text:
         return ModelError(f"{name} has no weights (model.safetensors): copy them into the folder.")
+    if "UnicodeDecodeError" in kinds:
+        return ModelError(f"A file beside the {what} of {name} is not UTF-8 text (UTF-16?): save it as UTF-8.")
     if isinstance(next((link for link in chain if isinstance(link, json.JSONDecodeError)), None), ValueError):
         return ModelError(f"The config.json of {name} is not valid JSON.")
     if "model_type" in text and "Unrecognized" in text:

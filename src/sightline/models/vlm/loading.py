@@ -12,6 +12,7 @@ from typing import Any
 from sightline.errors import InputError, ModelError
 from sightline.models.vlm.adapters import base_of, is_adapter
 from sightline.models.vlm.load_errors import Source, VideoLibraryError, explained_errors
+from sightline.text import shortened
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _REVISION = re.compile(r"^[\w./-]+$")
@@ -29,11 +30,13 @@ def find_source(name: str | Path, revision: str | None = None) -> Source:
     from sightline import zoo
 
     text = str(name)
+    if len(text) > 4000 or "\0" in text:
+        raise ModelError(f"{shortened(text)!r} names no model: it is {len(text)} letters long, or holds a NUL byte.")
     if text in zoo.BUNDLED:
         return _checked_folder(text, zoo.bundled_path(text), None)
     folder = Path(text).expanduser()
     name_alone, at, written = text.partition("@")
-    if folder.exists() or text.startswith((".", "/", "~")) or name_alone.count("/") > 1 or isinstance(name, Path):
+    if _exists(folder) or text.startswith((".", "/", "~")) or name_alone.count("/") > 1 or isinstance(name, Path):
         return _checked_folder(text, folder, revision)
     if at and revision is not None and revision != written:
         raise ModelError(f"{text} names one revision and revision={revision!r} another: give one of them.")
@@ -49,9 +52,22 @@ def find_source(name: str | Path, revision: str | None = None) -> Source:
     return Source(text, name_alone, written or revision)
 
 
+def _exists(folder: Path) -> bool:
+    """Whether a folder is there; ModelError where that may not be seen."""
+    try:
+        found = folder.exists()
+        if found and folder.is_dir():
+            next(folder.iterdir(), None)
+        return found
+    except PermissionError as error:
+        raise ModelError(f"The model folder {shortened(str(folder))} may not be read (permission denied).") from error
+    except OSError:  # too long for a name
+        return False
+
+
 def _checked_folder(name: str, folder: Path, revision: str | None) -> Source:
-    if not folder.exists():
-        raise ModelError(f"The model folder {folder} does not exist.")
+    if not _exists(folder):
+        raise ModelError(f"The model folder {shortened(str(folder))} does not exist.")
     if not folder.is_dir():
         raise ModelError(f"The model {folder} is a file: give the folder that holds its config.json.")
     if is_adapter(folder):
