@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from sightline.errors import InputError, LayoutError, ModelError, SightlineError
     from sightline.knockout.result import ImpactMap
     from sightline.knockout.study import Study, impact
+    from sightline.live.app import app
     from sightline.methods.adaptvis import AdaptVis
     from sightline.methods.base import Method
     from sightline.methods.controls import MaskRandom, MaskSinks, RandomVAR
     from sightline.methods.fastervlm import FasterVLM
     from sightline.methods.fastv import FastV
     from sightline.methods.pai import PAI
+    from sightline.methods.registry import find_method
     from sightline.methods.vaf import VAF
     from sightline.methods.var import VAR
     from sightline.methods.vcd import VCD
@@ -51,6 +53,8 @@ _HOMES = {
     "ImpactMap": "sightline.knockout.result",
     "Study": "sightline.knockout.study",
     "impact": "sightline.knockout.study",
+    "app": "sightline.live.app",
+    "find_method": "sightline.methods.registry",
     "Modality": "sightline.models.layout",
     "TokenLayout": "sightline.models.layout",
     "layout_of": "sightline.models.layout",
@@ -104,7 +108,9 @@ __all__ = [
     "Study",
     "TokenLayout",
     "__version__",
+    "app",
     "find_anatomy",
+    "find_method",
     "find_sinks",
     "impact",
     "layout_of",

@@ -26,6 +26,7 @@ COMMANDS = {
     "eval": "Methods on benchmarks, the same items for all, compared in pairs.",
     "score": "Scores answers made anywhere, as the benchmark's official script does.",
     "report": "One HTML page of run folders, to look at and to mail.",
+    "app": "A live page: ask, see where each word looks, cut, compare.",
     "generate": "What a model answers, with or without a method.",
     "train": "Train a model to tie its words to the image.",
     "train-data": "Training data: false captions beside true ones.",

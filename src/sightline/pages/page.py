@@ -14,7 +14,7 @@ from sightline.pages.contents import SAMPLES, contents
 from sightline.pages.reading import RunFolder
 
 SCRIPTS = ("d3.min.js", "plot.umd.min.js")
-OWN_SCRIPTS = ("page.js", "charts.js", "paint.js", "sample.js")
+OWN_SCRIPTS = ("page.js", "charts.js", "paint.js", "sample.js", "report.js")
 
 
 def write_page(runs: Sequence[RunFolder], path: Path, samples: int = SAMPLES) -> Path:

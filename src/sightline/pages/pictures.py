@@ -28,15 +28,15 @@ MOST = 8
 QUALITY = 78
 
 
-def thumbnails(pictures: Sequence[Image.Image]) -> list[dict[str, Any]]:
+def thumbnails(pictures: Sequence[Image.Image], side: int = SIDE) -> list[dict[str, Any]]:
     """The first pictures as {"width", "height", "data"}: the size of the original and a data URI of a small copy."""
-    return [thumbnail(picture) for picture in pictures[:MOST]]
+    return [thumbnail(picture, side) for picture in pictures[:MOST]]
 
 
-def thumbnail(picture: Image.Image) -> dict[str, Any]:
-    """One picture as {"width", "height", "data"}."""
+def thumbnail(picture: Image.Image, side: int = SIDE) -> dict[str, Any]:
+    """One picture as {"width", "height", "data"}; side: the longest of the copy, in pixels."""
     small = picture.convert("RGB")
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((side, side))
     is_tiny = max(picture.size) <= DRAWN
     file = io.BytesIO()
     if is_tiny:

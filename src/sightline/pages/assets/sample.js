@@ -48,15 +48,15 @@ function patchesOf(maps, grids) {
   return found;
 }
 
+async function decode(maps) {
+  const mean = await unpack(maps.mean, maps.signed), heads = maps.heads ? await unpack(maps.heads, false) : null;
+  const patches = patchesOf(maps, maps.grids);
+  return { maps, mean, heads, patches, headPatches: heads ? patchesOf(maps, maps.heads.grids) : [], texts: maps.prompt.length };
+}
+
 async function mapsOf(place) {
   if (!decoded.has(place)) {
-    const found = Promise.all(data.samples[place].variants.map(async ({ maps }) => {
-      if (!maps) return null;
-      const mean = await unpack(maps.mean, maps.signed), heads = maps.heads ? await unpack(maps.heads, false) : null;
-      const patches = patchesOf(maps, maps.grids);
-      return { maps, mean, heads, patches, headPatches: heads ? patchesOf(maps, maps.heads.grids) : [], texts: maps.prompt.length };
-    }));
-    decoded.set(place, found);
+    decoded.set(place, Promise.all(data.samples[place].variants.map(({ maps }) => maps ? decode(maps) : null)));
     if (decoded.size > 12) decoded.delete(decoded.keys().next().value);
   }
   return decoded.get(place);
@@ -229,7 +229,7 @@ function pane(sample, variant, found, isAlone) {
   const node = el("article", { class: isAlone ? "pane alone" : "pane", "aria-label": visible(variant.name) }, el("header", {}, el("h4", {}, bdi(variant.name)), kind, chip));
   const pictures = el("div", { class: "pictures" });
   const frames = sample.images.map((image, place) => {
-    const canvas = found ? el("canvas", { tabindex: 0, role: "application", "aria-roledescription": "patch map", "aria-label": `Map over image ${place + 1}. Arrow keys go from patch to patch.` }) : null;
+    const canvas = found ? el("canvas", { tabindex: 0, role: "application", "data-testid": "map", "aria-roledescription": "patch map", "aria-label": `Map over image ${place + 1}. Arrow keys go from patch to patch.` }) : null;
     pictures.append(el("div", { class: "frame", style: `aspect-ratio:${image.width}/${image.height}` }, el("img", { src: image.data, alt: `Image ${place + 1} of sample ${visible(sample.id)}`, class: image.width <= 96 ? "tiny" : null, width: image.width, height: image.height }), canvas));
     return { canvas, image };
   });
@@ -265,7 +265,7 @@ function pane(sample, variant, found, isAlone) {
   strip.append(
     state.heading,
     el("p", { role: "group", "aria-label": "Words of the answer", dir: "auto" }, found.maps.words.slice(0, found.mean.words).map(([text, isJoined], place) => {
-      const button = el("button", { type: "button", class: isJoined ? "word joined" : "word", tabindex: place === state.word ? 0 : -1, "aria-pressed": String(place === state.word),
+      const button = el("button", { type: "button", "data-testid": "word", class: isJoined ? "word joined" : "word", tabindex: place === state.word ? 0 : -1, "aria-pressed": String(place === state.word),
         click: () => choose(state, place), pointerenter: (event) => event.pointerType === "mouse" && choose(state, place, true), pointerleave: () => choose(state, null, true) }, bdi(text === "" ? "∅" : text));
       state.answerWords.push(button);
       return button;
@@ -352,11 +352,3 @@ function keys(event) {
   if (acts[event.key]) { if (event.key.startsWith("Arrow")) event.preventDefault(); acts[event.key](); }
 }
 
-new ResizeObserver(() => view.panes.forEach(paint)).observe($("samples"));
-headline();
-attention();
-sinks();
-methods();
-training();
-samples();
-settings();

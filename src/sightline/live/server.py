@@ -1,0 +1,279 @@
+"""The server of the live page: one model, one thread that runs it, and people who wait in a line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import html
+import json
+import secrets
+import webbrowser
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from sightline.errors import InputError, SightlineError
+from sightline.files.json import plain
+from sightline.live.question import Question, cut_of, question_of
+from sightline.live.snippet import python_of
+
+if TYPE_CHECKING:
+    from sightline.live.engine import Engine
+
+UPLOAD_BYTES = 60 * 2**20
+"""Of one request: a photograph of 30 megapixels in base64 fits."""
+
+OnFailure = Callable[[Exception], None] | None
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+SCRIPTS = ("d3.min.js", "page.js", "paint.js", "sample.js")
+"""The report's own painting code."""
+
+POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src data: blob:; "
+    "connect-src 'self'"
+)
+
+
+class Line:
+    """Runs the engine in one thread of its own, and tells those who wait their place."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sightline-live")
+        self._waiting: list[object] = []
+
+    def close(self) -> None:
+        """Take no more work."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def run(self, work: Callable[[], Any], on_place: Callable[[int], None] | None = None) -> Any:
+        """The result of `work`; on_place is given the number of requests before it whenever that changes."""
+        mark, last = object(), -1
+        self._waiting.append(mark)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            while True:
+                place = self._waiting.index(mark)
+                if place != last and on_place is not None:
+                    on_place(place)
+                last = place
+                done, _ = await asyncio.wait([future], timeout=0.2)
+                if done:
+                    return future.result()
+        finally:
+            self._waiting.remove(mark)
+            future.cancel()
+
+
+class _Guard(BaseHTTPMiddleware):
+    """Asks for the token where there is one, and bounds what is uploaded."""
+
+    def __init__(self, app: Any, token: str | None) -> None:
+        super().__init__(app)
+        self._token = token
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        """Starlette's hook around every request."""
+        given = request.query_params.get("token") or request.cookies.get("sightline-token") or ""
+        if self._token is not None and not secrets.compare_digest(given, self._token):
+            return _refusal("The address lacks its token: use the one that the command line printed.", 403)
+        if int(request.headers.get("content-length") or 0) > UPLOAD_BYTES:
+            return _refusal(f"The pictures are larger than {UPLOAD_BYTES // 2**20} MiB: give smaller ones.", 413)
+        response = await call_next(request)
+        response.headers["content-security-policy"] = POLICY
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers["cache-control"] = "no-store"
+        if self._token is not None:
+            response.set_cookie("sightline-token", self._token, httponly=True, samesite="strict")
+        return response
+
+
+def _refusal(sentence: str, status: int = 400) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > UPLOAD_BYTES:
+            raise InputError(f"The pictures are larger than {UPLOAD_BYTES // 2**20} MiB: give smaller ones.")
+    try:
+        body = json.loads(bytes(content))
+    except (ValueError, RecursionError) as error:
+        raise InputError("The request is no JSON.") from error
+    if not isinstance(body, dict):
+        raise InputError("The request is no JSON object.")
+    return body
+
+
+def build(name: str, load: Callable[[], Engine], token: str | None = None, on_failure: OnFailure = None) -> Starlette:
+    """The application, which answers at once and loads its model in the line, before the first question.
+
+    Args:
+        name: of the model.
+        load: gives the engine with its model; run once, in the line's thread.
+        token: what an address must carry; None for loopback.
+        on_failure: is given what loading raised.
+    """
+    line = Line()
+    found: list[Engine] = []
+
+    def engine() -> Engine:
+        if not found:
+            raise InputError(f"The model {name} is not loaded.")
+        return found[0]
+
+    async def home(_: Request) -> Response:
+        return HTMLResponse(_page(name))
+
+    async def asset(request: Request) -> Response:
+        name = request.path_params["name"]
+        place = _asset(name)
+        if place is None:
+            return _refusal(f"There is no file {name}.", 404)
+        return Response(place, media_type="text/css" if name.endswith(".css") else "text/javascript")
+
+    async def ask(request: Request) -> Response:
+        question = question_of(await _body(request))
+        return StreamingResponse(_answering(engine, line, question), media_type="application/x-ndjson")
+
+    async def methods(_: Request) -> Response:
+        return JSONResponse(plain(await line.run(lambda: engine().methods())))
+
+    async def cut(request: Request) -> Response:
+        answer_name, wanted = request.path_params["name"], cut_of(await _body(request))
+        return JSONResponse(plain(await line.run(lambda: engine().cut(answer_name, wanted))))
+
+    async def answer(request: Request) -> Response:
+        kept = engine().answer(request.path_params["name"])
+        return JSONResponse(plain(kept.document | {"prompt": kept.question.prompt}))
+
+    async def code(request: Request) -> Response:
+        return JSONResponse({"code": python_of(name, engine().answer(request.path_params["name"]).question)})
+
+    async def failed(_: Request, error: Exception) -> Response:
+        return _refusal(str(error))
+
+    async def left(_: Request, error: Exception) -> Response:
+        return Response(status_code=499)
+
+    async def ready() -> None:
+        try:
+            await line.run(lambda: found.append(load()))
+        except Exception as error:  # of any library that takes part in loading; the caller knows what to do with it
+            if on_failure is not None:
+                on_failure(error)
+
+    @contextlib.asynccontextmanager
+    async def living(_: Starlette) -> AsyncIterator[None]:
+        loading = asyncio.create_task(ready())
+        yield
+        loading.cancel()
+        line.close()
+
+    return Starlette(
+        routes=[
+            Route("/", home),
+            Route("/assets/{name}", asset),
+            Route("/methods", methods),
+            Route("/ask", ask, methods=["POST"]),
+            Route("/answers/{name}", answer),
+            Route("/answers/{name}/cut", cut, methods=["POST"]),
+            Route("/answers/{name}/python", code),
+        ],
+        middleware=[Middleware(_Guard, token=token)],
+        exception_handlers={SightlineError: failed, ClientDisconnect: left},
+        lifespan=living,
+    )
+
+
+async def _answering(engine: Callable[[], Engine], line: Line, question: Question) -> AsyncIterator[bytes]:
+    """Lines of JSON: {"place"} while it waits, {"text"} as it is written, then {"answer"} or {"error"}."""
+    loop, stop = asyncio.get_running_loop(), Event()
+    events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    def tell(event: dict[str, Any]) -> None:
+        loop.call_soon_threadsafe(events.put_nowait, event)
+
+    async def work() -> None:
+        try:
+            found = await line.run(
+                lambda: engine().ask(question, lambda text: tell({"text": text}), stop),
+                lambda place: tell({"place": place}),
+            )
+            tell({"answer": found})
+        except SightlineError as error:
+            tell({"error": str(error)})
+        except Exception as error:  # one bad request must harm nobody: it is that person's sentence
+            tell({"error": f"The model failed on this question ({type(error).__name__}: {error})."[:500]})
+        finally:
+            loop.call_soon_threadsafe(events.put_nowait, None)
+
+    running = asyncio.create_task(work())
+    try:
+        while (event := await events.get()) is not None:
+            yield (json.dumps(plain(event), ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    finally:  # a closed tab stops its own answer
+        stop.set()
+        if not running.done():
+            running.cancel()
+
+
+def _asset(name: str) -> str | None:
+    for package, known in (("sightline.pages", (*SCRIPTS, "page.css")), ("sightline.live", ("app.js", "app.css"))):
+        if name in known:
+            return (resources.files(package) / "assets" / name).read_text(encoding="utf-8")
+    return None
+
+
+def _page(name: str) -> str:
+    text = (resources.files("sightline.live") / "assets" / "app.html").read_text(encoding="utf-8")
+    return text.replace("<!--model-->", html.escape(name))
+
+
+def serve(
+    name: str,
+    load: Callable[[], Engine],
+    *,
+    port: int,
+    host: str,
+    open_browser: bool,
+    on_ready: Callable[[str], None] = print,
+) -> None:
+    """What `app` does, with the model loaded behind the page. on_ready: is given the address."""
+    token = None if host in LOOPBACK else secrets.token_urlsafe(16)
+    failures: list[Exception] = []
+
+    def failed(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        build(name, load, token, failed), host=host, port=port, log_level="warning", timeout_graceful_shutdown=3
+    )
+    server = uvicorn.Server(config)
+    try:
+        socket = config.bind_socket()
+    except SystemExit as error:  # uvicorn's way to say that the port is taken
+        raise InputError(f"The port {port} of {host} is taken: give another port, or 0 for any free one.") from error
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{socket.getsockname()[1]}/" + (f"?token={token}" if token else "")
+    on_ready(address)
+    if open_browser:
+        webbrowser.open(address)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[socket])
+    if failures:
+        raise failures[0]

@@ -1,0 +1,150 @@
+"""The live page's server: what it answers, and that one bad request harms nobody."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+import uvicorn
+from PIL import Image, ImageDraw
+
+from sightline.live.engine import Engine
+from sightline.live.server import build
+from sightline.models.vlm import load
+
+
+def picture(side: int = 64) -> str:
+    drawn = Image.new("RGB", (side, side), (235, 235, 235))
+    ImageDraw.Draw(drawn).ellipse((side // 8, side // 8, side // 2, side // 2), fill=(220, 30, 30))
+    file = io.BytesIO()
+    drawn.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def serve(page: Any) -> tuple[uvicorn.Server, str]:
+    """A server on a free port of the loopback, in a thread of its own."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(page, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    return server, f"http://127.0.0.1:{bound.getsockname()[1]}/"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    server, found = serve(build("tiny-llava", lambda: Engine(load("tiny-llava"))))
+    yield found
+    server.should_exit = True
+
+
+def post(address: str, body: Any) -> Any:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return urlopen(Request(address, data, method="POST"), timeout=120)
+
+
+def asked(address: str, **body: Any) -> list[dict[str, Any]]:
+    question = {"prompt": "What is in the picture?", "images": [picture()], "new_tokens": 6, **body}
+    return [json.loads(line) for line in post(address + "ask", question)]
+
+
+@pytest.fixture(scope="module")
+def answer(address: str) -> dict[str, Any]:
+    return asked(address)[-1]["answer"]
+
+
+def test_an_answer_streams_and_carries_its_maps(address: str) -> None:
+    events = asked(address)
+    answer = events[-1]["answer"]
+    assert "".join(event.get("text", "") for event in events) == answer["text"]
+    assert len(answer["words"]) == len(answer["maps"]["words"])
+    assert all(0 <= word["probability"] <= 1 and len(word["runners"]) == 5 for word in answer["words"])
+    positions = [position for column in answer["columns"] for position in column]
+    assert sorted(positions) == list(range(len(positions)))
+
+
+def test_cutting_nothing_changes_nothing_and_cutting_the_picture_costs(address: str, answer: dict[str, Any]) -> None:
+    cut = f"{address}answers/{answer['name']}/cut"
+    assert abs(json.load(post(cut, {}))["total"]) < 1e-3
+    patches = [position for column in answer["columns"][len(answer["maps"]["prompt"]) :] for position in column]
+    assert len(patches) == 36
+    assert json.load(post(cut, {"positions": patches}))["total"] < -1
+    every = [[layer, head] for layer in range(8) for head in range(4)]
+    assert json.load(post(cut, {"heads": every}))["total"] < -1
+
+
+def test_methods_and_views_change_the_answer_alone(address: str, answer: dict[str, Any]) -> None:
+    names = {method["name"] for method in json.load(urlopen(address + "methods"))}
+    assert {"vcd", "pai"} <= names
+    blind = asked(address, view="without")[-1]["answer"]
+    assert blind["images"] == []
+    assert blind["maps"]["grids"] == []
+    blank = asked(address, view="blank", method="vaf")[-1]["answer"]
+    assert blank["method"] == "vaf"
+    assert asked(address)[-1]["answer"]["text"] == answer["text"]
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"prompt": " "}, "The question is empty"),
+        ({"images": ["data:image/png;base64,AAAA"]}, "cannot be read"),
+        ({"method": "vdc"}, "There is no method named 'vdc' (did you mean vcd?)"),
+        ({"view": "upside down"}, "There is no view 'upside down'"),
+    ],
+)
+def test_a_wrong_question_is_one_sentence(address: str, body: dict[str, Any], sentence: str) -> None:
+    assert sentence in asked(address, **body)[-1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sentence"),
+    [
+        ("ask", b"{", "is no JSON"),
+        ("ask", [1], "is no JSON object"),
+        ("ask", {"prompt": 3}, "are words"),
+        ("ask", {"prompt": "a", "images": ["http://example.org/a.png"]}, "no data: address"),
+        ("ask", {"prompt": "a", "images": ["data:image/png;base64,%%"]}, "base64 is broken"),
+        ("ask", {"prompt": "a", "images": [picture()] * 9}, "at most 8"),
+        ("ask", {"prompt": "a", "new_tokens": 10**6}, "give 1 to 1024"),
+        ("answers/nobody/cut", {}, "no longer kept"),
+        ("answers/{name}/cut", {"positions": [10**6]}, "There is no position 1000000"),
+        ("answers/{name}/cut", {"heads": [[9, 0]]}, "There is no head 9.0"),
+        ("answers/{name}/cut", {"heads": [3]}, "a list of [layer, head]"),
+    ],
+)
+def test_a_wrong_request_is_refused(address: str, answer: dict[str, Any], path: str, body: Any, sentence: str) -> None:
+    with pytest.raises(HTTPError) as refused:
+        post(address + path.format(name=answer["name"]), body)
+    assert refused.value.code == 400
+    assert sentence in json.load(refused.value)["error"]
+
+
+def test_the_python_asks_the_same_question(address: str, answer: dict[str, Any]) -> None:
+    code = json.load(urlopen(f"{address}answers/{answer['name']}/python"))["code"]
+    compile(code, "code", "exec")
+    assert "What is in the picture?" in code
+
+
+def test_outside_loopback_the_address_needs_its_token() -> None:
+    server, address = serve(build("tiny-llava", lambda: Engine(load("tiny-llava")), token="secret"))
+    try:
+        with pytest.raises(HTTPError) as refused:
+            urlopen(address)
+        assert refused.value.code == 403
+        with urlopen(address + "?token=secret") as page:
+            assert page.status == 200
+            assert "sightline-token=secret" in page.headers["set-cookie"]
+    finally:
+        server.should_exit = True
