@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
 import click
 import pytest
 
-from docs.pages import NAMES, CommandLine, command_lines, words_of
+from docs.pages import NAMES, ROOT, CommandLine, command_lines, words_of
+from sightline.benchmarks.base import BENCHMARKS
 from sightline.cli.main import COMMANDS, cli
+from sightline.methods.base import METHODS
+
+
+@pytest.fixture(autouse=True)
+def example_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The names of the package that docs/extending.md builds, as if it were installed."""
+    monkeypatch.syspath_prepend(ROOT / "examples" / "plugin" / "src")
+    added = ((METHODS, "image_focus"), (BENCHMARKS, "colours"))
+    for registry, name in added:
+        monkeypatch.setitem(registry.homes, name, f"sightline_example.{name}")
+    yield
+    for registry, name in added:
+        registry.forget(name)
+        sys.modules.pop(f"sightline_example.{name}", None)
+
 
 LINES = [line for page in NAMES for line in command_lines(page)]
 
