@@ -31,7 +31,8 @@ class Chair(Benchmark):
     split       the COCO split; None: val2014, and train2014 for listed images that are not there
     synonyms    a file of lines "name, synonym, ..." as the official synonyms.txt; None: our own list
     image_list  a file that names the images, one a line or a JSON array; None: all of the split
-    singular    how words are made singular: plain, or by the library that a script uses, where installed: nltk, pattern
+    singular    how words are made singular: script, as the script in use makes them, so that figures are the published
+                ones; plain, right English; or by the library that a script uses, where installed: nltk, pattern
     """
 
     name: ClassVar[str] = "chair"
@@ -49,7 +50,7 @@ class Chair(Benchmark):
         default=None,
         metadata={"help": "a file that names the images, one a line or a JSON array, not all of the split"},
     )
-    singular: str = field(default="plain", metadata={"help": f"how words are made singular: {', '.join(SINGULARS)}"})
+    singular: str = field(default="script", metadata={"help": f"how words are made singular: {', '.join(SINGULARS)}"})
 
     def vocabulary(self) -> Vocabulary:
         """Which words name which object. A benchmark of another world gives its own, by `vocabulary_of`."""

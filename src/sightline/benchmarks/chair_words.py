@@ -179,6 +179,7 @@ _SENTENCE_END = re.compile(r"(?<=[^.])\.(?=\s|$|[)\";}\]*:@'({\[“”‘’«»
 _LAST_PERIOD = re.compile(r"(?<=[^.])\.(?=[\])}>\"'»”’ ]*$)")
 _SIGN = re.compile(r"[^\w\s.,/-]|\.\.|--")
 _OPENING = re.compile(r"[«“‘„]|`+")
+_QUOTED = re.compile(r"(^|[ (\[{<])\"")
 _QUOTE_BEFORE_WORD = re.compile(r"(?<!\w)(?<!')'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)")
 _COMMA = re.compile(r"[:,](\D|$)")
 _APART = re.compile(r"\.{2,}|[;@#$%&?!*\[\](){}<>»”’\"\u2012-\u2015]|--|''")
@@ -199,6 +200,8 @@ def tokenize(text: str) -> list[str]:
         text = _COMMA.sub(r" , \1", text)
     if _SIGN.search(text) is None:  # most captions by people
         return text.split()
+    if '"' in text:  # as NLTK writes them, which its tagger has learned
+        text = _QUOTED.sub(r"\1 `` ", text).replace('"', " '' ")
     text = _OPENING.sub(r" \g<0> ", text)
     text = _QUOTE_BEFORE_WORD.sub(" ' ", text)
     text = _APART.sub(r" \g<0> ", text) + " "

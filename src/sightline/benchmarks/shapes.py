@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,6 +23,7 @@ from sightline.benchmarks.mme import Mme
 from sightline.benchmarks.mmmu_pro import MmmuPro
 from sightline.benchmarks.pope import Pope
 from sightline.benchmarks.pope_files import SPLITS
+from sightline.benchmarks.singular import SINGULARS
 from sightline.errors import InputError
 from sightline.zoo.official import LAYOUTS, blink, mme
 from sightline.zoo.official.chair import synonyms_text
@@ -99,6 +100,8 @@ class ShapesChair(Drawn, Chair):
     title: ClassVar[str] = "CHAIR (shapes)"
     new_tokens: ClassVar[int] = 64
     drawing: ClassVar[str] = "chair"
+
+    singular: str = field(default="plain", metadata={"help": f"how words are made singular: {', '.join(SINGULARS)}"})
 
     def vocabulary(self) -> Vocabulary:
         return _vocabulary(None if self.synonyms is None else Path(self.synonyms), self.singular)

@@ -22,7 +22,7 @@ OPTIONS: dict[str, str] = {
     "split": "Only this split, configuration or subtask; several joined by +.",
     "synonyms": "CHAIR: the list of objects, in the form of the official synonyms.txt.",
     "image_list": "CHAIR: a file that names the images.",
-    "singular": "CHAIR: how words are made singular: plain, nltk or pattern.",
+    "singular": "CHAIR: how words are made singular: script, plain, nltk or pattern.",
     "mode": "MMMU-Pro: direct or cot.",
 }
 """What can be chosen about some benchmark by an option; the others refuse it."""
