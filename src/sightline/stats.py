@@ -1,8 +1,11 @@
-"""AUROC by ranks, with intervals that redraw whole images: words of one caption are no independent draws."""
+"""Intervals by redrawing what is independent, McNemar's exact test, Holm's adjustment, AUROC, and how many items a
+difference needs. Words of one caption, and questions that stand in several splits, are no independent draws.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +14,125 @@ from numpy.typing import ArrayLike, NDArray
 Interval: TypeAlias = "tuple[float, float]"
 _CHUNK = 4_000_000
 """Weights that are held at a time."""
+
+Strata: TypeAlias = "dict[tuple[str, ...], tuple[NDArray[np.float64], NDArray[np.int_]]]"
+"""By the names of the strata that a unit has items in: the different sums that such units have, [kinds, strata, sums],
+and how many units have each, [kinds].
+"""
+
+
+def mcnemar(a_only: int, b_only: int) -> float:
+    """The two-sided exact p value for so many units that are better on one side alone."""
+    from scipy.stats import binomtest
+
+    if a_only + b_only == 0:
+        return 1.0
+    return float(binomtest(a_only, a_only + b_only, 0.5).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p value adjusted for all of them: below 0.05 where Holm's step-down test rejects at 5% in all together.
+
+    The k-th smallest of m becomes the largest of (m - j + 1) p_j over j <= k, at most 1.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for place, number in enumerate(sorted(range(len(p_values)), key=lambda number: p_values[number])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[number]))
+        adjusted[number] = largest
+    return adjusted
+
+
+def strata_of(units: Sequence[Mapping[str, Sequence[float]]]) -> Strata:
+    """Units, each as its sums by stratum, counted by their kinds."""
+    by_names: dict[tuple[str, ...], list[list[Sequence[float]]]] = {}
+    for unit in units:
+        names = tuple(sorted(unit))
+        by_names.setdefault(names, []).append([unit[name] for name in names])
+    found: Strata = {}
+    for names, rows in by_names.items():
+        kinds, counts = np.unique(np.asarray(rows, dtype=float), axis=0, return_counts=True)
+        found[names] = kinds, counts
+    return found
+
+
+def totals_of(strata: Strata) -> dict[str, NDArray[np.float64]]:
+    """The sums of each stratum over all units, [sums]."""
+    return _by_stratum(strata, {names: counts[None] for names, (_, counts) in strata.items()}, 0)
+
+
+def redrawn_totals(strata: Strata, seed: int, resamples: int) -> dict[str, NDArray[np.float64]]:
+    """The sums of each stratum over units drawn with replacement, [resamples, sums].
+
+    Drawing as many units as there are, with replacement, draws their different kinds multinomially: a right or wrong
+    answer on either side makes four kinds, however many items there are. Units that have items in the same strata are
+    redrawn among themselves, so that every stratum keeps about its size.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = {
+        names: rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
+        for names, (_, counts) in sorted(strata.items(), key=lambda entry: entry[0])
+    }
+    return _by_stratum(strata, drawn, None)
+
+
+def _by_stratum(
+    strata: Strata, counts: Mapping[tuple[str, ...], NDArray[np.int_]], row: int | None
+) -> dict[str, NDArray[np.float64]]:
+    totals: dict[str, NDArray[np.float64]] = {}
+    for names, drawn in counts.items():
+        sums = np.einsum("rk,ksw->rsw", drawn.astype(float), strata[names][0])
+        for place, name in enumerate(names):
+            part = sums[:, place] if row is None else sums[row, place]
+            totals[name] = totals[name] + part if name in totals else part
+    return totals
+
+
+def interval_of(drawn: NDArray[np.float64] | None) -> Interval | None:
+    """The 95% percentile interval of the finite ones; some resamples may have had nothing to divide by."""
+    known = np.empty(0) if drawn is None else drawn[np.isfinite(drawn)]
+    if not len(known):
+        return None
+    low, high = np.percentile(known, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def mean_interval(values: NDArray[np.float64], resamples: int, seed: int = 0) -> Interval:
+    """The 95% percentile interval of the mean of values that are drawn anew, one by one."""
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+        batch=max(1, _CHUNK // len(values)),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def units_needed(difference: float, differing: float, power: float = 0.8, size: float = 0.05) -> int:
+    """How many independent items McNemar's test needs to find a difference in accuracy with this power.
+
+    difference: |d|, from 0 to 1. differing: the share p of items that are right on one side alone, at least |d|.
+    n = ((z_{1 - size/2} sqrt(p) + z_power sqrt(p - d^2)) / d)^2 (Connor 1987, Biometrics 43).
+    """
+    from scipy.stats import norm
+
+    gap, share = abs(difference), max(differing, abs(difference))
+    spread = norm.ppf(1 - size / 2) * math.sqrt(share) + norm.ppf(power) * math.sqrt(max(share - gap * gap, 0.0))
+    return math.ceil((spread / gap) ** 2)
+
+
+def smallest_difference(units: int, differing: float, power: float = 0.8, size: float = 0.05) -> float | None:
+    """The smallest difference in accuracy that so many items find with this power; None where none is found."""
+    if units < 1 or units_needed(differing, differing, power, size) > units:
+        return None
+    low, high = 0.0, differing
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if units_needed(middle, differing, power, size) <= units else (middle, high)
+    return high
 
 
 def auroc(values: ArrayLike, labels: ArrayLike) -> float:

@@ -80,16 +80,18 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Unit:
-    """What the bootstrap draws as one: an item, or, where items are scored together (MME), all of one image.
+    """What is scored as one: an item, or, where items are scored together (MME), all of one image.
 
     ids      of its items
     stratum  units are redrawn within it, so that every subtask keeps its size
     sums     what adds up over units; `Benchmark.headline_value` makes the figure of their totals
+    key      units with the same key are one draw, as POPE's question about an image in three splits; "": its own
     """
 
     ids: tuple[str, ...]
     stratum: str
     sums: tuple[float, ...]
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,15 @@ class Benchmark(ABC):
             for item in items
             if item.id in judgements
         ]
+
+    equal_in: ClassVar[str] = ""
+    """What `equalised` makes equal, as the end of the names of those figures."""
+
+    def equalised(
+        self, items: Sequence[Item], a: Mapping[str, Verdict], b: Mapping[str, Verdict]
+    ) -> tuple[Mapping[str, Verdict], Mapping[str, Verdict]] | None:
+        """Both sides' judgements as they would be if their answers were alike in something, as in length; None: no."""
+        return None
 
     def headline_value(self, totals: Mapping[str, np.ndarray]) -> np.ndarray:
         """The headline, of each stratum's totals [..., sums]; by default all right ones over all items. Shape [...]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -147,6 +147,7 @@ class Chair(Benchmark):
         detail = {
             "mentions": [[mention.word, mention.name] for mention in words.mentions],
             "hallucinated": [[mention.word, mention.name] for mention in wrong],
+            "places": list(words.places),
             "recalled": recalled,
             "truth": len(truth),
             "words": words.count,
@@ -156,18 +157,24 @@ class Chair(Benchmark):
         return Verdict(item.id, None if words.is_empty else named, not wrong and not is_out, detail)
 
     def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
-        """CHAIRs and CHAIRi as the script, recall as the script in use: over all captions together."""
+        """CHAIRs and CHAIRi as the script, recall as the script in use: over all captions together.
+
+        object_f1: the harmonic mean of 1 - CHAIRi and recall, which silence does not raise.
+        """
         judged = [judgements[item.id] for item in items if item.id in judgements]
         details = [judgement.detail for judgement in judged]
         captions = sum(detail["counts"] for detail in details)
         mentions = sum(len(detail["mentions"]) for detail in details)
         hallucinated = sum(len(detail["hallucinated"]) for detail in details)
+        recalled, due = (sum(len(detail["recalled"]) for detail in details), sum(detail["truth"] for detail in details))
+        precision, recall = _share(mentions - hallucinated, mentions), _share(recalled, due)
         return {
             "n": len(judged),
             "unparsed": sum(judgement.parsed is None for judgement in judged),
             "chair_s": _share(sum(bool(detail["hallucinated"]) for detail in details), captions),
             "chair_i": _share(hallucinated, mentions),
-            "recall": _share(sum(len(detail["recalled"]) for detail in details), sum(d["truth"] for d in details)),
+            "recall": recall,
+            "object_f1": _f1(precision, recall),
             "mentions": mentions,
             "hallucinated": hallucinated,
             "missing": len(items) - len(judged),
@@ -176,15 +183,28 @@ class Chair(Benchmark):
         }
 
     def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
-        """Sums: captions that hallucinate, captions, hallucinated mentions, mentions."""
+        """Sums: captions that hallucinate, captions, hallucinated mentions, mentions, recalled objects, objects."""
         units = []
         for item in items:
             if item.id in judgements:
                 detail = judgements[item.id].detail
-                wrong = len(detail["hallucinated"])
-                sums = (float(wrong > 0), float(detail["counts"]), float(wrong), float(len(detail["mentions"])))
-                units.append(Unit((item.id,), item.group, sums))
+                wrong, named = len(detail["hallucinated"]), len(detail["mentions"])
+                sums = (wrong > 0, detail["counts"], wrong, named, len(detail["recalled"]), detail["truth"])
+                units.append(Unit((item.id,), item.group, tuple(map(float, sums))))
         return units
+
+    equal_in: ClassVar[str] = "same_length"
+
+    def equalised(
+        self, items: Sequence[Item], a: Mapping[str, Verdict], b: Mapping[str, Verdict]
+    ) -> tuple[Mapping[str, Verdict], Mapping[str, Verdict]] | None:
+        """Each pair of captions cut to as many words as the shorter has: a longer caption names more, and errs more."""
+        lengths = {item.id: min(a[item.id].detail["words"], b[item.id].detail["words"]) for item in items}
+        truths = {item.id: set(item.truth or ()) for item in items}
+        first, second = (
+            {name: _cut(side[name], length, truths[name]) for name, length in lengths.items()} for side in (a, b)
+        )
+        return first, second
 
     def chair_i_value(self, totals: Mapping[str, np.ndarray]) -> np.ndarray:
         """CHAIRi, as `headline_value` makes CHAIRs of the same totals; NaN where no object is named. Shape [...]."""
@@ -193,8 +213,31 @@ class Chair(Benchmark):
             return np.asarray(whole[..., 2] / whole[..., 3])
 
     def figures(self, totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """CHAIRs and CHAIRi."""
-        return {"chair_s": self.headline_value(totals), "chair_i": self.chair_i_value(totals)}
+        """CHAIRs, CHAIRi, object F1."""
+        whole = np.sum(np.stack(list(totals.values())), axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision, recall = 1 - whole[..., 2] / whole[..., 3], whole[..., 4] / whole[..., 5]
+            object_f1 = np.asarray(2 * precision * recall / (precision + recall))
+        return {
+            "chair_s": self.headline_value(totals),
+            "chair_i": self.chair_i_value(totals),
+            "object_f1": object_f1,
+        }
+
+
+def _cut(verdict: Verdict, length: int, truth: set[str]) -> Verdict:
+    """The judgement of a caption's first words."""
+    detail = verdict.detail
+    kept = [mention for mention, place in zip(detail["mentions"], detail["places"], strict=True) if place < length]
+    wrong = [mention for mention in kept if mention[1] not in truth]
+    recalled = sorted({name for _, name in kept} & truth)
+    return replace(verdict, detail={**detail, "mentions": kept, "hallucinated": wrong, "recalled": recalled})
+
+
+def _f1(precision: float | None, recall: float | None) -> float | None:
+    if precision is None or recall is None:
+        return None
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def _share(part: float, whole: float) -> float | None:

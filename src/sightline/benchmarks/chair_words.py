@@ -73,11 +73,13 @@ class Words:
     """A caption as it is scored.
 
     mentions  in order, repeats included
+    places    the number of the word that each mention is, counted from 0
     count     its words after joining, punctuation included, as the script in use counts a caption's length
     is_empty  whether it holds no word at all
     """
 
     mentions: tuple[Mention, ...]
+    places: tuple[int, ...]
     count: int
     is_empty: bool
 
@@ -106,8 +108,14 @@ class Vocabulary:
         words = self._joined(self.singularize(tokens))
         if "toilet" in words and "seat" in words:  # a toilet's seat is no chair
             words = [word for word in words if word != "seat"]
-        mentions = tuple(Mention(word, self.names[word]) for word in words if word in self.names)
-        return Words(mentions, len(words), not any(character.isalnum() for character in caption))
+        found = [(place, word) for place, word in enumerate(words) if word in self.names]
+        mentions = tuple(Mention(word, self.names[word]) for _, word in found)
+        return Words(
+            mentions,
+            tuple(place for place, _ in found),
+            len(words),
+            not any(character.isalnum() for character in caption),
+        )
 
     @cached_property
     def _pair_starts(self) -> frozenset[str]:

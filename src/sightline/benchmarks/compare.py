@@ -1,8 +1,9 @@
 """Two methods on the same items: difference with a paired bootstrap interval, exact McNemar test, flips.
 
-The bootstrap draws units (an item; for MME an image with its questions) with replacement within each stratum (split or
-subtask), the same units for both sides, and makes the headline of their sums anew: so it holds for ratios too, such as
-CHAIRi. McNemar's test asks of the items that are right on one side alone whether both sides have as many of them.
+The bootstrap draws what is independent (an item; for MME an image with its questions; for POPE one question about one
+image, which may stand in all three splits) with replacement, the same for both sides, and makes the headline of their
+sums anew: so it holds for ratios too, such as CHAIRi. McNemar's test asks of the units of which one side has more right
+whether both sides have as many of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from sightline.stats import Strata, holm, interval_of, mcnemar, redrawn_totals, strata_of, totals_of
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Benchmark, Item, Unit, Verdict
@@ -29,11 +32,12 @@ class Comparison:
 
     delta     headline of b minus that of a; None where one of them is of nothing
     ci95      95% percentile interval of delta by the paired bootstrap; None with fewer than two units
-    p_value   two-sided, by the exact McNemar test on right and wrong; 1 where no item differs
+    p_value   two-sided, by the exact McNemar test over independent units; 1 where none differs
     a_only    ids of the items that are right under a and wrong under b, in the benchmark's order
     b_only    the other way round
     n         items that both answered
     missing   items that only one of them answered, which are left out
+    units     how many independent units the items make
     figures   (delta, interval) of every figure that the benchmark tells intervals of, by its name
     """
 
@@ -44,6 +48,7 @@ class Comparison:
     b_only: tuple[str, ...]
     n: int
     missing: int
+    units: int = 0
     figures: Mapping[str, tuple[float | None, Interval]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,6 +61,7 @@ class Comparison:
             "flipped": {"a_only": list(self.a_only), "b_only": list(self.b_only)},
             "n": self.n,
             "missing": self.missing,
+            "units": self.units,
             "figures": {
                 name: {"delta": delta, "ci95": None if interval is None else list(interval)}
                 for name, (delta, interval) in self.figures.items()
@@ -77,22 +83,41 @@ def compare(
     both = [item for item in items if item.id in a and item.id in b]
     a_only = tuple(item.id for item in both if a[item.id].right and not b[item.id].right)
     b_only = tuple(item.id for item in both if b[item.id].right and not a[item.id].right)
-    ids = {item.id for item in both}
-    pairs = _pairs(
-        bench.units(both, {name: a[name] for name in ids}), bench.units(both, {name: b[name] for name in ids})
-    )
-    strata = _strata([unit for unit, _ in pairs], [(*first.sums, *second.sums) for first, second in pairs])
+    first, second = ({item.id: side[item.id] for item in both} for side in (a, b))
+    figures = _paired(bench, both, first, second, seed, resamples)
+    equal = bench.equalised(both, first, second)
+    if equal is not None:
+        beside = _paired(bench, both, *equal, seed, resamples)
+        figures |= {f"{name}_{bench.equal_in}": found for name, found in beside.items()}
+    delta, ci95 = figures.get(bench.headline, (None, None))
+    missing = len(known & (set(a) | set(b))) - len(both)
+    better = [_rights(ids, first) - _rights(ids, second) for ids in _independent(bench.units(both, first))]
+    p_value = mcnemar(sum(gap > 0 for gap in better), sum(gap < 0 for gap in better))
+    return Comparison(delta, ci95, p_value, a_only, b_only, len(both), missing, len(better), figures)
+
+
+def _paired(
+    bench: Benchmark, items: Sequence[Item], a: Judgements, b: Judgements, seed: int, resamples: int
+) -> dict[str, tuple[float | None, Interval]]:
+    """The differences of all figures, each with its interval."""
+    others = {unit.ids: unit for unit in bench.units(items, b)}
+    pairs = [(unit, others[unit.ids]) for unit in bench.units(items, a) if unit.ids in others]
     width = len(pairs[0][0].sums) if pairs else 0
+    strata = _strata([unit for unit, _ in pairs], [(*first.sums, *second.sums) for first, second in pairs])
 
     def differences(totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         first = bench.figures({name: total[..., :width] for name, total in totals.items()})
         second = bench.figures({name: total[..., width:] for name, total in totals.items()})
         return {name: second[name] - first[name] for name in first}
 
-    figures = _with_intervals(differences, strata, seed, resamples)
-    delta, ci95 = figures.get(bench.headline, (None, None))
-    missing = len(known & (set(a) | set(b))) - len(both)
-    return Comparison(delta, ci95, mcnemar(len(a_only), len(b_only)), a_only, b_only, len(both), missing, figures)
+    return _with_intervals(differences, strata, seed, resamples)
+
+
+def adjust(documents: Sequence[dict[str, Any]]) -> None:
+    """Adds Holm's `p_holm` to every entry of `paired`, over all methods, models and benchmarks of these documents."""
+    entries = [entry for document in documents for entry in document["paired"]]
+    for entry, p_value in zip(entries, holm([entry["p_value"] for entry in entries]), strict=True):
+        entry["p_holm"] = p_value
 
 
 def intervals(
@@ -106,33 +131,27 @@ def intervals(
     return _with_intervals(bench.figures, _strata(units, [unit.sums for unit in units]), seed, resamples)
 
 
-def mcnemar(a_only: int, b_only: int) -> float:
-    """The two-sided exact p value for so many items that are right on one side alone."""
-    from scipy.stats import binomtest
-
-    if a_only + b_only == 0:
-        return 1.0
-    return float(binomtest(a_only, a_only + b_only, 0.5).pvalue)
-
-
-def _pairs(a: Sequence[Unit], b: Sequence[Unit]) -> list[tuple[Unit, Unit]]:
-    others = {unit.ids: unit for unit in b}
-    return [(unit, others[unit.ids]) for unit in a if unit.ids in others]
+def _independent(units: Sequence[Unit]) -> list[tuple[str, ...]]:
+    """The ids of the items of each independent unit."""
+    found: dict[object, tuple[str, ...]] = {}
+    for number, unit in enumerate(units):
+        name: object = unit.key or number
+        found[name] = found.get(name, ()) + unit.ids
+    return list(found.values())
 
 
-Strata = dict[str, tuple[np.ndarray, np.ndarray]]
-"""By name: the different sums [kinds, sums] that its units have, and how many units have each [kinds]."""
+def _rights(ids: Sequence[str], judgements: Judgements) -> int:
+    return sum(judgements[name].right for name in ids)
 
 
 def _strata(units: Sequence[Unit], sums: Sequence[Sequence[float]]) -> Strata:
-    by_name: dict[str, list[Sequence[float]]] = {}
-    for unit, of in zip(units, sums, strict=True):
-        by_name.setdefault(unit.stratum, []).append(of)
-    found = {}
-    for name, rows in by_name.items():
-        kinds, counts = np.unique(np.asarray(rows, dtype=float), axis=0, return_counts=True)
-        found[name] = kinds, counts
-    return found
+    """Units of one key are one."""
+    whole: dict[object, dict[str, Sequence[float]]] = {}
+    for number, (unit, of) in enumerate(zip(units, sums, strict=True)):
+        parts = whole.setdefault(unit.key or number, {})
+        before = parts.get(unit.stratum)
+        parts[unit.stratum] = of if before is None else [x + y for x, y in zip(before, of, strict=True)]
+    return strata_of(list(whole.values()))
 
 
 def _with_intervals(
@@ -142,31 +161,10 @@ def _with_intervals(
         return {}
     is_single = sum(int(counts.sum()) for _, counts in strata.values()) < 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = figures({name: counts @ kinds for name, (kinds, counts) in strata.items()})
-        drawn = {} if is_single else figures(_redrawn(strata, seed, resamples))
+        values = figures(totals_of(strata))
+        drawn = {} if is_single else figures(redrawn_totals(strata, seed, resamples))
     found: dict[str, tuple[float | None, Interval]] = {}
     for name, value in values.items():
         is_known = bool(np.isfinite(value))
-        found[name] = (float(value), _interval(drawn.get(name))) if is_known else (None, None)
+        found[name] = (float(value), interval_of(drawn.get(name))) if is_known else (None, None)
     return found
-
-
-def _interval(drawn: np.ndarray | None) -> Interval:
-    known = np.empty(0) if drawn is None else drawn[np.isfinite(drawn)]  # some may have had nothing to divide by
-    if not len(known):
-        return None
-    low, high = np.percentile(known, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def _redrawn(strata: Strata, seed: int, resamples: int) -> dict[str, np.ndarray]:
-    """Totals [resamples, sums] by stratum.
-
-    Drawing as many units as there are, with replacement, draws their different kinds multinomially: a right or wrong
-    answer on either side makes four kinds, however many items there are.
-    """
-    rng = np.random.default_rng(seed)
-    return {
-        name: rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples) @ kinds
-        for name, (kinds, counts) in sorted(strata.items())
-    }

@@ -100,14 +100,19 @@ class Pope(Benchmark):
         return {**whole, "mean_f1": mean_f1, "splits": by_split}
 
     def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
-        """Sums: right, answered, yes said, yes due, yes said where due."""
+        """Sums: right, answered, yes said, yes due, yes said where due.
+
+        The key is image and question: the yes half of COCO's files stands in each of the three splits.
+        """
         units = []
         for item in items:
             if item.id in judgements:
                 judgement = judgements[item.id]
                 said, due = judgement.parsed == "yes", item.truth == "yes"
                 sums = (judgement.right, True, said, due, said and due)
-                units.append(Unit((item.id,), item.group, tuple(map(float, sums))))
+                image, question = (str(item.about.get(name) or "") for name in ("image", "question"))
+                key = f"{image}\n{question}" if question and image not in ("", "None") else ""
+                units.append(Unit((item.id,), item.group, tuple(map(float, sums)), key))
         return units
 
     def figures(self, totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

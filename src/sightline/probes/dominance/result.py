@@ -14,6 +14,7 @@ from sightline.errors import InputError
 from sightline.files.json import html_table
 from sightline.probes.dominance.masses import SINKS, LayerMass, SampleDominance
 from sightline.probes.dominance.stages import Scheme, stage_layers
+from sightline.stats import mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,19 +60,9 @@ def summarise(values: Sequence[float | None], seed: int = 0) -> Summary:
 
 
 def _interval(values: list[float], seed: int) -> tuple[float, float]:
-    from scipy.stats import bootstrap
-
     if max(values) == min(values):
         return values[0], values[0]
-    found = bootstrap(
-        (np.asarray(values),),
-        np.mean,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-        batch=max(1, 2**22 // len(values)),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    return mean_interval(np.asarray(values), RESAMPLES, seed)
 
 
 @dataclass(frozen=True)
