@@ -31,10 +31,13 @@ RARE = ("missing", "incomplete", "mixed_pairs")
 
 def documents(plan: Plan, runs: Sequence[Run], common: Common, parser: Parser) -> list[dict[str, Any]]:
     """An `eval` document a model and benchmark. InputError where not one item of one of them was answered."""
-    found = []
+    from sightline.benchmarks.compare import adjust
+
+    found: list[dict[str, Any]] = []
     for asked, run in zip(plan.benches, runs, strict=True):
         records = {record.key: record for record in run.all_records()}
         found += [_document(plan, asked, run.folder, records, model, common, parser) for model in plan.models]
+    adjust(found)
     return found
 
 
@@ -215,10 +218,17 @@ def paired_table(document: Mapping[str, Any]) -> Table:
         for name, told in (pair["figures"] or {document["headline"]: pair}).items():
             is_main = name == document["headline"]
             left_out = f" ({pair['missing']} left out)" if pair["missing"] else ""
-            beside = (f"{pair['p_value']:.3g}", *map(str, pair["flips"]), f"{pair['n']}{left_out}")
+            beside = (_p_value(pair), *map(str, pair["flips"]), f"{pair['n']}{left_out}")
             change = (figure(told["delta"], is_signed=True), _interval(told["ci95"], is_signed=True))
             rows.append((pair["b"] if is_main else "", _words(name), *change, *(beside if is_main else [""] * 4)))
     return columns, rows
+
+
+def _p_value(pair: Mapping[str, Any]) -> str:
+    """With Holm's adjustment where there are several comparisons."""
+    adjusted = pair.get("p_holm", pair["p_value"])
+    plain = f"{pair['p_value']:.3g}"
+    return plain if adjusted == pair["p_value"] else f"{plain} (Holm {adjusted:.3g})"
 
 
 def write_tables(folder: Path, found: Sequence[dict[str, Any]]) -> None:
