@@ -3,8 +3,10 @@
 from sightline.attention.call import AttentionCall
 from sightline.attention.edits import Edit, EditedCall
 from sightline.attention.group_mass import group_mass
-from sightline.attention.hooks import Editor, LayerPruner, PromptPruner, Reader, attach, bypassed, is_bypassed
+from sightline.attention.hooks import bypassed, is_bypassed
 from sightline.attention.passes import ForwardPass
+from sightline.attention.roles import Editor, LayerPruner, PromptPruner, Reader
+from sightline.attention.session import attach
 from sightline.attention.weights import Block, block_bytes, limit_block_bytes, row_mass, row_weights
 
 __all__ = [

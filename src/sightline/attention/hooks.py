@@ -1,358 +1,306 @@
-"""Lends readers and editors of attention to a Transformers model, for as long as a `with` lasts.
+"""The one place that installs anything on a model, and takes it away: hooks, shadowed methods, attention handlers.
 
-Current models look their attention function up by a name in their configuration. On entry the name of the decoder's
-attention becomes ours, registered beside a mask function that is the very one of the model's own implementation; on
-exit the configuration, the hooks and the registries are as they were. The model's own kernel is still what computes
-its output, with the arguments that it would have got, so a model that is only read gives bit-identical logits.
+What is installed acts in the thread that installed it and nowhere else. Other threads that have nothing of their own on
+the model are refused at its door, in one sentence: their passes would be neither plain nor measured. The configuration
+is never touched: a module looks its attention function up under its own name, and finds ours in front of it.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from threading import RLock, current_thread, get_ident
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sightline.attention.call import AttentionCall, AttentionFunction
-from sightline.attention.edits import Edit, EditedCall
-from sightline.attention.inner import find_inner, joined_inputs, note_prompt
-from sightline.attention.passes import ForwardPass, LayoutSource, PassTracker
-from sightline.attention.registry import (
-    PREFIX,
-    attention_configs,
-    implementation_of,
-    original_function,
-    register,
-    unregister,
-)
-from sightline.attention.token_subset import TokenSubset
-from sightline.errors import InputError, ModelError
+from sightline.attention.call import AttentionFunction
+from sightline.errors import ModelError
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import set_implementation
+from sightline.models.transformers_api import close_attention_door, looks_attention_up, open_attention_door
 
+Handler = Callable[..., "tuple[Tensor, Tensor | None]"]
+"""handler(original, implementation, module, query, key, value, mask, **options), in place of original(module, ...)."""
 
-class Reader(Protocol):
-    """Looks at attention while the model runs."""
+BeforeHook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]
+"""Of a forward's module, positional and keyword arguments: None, or the changed (args, kwargs)."""
 
-    def begin(self, step: ForwardPass) -> None:
-        """A forward pass starts."""
+AfterHook = Callable[[nn.Module, Any, Any], Any]
+"""Of a forward's module, arguments and output: None, or the changed output."""
 
-    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
-        """Layer `layer` computes its attention; edits that are in force are part of `attention`."""
-
-    def end(self, step: ForwardPass) -> None:
-        """The forward pass is over."""
-
-
-class Editor(Protocol):
-    """Changes attention while the model runs."""
-
-    def begin(self, step: ForwardPass) -> None:
-        """A forward pass starts."""
-
-    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
-        """What to change in this call; None where nothing changes, and the model's own kernel is then left alone."""
-
-
-class PromptPruner(Protocol):
-    """Leaves positions of the prompt out before the decoder runs; readers and editors are shown the shorter prompt."""
-
-    def at_model(self, step: ForwardPass, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The model is entered: what its forward should be given instead of `inputs`."""
-
-    def at_decoder(self, step: ForwardPass, inputs: dict[str, Any]) -> tuple[ForwardPass, dict[str, Any]]:
-        """The decoder is entered: the step with the layout that is left, and what its forward should be given."""
-
-
-class LayerPruner(Reader, Protocol):
-    """Reads attention, and drops positions between layers; other readers and editors are shown the whole sequence."""
-
-    def subset(self, layer: int) -> TokenSubset | None:
-        """Which positions this layer runs on in this pass; None for all."""
+_LOCK = RLock()
 
 
 @dataclass
-class _Session:
-    """What is lent to one model at present. It lives from the first `with` entered to the last one left.
+class _Holder:
+    """A model with something installed on it: how much by each thread, and the guards at its doors."""
 
-    step: the pass that the decoder is in; waiting: one that has entered the model and not yet its decoder. prompt: what
-    `generate` was given, in a model that lets an inner language model generate. users: how many `with` are open; undo:
-    what takes all out again when the last is left.
-    """
-
-    anatomy: Anatomy
-    readers: list[Reader]
-    editors: list[Editor]
-    counter: PassTracker
-    shorteners: list[PromptPruner] = field(default_factory=list)
-    dropper: LayerPruner | None = None
-    step: ForwardPass | None = None
-    waiting: ForwardPass | None = None
-    prompt: Mapping[str, Any] | None = None
-    users: int = 0
-    undo: Callable[[], None] | None = None
+    kind: str
+    threads: Counter[int] = field(default_factory=Counter)
+    names: dict[int, str] = field(default_factory=dict)
+    guards: list[Any] = field(default_factory=list)
 
 
-_SESSIONS: dict[int, _Session] = {}
+_HOLDERS: dict[int, _Holder] = {}
 """By the id of the model; empty whenever no `with` is open."""
 
-_ATTENTIONS: dict[int, tuple[_Session, int, AttentionFunction]] = {}
-"""By the id of an attention module: its session, its layer, its own function; empty whenever no `with` is open."""
+_HANDLERS: dict[int, list[tuple[_Owner, Handler]]] = {}
+"""By the id of an attention module, in the order of entry; empty whenever no `with` is open."""
 
+_SHADOWS: dict[tuple[int, str], _Shadow] = {}
+"""By the id of an object and the name of its method; empty whenever no `with` is open."""
 
-_SUSPENDED: set[int] = set()
-"""Ids of models that are inside a pass which no reader, editor or shortener may see."""
+_BYPASSED: set[tuple[int, int]] = set()
+"""Threads and ids of models that are inside a pass which nothing may see or change."""
 
 
 @contextmanager
-def bypassed(anatomy: Anatomy) -> Iterator[None]:
-    """Inside, the model runs untouched and unseen, whatever is lent to it: for a method's second pass.
+def bypassed(model: Any) -> Iterator[None]:
+    """Inside, this thread runs the model untouched and unseen, whatever is attached to it, also by other threads.
 
-    The pass of the model that this may happen in goes on afterwards as if nothing had been. The state that models with
-    three-dimensional positions keep about their last prompt (`rope_deltas`) is put back.
+    model: an `Anatomy` or a `VLM`. For a method's second pass: the pass that it happens in goes on afterwards as if
+    nothing had been. What models with three-dimensional positions keep about their last prompt (`rope_deltas`) is put
+    back.
     """
-    key = id(anatomy.model)
-    if key in _SUSPENDED:
+    anatomy: Anatomy = getattr(model, "anatomy", model)
+    key = (get_ident(), id(anatomy.model))
+    if key in _BYPASSED:
         yield
         return
-    kept = [(module, module.rope_deltas) for module in anatomy.model.modules() if hasattr(module, "rope_deltas")]
-    session = _SESSIONS.get(key)
-    steps = (session.step, session.waiting) if session is not None else (None, None)
-    _SUSPENDED.add(key)
-    if session is not None:
-        session.step = session.waiting = None
+    kept = [(module, module.rope_deltas) for module in _with_rope_deltas(anatomy)]
+    _BYPASSED.add(key)
     try:
         yield
     finally:
-        _SUSPENDED.discard(key)
-        if session is not None:
-            session.step, session.waiting = steps
+        _BYPASSED.discard(key)
         for module, deltas in kept:
             module.rope_deltas = deltas
 
 
 def is_bypassed(anatomy: Anatomy) -> bool:
-    """Whether the model is inside a pass that nothing may see or change."""
-    return id(anatomy.model) in _SUSPENDED
+    """Whether this thread is inside a pass of the model that nothing may see or change."""
+    return (get_ident(), id(anatomy.model)) in _BYPASSED
 
 
-@contextmanager
-def attach(
-    anatomy: Anatomy,
-    *,
-    reader: Reader | None = None,
-    editor: Editor | None = None,
-    shortener: PromptPruner | None = None,
-    dropper: LayerPruner | None = None,
-    layout: LayoutSource | None = None,
-) -> Iterator[None]:
-    """Inside, `reader` sees and `editor` changes the attention of the model's decoder layers.
+def _with_rope_deltas(anatomy: Anatomy) -> list[Any]:
+    return [module for module in anatomy.model.modules() if hasattr(module, "rope_deltas")]
 
-    anatomy: of the model. shortener: leaves positions of the prompt out; readers, editors and their layouts then know
-    only the others. dropper: drops positions between layers; there can be but one. layout: a `TokenLayout` for all
-    that is run inside, or a function from the forward's inputs to one; by default it is derived from the inputs.
-    Several may be open at once on one model: editors act in the order of entry, and every reader sees what the model
-    then uses.
+
+@dataclass(frozen=True)
+class _Owner:
+    """Who installed something: a thread, for a model; and whether it acts in bypassed passes, too."""
+
+    thread: int
+    model: int
+    in_bypassed: bool
+
+    @property
+    def acts(self) -> bool:
+        """Whether it acts on what runs now."""
+        thread = get_ident()
+        return thread == self.thread and (self.in_bypassed or (thread, self.model) not in _BYPASSED)
+
+
+class Hooks:
+    """What one `with` puts on a model, all taken away together, also after an exception; it may be filled again.
+
+    in_bypassed: act in passes that are bypassed, as what runs such passes does.
 
     Raises:
-        InputError: for a second dropper.
-        ModelError: when the model's attention does not go through the interface, in which case nothing was changed.
+        ModelError: by whatever installs, where another thread has something on a model that keeps a state of its last
+            prompt (`rope_deltas`), so that two threads can't run it at a time.
     """
-    session = _SESSIONS.get(id(anatomy.model))
-    if session is not None and dropper is not None and session.dropper is not None:
-        raise InputError("Two methods that drop tokens between layers can't act together: enter one of them.")
-    if session is None:
-        session = _Session(anatomy, [], [], PassTracker(anatomy))
-        session.undo = _install(session)
-    session.users += 1
-    previous_layout = session.counter.source
-    if layout is not None:
-        session.counter.source = layout
-    if reader is not None:
-        session.readers.append(reader)
-    if editor is not None:
-        session.editors.append(editor)
-    if shortener is not None:
-        session.shorteners.append(shortener)
-    if dropper is not None:
-        session.dropper = dropper
-    try:
-        yield
-    finally:
-        if reader is not None:
-            session.readers.remove(reader)
-        if editor is not None:
-            session.editors.remove(editor)
-        if shortener is not None:
-            session.shorteners.remove(shortener)
-        if dropper is not None:
-            session.dropper = None
-        session.counter.source = previous_layout
-        session.users -= 1
-        if session.undo is not None and not session.users:
-            session.undo()
 
+    def __init__(self, anatomy: Anatomy, in_bypassed: bool = False) -> None:
+        self._anatomy = anatomy
+        self._owner = _Owner(get_ident(), id(anatomy.model), in_bypassed)
+        self._undo: list[Callable[[], Any]] = []
 
-def _install(session: _Session) -> Callable[[], None]:
-    """Put our attention function in the model's place; returns what takes it out again."""
-    anatomy = session.anatomy
-    configs = attention_configs(anatomy)
-    names = {id(config): implementation_of(config) for config in configs}
-    attentions = {
-        id(module): (session, layer, original_function(module, implementation_of(module.config)))
-        for layer, module in enumerate(anatomy.attentions)
-        if module is not None
-    }
-    if len(attentions) < len(anatomy.attention_layers):
-        kind = type(anatomy.model).__name__
-        raise ModelError(
-            f"Layers of {kind} share one attention module, and what it computes can't be told apart by layer."
-        )
-    for name in sorted(set(names.values())):
-        register(name, _attention_function(name))
-    for config in configs:
-        set_implementation(config, PREFIX + names[id(config)])
-    handles = [
-        anatomy.model.register_forward_pre_hook(_beginner(session), with_kwargs=True),
-        anatomy.decoder.register_forward_pre_hook(_starter(session), with_kwargs=True),
-        anatomy.model.register_forward_hook(_ender(session), always_call=True),
-    ]
-    inner = find_inner(anatomy)
-    take_back: Callable[[], None] | None = None
-    if inner is not None:
-        handles.append(inner.register_forward_pre_hook(_beginner(session, inner), with_kwargs=True))
-        handles.append(inner.register_forward_hook(_ender(session, is_inner=True), always_call=True))
-        take_back = note_prompt(anatomy.model, functools.partial(setattr, session, "prompt"))
-    _SESSIONS[id(anatomy.model)] = session
-    _ATTENTIONS.update(attentions)
+    def __enter__(self) -> Hooks:
+        return self
 
-    def undo() -> None:
-        for key in attentions:
-            _ATTENTIONS.pop(key, None)
-        _SESSIONS.pop(id(anatomy.model), None)
-        for handle in handles:
-            handle.remove()
-        if take_back is not None:
-            take_back()
-        for config in configs:
-            set_implementation(config, names[id(config)])
-        for name in set(names.values()):
-            unregister(name)
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
-    return undo
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is installed."""
+        return bool(self._undo)
 
+    def before(self, module: nn.Module, hook: BeforeHook, prepend: bool = False) -> None:
+        """Call `hook` before each forward of the module."""
+        self._hold()
+        handle = module.register_forward_pre_hook(_Hook(self._owner, hook), with_kwargs=True, prepend=prepend)
+        self._undo.append(handle.remove)
 
-def _attention_function(implementation: str) -> AttentionFunction:
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def attention(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
-    ) -> tuple[Tensor, Tensor | None]:
-        session, layer, original = _ATTENTIONS.get(id(module), (None, -1, None))
-        if original is None:
-            original = original_function(module, implementation)
-        # Gradient checkpointing computes a layer again outside the model's forward pass: nothing is read twice.
-        if session is None or session.step is None:
-            return original(module, query, key, value, attention_mask, **options)
-        step = session.step
-        call = AttentionCall(
-            module, query, key, value, attention_mask, implementation, original, options, offset=step.offset
-        )
-        dropper, subset = session.dropper, None
-        if dropper is not None and (session.editors or session.readers):
-            subset = dropper.subset(layer)
-            call = call if subset is None else subset.scatter_call(call)
-        edits: tuple[Edit, ...] = ()
-        if session.editors:
-            found = (editor.edit(layer, call, step) for editor in session.editors)
-            edits = tuple(edit for edit in found if edit is not None)
-        shown = EditedCall(call, edits)
-        weights: Tensor | None = None
-        if edits:
-            output = shown.output()
-            output = output if subset is None else subset.gather_output(output, int(query.shape[2]))
-        else:
-            output, weights = original(module, query, key, value, attention_mask, **options)
-        # What is only looked at must not enter the graph that a backward pass goes through.
-        with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
-            for reader in session.readers:
-                reader.read(layer, shown, step)
-            if dropper is not None:
-                dropper.read(layer, shown, step)
-        return output, weights
+    def after(self, module: nn.Module, hook: AfterHook, prepend: bool = False, always: bool = False) -> None:
+        """Call `hook` after each forward of the module; always: also after one that raised."""
+        self._hold()
+        handle = module.register_forward_hook(_Hook(self._owner, hook), prepend=prepend, always_call=always)
+        self._undo.append(handle.remove)
 
-    return attention  # type: ignore[no-any-return]
+    def shadow(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Let `wrap(method)` stand for a method of this very object; those entered later are asked first."""
+        self._hold()
+        with _LOCK:
+            shadow = _SHADOWS.get((id(owner), name))
+            if shadow is None:
+                shadow = _SHADOWS[id(owner), name] = _Shadow(owner, name)
+            layer = (self._owner, wrap)
+            shadow.layers.append(layer)
+        self._undo.append(lambda: shadow.remove(layer))
 
+    def intercept(self, modules: Iterable[nn.Module], handler: Handler) -> None:
+        """Let `handler` answer each call that these modules make of their attention function.
 
-Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], "tuple[tuple[Any, ...], dict[str, Any]] | None"]
+        Raises:
+            ModelError: for a module that does not look its attention function up where Transformers keeps them.
+        """
+        modules = list(modules)
+        for module in modules:
+            if not looks_attention_up(module):
+                raise ModelError(
+                    f"{type(module).__name__} does not look its attention up in the interface of Transformers, so "
+                    "nothing is read."
+                )
+        self._hold()
+        entry = (self._owner, handler)
+        with _LOCK:
+            if not _HANDLERS:
+                open_attention_door(_dispatcher)
+            for module in modules:
+                _HANDLERS.setdefault(id(module), []).append(entry)
+        self._undo.append(lambda: _release_handlers(modules, entry))
 
+    def close(self) -> None:
+        """Take everything away."""
+        undo, self._undo = self._undo, []
+        for step in reversed(undo):
+            step()
 
-def _beginner(session: _Session, inner: nn.Module | None = None) -> Hook:
-    """At the model's entry its inputs tell which step this is; at an inner model's, when `generate` runs that alone."""
-    entered = session.anatomy.model if inner is None else inner
-    parameters = inspect.signature(inspect.unwrap(type(entered).forward)).parameters.items()
-    names = [name for name, kind in parameters if name != "self" and kind.kind is kind.POSITIONAL_OR_KEYWORD]
-
-    def begin(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        if is_bypassed(session.anatomy) or (inner is not None and session.prompt is None):
-            return None
-        session.step = session.waiting = None
-        inputs = dict(zip(names, args, strict=False)) | kwargs
-        if inner is not None:
-            inputs = joined_inputs(session.prompt or {}, inputs)
-        session.waiting = step = session.counter.next(inputs)
-        if not session.shorteners:
-            return None
-        if inner is not None:
-            raise ModelError(
-                f"{type(session.anatomy.model).__name__} generates in parts, and its prompt can't be shortened."
-            )
-        for shortener in session.shorteners:
-            inputs = shortener.at_model(step, inputs)
-        return (), inputs
-
-    return begin
-
-
-def _starter(session: _Session) -> Hook:
-    """At the decoder's entry the prompt has its final length, and readers and editors are told."""
-
-    def start(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        step, session.waiting = session.waiting, None
-        if step is None:
-            return None
-        for shortener in session.shorteners:
-            step, kwargs = shortener.at_decoder(step, kwargs)
-            session.counter.layout = step.layout
-        for editor in session.editors:
-            editor.begin(step)
-        for reader in session.readers:
-            reader.begin(step)
-        if session.dropper is not None:
-            session.dropper.begin(step)
-        session.step = step
-        return args, kwargs
-
-    return start
-
-
-def _ender(session: _Session, is_inner: bool = False) -> Callable[[nn.Module, Any, Any], None]:
-    def end(module: nn.Module, args: Any, output: Any) -> None:
-        if is_bypassed(session.anatomy) or (is_inner and session.prompt is None):
+    def _hold(self) -> None:
+        """Note, with the first thing installed, that this thread has something on the model."""
+        if self._undo:
             return
-        step, session.step, session.waiting = session.step, None, None
-        if step is not None:
-            for reader in session.readers:
-                reader.end(step)
-            if session.dropper is not None:
-                session.dropper.end(step)
+        with _LOCK:
+            self._owner = owner = _Owner(get_ident(), self._owner.model, self._owner.in_bypassed)
+            holder = _HOLDERS.get(owner.model)
+            if holder is None:
+                holder = _HOLDERS[owner.model] = _Holder(type(self._anatomy.model).__name__)
+                guard = _Hook(None, functools.partial(_guard, holder, owner.model))
+                for door in {id(part): part for part in (self._anatomy.model, self._anatomy.decoder)}.values():
+                    holder.guards.append(door.register_forward_pre_hook(guard, with_kwargs=True, prepend=True))
+            elif owner.thread not in holder.threads and _with_rope_deltas(self._anatomy):
+                raise ModelError(
+                    f"{holder.kind} keeps a state of its last prompt (rope_deltas), so two threads can't run it at a "
+                    f"time, and the thread {_others(holder)} has a method or probe on it: load the model once a thread."
+                )
+            holder.threads[owner.thread] += 1
+            holder.names[owner.thread] = current_thread().name
+            self._undo.append(lambda: _let_go(owner))
 
-    return end
+
+def _let_go(owner: _Owner) -> None:
+    with _LOCK:
+        holder = _HOLDERS[owner.model]
+        holder.threads[owner.thread] -= 1
+        if not holder.threads[owner.thread]:
+            del holder.threads[owner.thread]
+        if not holder.threads:
+            del _HOLDERS[owner.model]
+            for handle in holder.guards:
+                handle.remove()
+
+
+def _others(holder: _Holder) -> str:
+    return " and ".join(holder.names[thread] for thread in holder.threads)
+
+
+def _guard(holder: _Holder, model: int, *_: Any) -> None:
+    """At the model's door: a thread that has nothing on it may not run it while another thread has."""
+    thread = get_ident()
+    if thread not in holder.threads and (thread, model) not in _BYPASSED:
+        raise ModelError(
+            f"The thread {current_thread().name} runs {holder.kind} while a method or probe is on it that belongs to "
+            f"the thread {_others(holder)}: enter the `with` in the thread that runs the model, or run it plainly "
+            "inside `with sightline.bypassed(model)`."
+        )
+
+
+class _Hook:
+    """A hook of a module that acts for its owner only; in a copy of the model, or a saved one, it does nothing."""
+
+    def __init__(self, owner: _Owner | None, function: Callable[..., Any]) -> None:
+        self._owner, self._function = owner, function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args) if self._owner is None or self._owner.acts else None
+
+    def __reduce__(self) -> Any:
+        # A function of Python's own that takes anything and returns None: whoever loads a saved model needs no more.
+        return getattr, (nullcontext, "__exit__")
+
+
+class _Shadow:
+    """A method of one object with others in front of it, each for its owner only."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self._object, self._name = owner, name
+        self._had = name in owner.__dict__
+        self._original = getattr(owner, name)
+        self.layers: list[tuple[_Owner, Callable[..., Any]]] = []
+        functools.update_wrapper(self, self._original)
+        owner.__dict__[name] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        function = self._original
+        for owner, wrap in list(self.layers):
+            if owner.acts:
+                function = wrap(function)
+        return function(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        # A copy of the object has its own method again.
+        return getattr, (self._object, self._name)
+
+    def remove(self, layer: tuple[_Owner, Callable[..., Any]]) -> None:
+        """Take one away, and the shadow with the last."""
+        with _LOCK:
+            self.layers.remove(layer)
+            if self.layers:
+                return
+            del _SHADOWS[id(self._object), self._name]
+            if self._had:
+                self._object.__dict__[self._name] = self._original
+            else:
+                del self._object.__dict__[self._name]
+
+
+def _release_handlers(modules: list[nn.Module], entry: tuple[_Owner, Handler]) -> None:
+    with _LOCK:
+        for module in modules:
+            handlers = _HANDLERS[id(module)]
+            handlers.remove(entry)
+            if not handlers:
+                del _HANDLERS[id(module)]
+        if not _HANDLERS:
+            close_attention_door()
+
+
+def _dispatcher(implementation: str, function: AttentionFunction) -> AttentionFunction:
+    """What a module finds as its attention function while anything is intercepted."""
+    return functools.partial(_dispatch, implementation, function)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _dispatch(
+    implementation: str, function: AttentionFunction, module: nn.Module, *tensors: Any, **options: Any
+) -> tuple[Tensor, Tensor | None]:
+    for owner, handler in _HANDLERS.get(id(module), ()):
+        if owner.acts:
+            function = functools.partial(handler, function, implementation)
+    return function(module, *tensors, **options)

@@ -1,22 +1,18 @@
 """Models whose `generate` embeds the prompt itself and lets an inner language model generate (BLIP-2, Kosmos-2).
 
-The outer model's forward never runs there, so the prompt's token ids are noted as its `generate` is entered, and the
+The outer model's forward never runs there, so the prompt's token ids are taken as its `generate` is entered, and the
 inner language model's forward passes count as the model's.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import GenerationMixin
-
-Note = Callable[[Mapping[str, Any] | None], None]
 
 
 def find_inner(anatomy: Anatomy) -> nn.Module | None:
@@ -30,34 +26,6 @@ def find_inner(anatomy: Anatomy) -> nn.Module | None:
         if GenerationMixin in type(part).__mro__:
             return part
     return None
-
-
-def note_prompt(model: Any, note: Note) -> Callable[[], None]:
-    """Calls `note` with the arguments of the model's `generate` before it runs, and with None after.
-
-    Returns what takes this back.
-    """
-    before = model.__dict__.get("generate")
-    generate = model.generate
-    names = [name for name in inspect.signature(generate).parameters if name not in ("args", "kwargs")]
-
-    @functools.wraps(generate)
-    def noted(*args: Any, **kwargs: Any) -> Any:
-        note(dict(zip(names, args, strict=False)) | kwargs)
-        try:
-            return generate(*args, **kwargs)
-        finally:
-            note(None)
-
-    model.generate = noted
-
-    def take_back() -> None:
-        if before is None:
-            model.__dict__.pop("generate", None)
-        else:
-            model.generate = before
-
-    return take_back
 
 
 def joined_inputs(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:

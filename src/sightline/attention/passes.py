@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
-from sightline.errors import LayoutError
+from sightline.errors import LayoutError, ModelError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import PatchGrid, TokenLayout, layout_of
-from sightline.models.transformers_api import cache_of
+from sightline.models.transformers_api import cache_of, has_same_start
 
 LayoutSource = TokenLayout | Callable[[Mapping[str, Any]], TokenLayout]
 
@@ -51,32 +53,87 @@ class PassTracker:
     prompt: int = -1
     layout: TokenLayout | None = None
     ids: Tensor | None = None
+    reached: int = 0
+    """Positions up to the end of the last pass: a cache can't hold more."""
+    caches: WeakSet[Any] = field(default_factory=WeakSet)
+    """Those that this model filled in passes seen here."""
+    starts: int | None = None
+    """Prompts begun by the `generate` that is running; None outside of one."""
 
     def next(self, inputs: Mapping[str, Any]) -> ForwardPass:
-        """The step that a forward pass with these inputs is."""
+        """The pass that a forward with these inputs is.
+
+        Raises:
+            ModelError: for a pass of which it can't be told what came before it.
+        """
         cache = cache_of(inputs)
         offset = self._cached(cache)
         ids = inputs.get("input_ids")
         length = _length(inputs)
         grown = self._is_regrown(offset, ids)
-        is_start = self.layout is None or (offset == 0 and not grown)
+        is_start = offset == 0 and not grown
+        self._require_known(cache, offset, length, is_start)
         if is_start:
+            layout = self._layout(inputs)
             self.prompt += 1
-            self.layout = self._layout(inputs)
-        elif offset > 0 and offset + length > self.layout.length and length > 1:  # type: ignore[union-attr]
-            self._extend(inputs, offset)
-        self.ids = ids
-        layout = self.layout
-        if layout is None:
-            raise LayoutError("A decoding step came before its prompt: enter the method before the prompt is run.")
+        elif self.layout is None:
+            raise ModelError("A decoding step came before its prompt: enter the method before the prompt is run.")
+        elif offset > 0 and offset + length > self.layout.length and length > 1:
+            layout = self._extended(self.layout, inputs, offset)
+        else:
+            layout = self.layout
+        self.layout, self.ids, self.reached = layout, ids, offset + length
+        if cache is not None:
+            self.caches.add(cache)
         is_decoding = not is_start and offset + length > layout.length
         return ForwardPass(self.prompt, offset, length, layout, is_start, is_decoding, ids, cache, inputs)
 
+    @contextmanager
+    def one_prompt(self) -> Iterator[None]:
+        """Inside, one `generate` runs: all its passes belong to one prompt."""
+        before, self.starts = self.starts, 0
+        try:
+            yield
+        finally:
+            self.starts = before
+
     def _cached(self, cache: Any) -> int:
-        if cache is None or not hasattr(cache, "get_seq_length"):
+        if cache is None:
             return 0
+        if not hasattr(cache, "get_seq_length"):
+            raise ModelError(
+                f"A cache of kind {type(cache).__name__} does not tell how many positions it holds, so passes can't be "
+                "told apart: leave it out."
+            )
         # A hybrid's first layer may keep a state instead of keys; the first with softmax attention counts positions.
         return int(cache.get_seq_length(self.anatomy.attention_layers[0]))
+
+    def _require_known(self, cache: Any, offset: int, length: int, is_start: bool) -> None:
+        kind = type(self.anatomy.model).__name__
+        if offset and (offset > self.reached or not self._is_ours(cache, offset)):
+            raise ModelError(
+                f"The cache given to {kind} holds {offset} positions that were not run inside this `with`, or that "
+                "another model filled: enter the method or probe before the prompt is run."
+            )
+        if not is_start:
+            return
+        if length == 1 and cache is None and self.layout is not None:
+            raise ModelError(
+                f"A pass of one token came to {kind} without a cache after a prompt of {self.layout.length} positions, "
+                "so it can't be told what it follows: hand the cache on, or give the whole sequence."
+            )
+        if self.starts:
+            raise ModelError(
+                f"One generate of {kind} ran a second prompt of {length} positions, so it can't be told which passes "
+                "belong together: leave out what runs the model beside the answer, as guidance_scale does."
+            )
+        if self.starts is not None:
+            self.starts += 1
+
+    def _is_ours(self, cache: Any, offset: int) -> bool:
+        """Whether a cache is one that was seen being filled, or begins as one does (a copy of a prompt's)."""
+        layer = self.anatomy.attention_layers[0]
+        return cache in self.caches or any(has_same_start(cache, seen, layer, offset) for seen in self.caches)
 
     def _layout(self, inputs: Mapping[str, Any]) -> TokenLayout:
         source = self.source
@@ -100,11 +157,8 @@ class PassTracker:
         prompt = self.layout.length
         return ids.shape[1] == self.ids.shape[1] + 1 and torch.equal(ids[:, :prompt], self.ids[:, :prompt])
 
-    def _extend(self, inputs: Mapping[str, Any], offset: int) -> None:
-        """The next piece of a prompt that is run in pieces, or the next turn of a conversation on a kept cache."""
-        before = self.layout
-        if before is None:
-            return
+    def _extended(self, before: TokenLayout, inputs: Mapping[str, Any], offset: int) -> TokenLayout:
+        """With the next piece of a prompt that is run in pieces, or the next turn of a conversation on a kept cache."""
         piece = self._layout(inputs)
         if offset > before.length:
             before = before.grown(offset - before.length)
@@ -112,7 +166,7 @@ class PassTracker:
         bos = torch.cat([before.bos[:, :offset], torch.zeros_like(piece.bos)], 1)
         moved = tuple(tuple(_moved(grid, offset) for grid in grids) for grids in piece.grids)
         grids = tuple(old + new for old, new in zip(before.grids, moved, strict=True))
-        self.layout = replace(before, modality=modality, bos=bos, grids=grids, prompt_length=int(modality.shape[1]))
+        return replace(before, modality=modality, bos=bos, grids=grids, prompt_length=int(modality.shape[1]))
 
 
 def _moved(grid: PatchGrid, offset: int) -> PatchGrid:

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sightline.attention import ForwardPass, is_bypassed
+from sightline.attention.hooks import BeforeHook, Hooks
+from sightline.attention.passes import ForwardPass
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality
@@ -63,10 +64,9 @@ class StateTap:
     """Shows the hidden states entering each layer, of prompts alone: no hook stands while tokens are generated."""
 
     def __init__(self, anatomy: Anatomy, layers: Collection[int], take: Taker) -> None:
-        self._anatomy = anatomy
         self._layers = [(layer, anatomy.layers[layer]) for layer in sorted(layers)]
         self._take = take
-        self._handles: list[Any] = []
+        self._hooks = Hooks(anatomy)
         self._step: ForwardPass | None = None
 
     def begin(self, step: ForwardPass) -> None:
@@ -74,24 +74,19 @@ class StateTap:
         self._step = step
         if step.is_decoding:
             self.close()
-        elif not self._handles:
-            self._handles = [
+        elif not self._hooks.is_open:
+            for layer, module in self._layers:
                 # Before what shortens a layer's input: marks are of the whole prompt.
-                module.register_forward_pre_hook(self._hook(layer), with_kwargs=True, prepend=True)
-                for layer, module in self._layers
-            ]
+                self._hooks.before(module, self._hook(layer), prepend=True)
 
     def close(self) -> None:
         """Take all hooks off."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._hooks.close()
 
-    def _hook(self, layer: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def _hook(self, layer: int) -> BeforeHook:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
-            # A method's second pass, without the image or with another, is none of ours.
-            if self._step is not None and not is_bypassed(self._anatomy):
+            if self._step is not None:
                 with torch.no_grad():
                     self._take(layer, hidden.detach(), self._step)
 

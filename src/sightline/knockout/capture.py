@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention.call import AttentionCall
+from sightline.attention.hooks import Hooks
 from sightline.attention.knockout import RowAttention
-from sightline.attention.takeover import AttentionOverride
+from sightline.attention.override import AttentionOverride
 from sightline.errors import ModelError
 from sightline.models.anatomy import Anatomy
 
@@ -109,22 +110,14 @@ class Capture:
     @contextmanager
     def reading(self, takeover: AttentionOverride, model: nn.Module) -> Iterator[None]:
         """Inside, each forward pass of `model` is captured, in place of the one before."""
-        handles = [
-            layer.register_forward_pre_hook(self._entering(index), with_kwargs=True)
-            for index, layer in enumerate(self.anatomy.layers)
-        ]
-        handles += [
-            layer.register_forward_hook(self._leaving(index)) for index, layer in enumerate(self.anatomy.layers)
-        ]
-        handles.append(model.register_forward_hook(self._answered))
-        if self.anatomy.head is not None:
-            handles.append(self.anatomy.head.register_forward_pre_hook(self._narrow_head))
-        try:
-            with takeover.by(self._attend):
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        with Hooks(self.anatomy, in_bypassed=True) as hooks, takeover.by(self._attend):
+            for index, layer in enumerate(self.anatomy.layers):
+                hooks.before(layer, self._entering(index))
+                hooks.after(layer, self._leaving(index))
+            hooks.after(model, self._answered)
+            if self.anatomy.head is not None:
+                hooks.before(self.anatomy.head, self._narrow_head)
+            yield
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -237,14 +230,14 @@ class Capture:
             self.logits = logits[0, 0 if logits.shape[1] == 1 else self.at].clone()
         self.forget()
 
-    def _narrow_head(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _narrow_head(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Logits of the row alone: those of all positions can take more memory than all else."""
         if self._is_paused:
             return None
         states = args[0] if args else None
         if not isinstance(states, Tensor) or states.dim() != 3 or states.shape[1] != self.positions:
             return None
-        return (states[:, self.at : self.at + 1], *args[1:])
+        return (states[:, self.at : self.at + 1], *args[1:]), kwargs
 
     def _attend(self, layer: int, call: AttentionCall) -> None:
         if self._is_paused:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.attention.hooks import Hooks
 from sightline.errors import InputError, ModelError
 from sightline.knockout.answer import EFFECTS
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
@@ -59,11 +60,9 @@ def find_injections(anatomy: Anatomy, inputs: Mapping[str, Any]) -> Injections:
         if found is not None:
             seen.append(found)
 
-    handle = anatomy.decoder.register_forward_pre_hook(look, with_kwargs=True)
-    try:
+    with Hooks(anatomy, in_bypassed=True) as hooks:
+        hooks.before(anatomy.decoder, look)
         row_logits(anatomy, inputs)
-    finally:
-        handle.remove()
     if not seen:
         raise InputError("The prompt has no image, so no vision features are added after the layers: give an image.")
     return seen[0]
@@ -105,11 +104,9 @@ def deepstack_effects(
     size = max(1, POSITIONS // int(inputs["input_ids"].shape[1]))
 
     def run(part: slice) -> Tensor:
-        handle = anatomy.decoder.register_forward_pre_hook(_leaver(found.name, variants[part]), with_kwargs=True)
-        try:
+        with Hooks(anatomy, in_bypassed=True) as hooks:
+            hooks.before(anatomy.decoder, _leaver(found.name, variants[part]))
             return effect_rows(answer, row_logits(anatomy, inputs, row))
-        finally:
-            handle.remove()
 
     after = effect_maps(in_batches(len(variants), size, run), len(wanted), -1)
     known = torch.tensor([bool(slot) for slot in hit])

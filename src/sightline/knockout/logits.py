@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sightline.attention.hooks import BeforeHook, Hooks
 from sightline.errors import InputError, ModelError
 from sightline.knockout.answer import EFFECTS, Answer
 from sightline.models.anatomy import Anatomy
@@ -20,14 +21,10 @@ def row_logits(anatomy: Anatomy, inputs: Mapping[str, Any], row: int = -1) -> Fl
     Raises:
         ModelError: for a model whose forward gives no logits.
     """
-    head = anatomy.head
-    handle = None if head is None else head.register_forward_pre_hook(_only(row))
-    try:
-        with torch.no_grad():
-            output = anatomy.model(**inputs, use_cache=False)
-    finally:
-        if handle is not None:
-            handle.remove()
+    with Hooks(anatomy, in_bypassed=True) as hooks, torch.no_grad():
+        if anatomy.head is not None:
+            hooks.before(anatomy.head, _only(row))
+        output = anatomy.model(**inputs, use_cache=False)
     logits = getattr(output, "logits", None)
     if logits is None:
         raise ModelError(
@@ -37,11 +34,11 @@ def row_logits(anatomy: Anatomy, inputs: Mapping[str, Any], row: int = -1) -> Fl
     return logits[:, -1 if logits.shape[1] == 1 else row].float().cpu()  # type: ignore[no-any-return]
 
 
-def _only(row: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
-    def keep(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _only(row: int) -> BeforeHook:
+    def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         hidden, *others = args
         place = slice(row, row + 1 or None)
-        return (hidden[:, place], *others) if hidden.dim() == 3 else args
+        return ((hidden[:, place], *others) if hidden.dim() == 3 else args), kwargs
 
     return keep
 

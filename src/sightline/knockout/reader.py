@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline.attention.inner import find_inner
-from sightline.attention.takeover import AttentionOverride, taken
+from sightline.attention.override import AttentionOverride, override_attention
 from sightline.errors import InputError, ModelError
 from sightline.knockout.answer import Answer
 from sightline.knockout.capture import Capture
@@ -108,7 +108,7 @@ def read_row(model: Any, inputs: Mapping[str, Any], row: Literal["last"] | int =
     anatomy = anatomy_of(model)
     present = present_of(inputs)
     at = check_row(present, row)
-    with taken(anatomy) as takeover:
+    with override_attention(anatomy) as takeover:
         capture = Capture(anatomy, at, present)
         run_pass(anatomy, takeover, capture, inputs)
         yield _reader(anatomy, takeover, inputs, present, capture, at)
@@ -128,7 +128,7 @@ def local_every_row(
     check_groups(groups, present, last)
     chosen = check_layers(layers, len(anatomy.layers))
     maps: dict[str, Tensor] = {}
-    with taken(anatomy) as takeover, torch.no_grad():
+    with override_attention(anatomy) as takeover, torch.no_grad():
         capture = Capture(anatomy, last, present, keep_whole=True)
         run_pass(anatomy, takeover, capture, inputs)
         for row in present.nonzero()[:, 0].tolist():
@@ -164,7 +164,7 @@ def read_tokens(
     check_row(present, "last")
     if not bool(present[-1]):
         raise InputError("The prompt is padded on the right, so nothing can be generated after it: pad on the left.")
-    with taken(anatomy) as takeover:
+    with override_attention(anatomy) as takeover:
         steps = _Steps(anatomy, takeover, Capture(anatomy, -1, present), inputs, visit)
         generating: Any = anatomy.model
         entered = find_inner(anatomy) or anatomy.model

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention.call import AttentionCall
+from sightline.attention.hooks import Hooks
 from sightline.attention.inner import find_inner
-from sightline.attention.takeover import AttentionOverride
+from sightline.attention.override import AttentionOverride
 from sightline.attention.weights import block_bytes
 from sightline.errors import ModelError
 from sightline.knockout.capture import Capture, LayerPass, Shared, narrow
@@ -147,7 +148,7 @@ class Rerun:
         attention = self.anatomy.attentions[index] if is_one else None
         with ExitStack() as projecting, self.takeover.by(answer):
             if attention is not None and hidden.shape[-3] > 1:
-                projecting.enter_context(_projecting_once(attention, int(hidden.shape[-3])))
+                projecting.enter_context(_projecting_once(self.anatomy, attention, int(hidden.shape[-3])))
             output = layer.run(hidden, **changed)
         made = {name: entry for name, entry in given.items() if entry is not before.get(name)} if before else {}
         return output, made
@@ -241,7 +242,7 @@ class Rerun:
         model: Any = find_inner(self.anatomy) or self.anatomy.model
         device = getattr(model, "device", hidden.device)
         token = torch.tensor([[_plain_token(self.anatomy)]], device=device)
-        with _handing_on(self.anatomy.layers, (hidden,) if self.layer(-1).in_tuple else hidden):
+        with _handing_on(self.anatomy, (hidden,) if self.layer(-1).in_tuple else hidden):
             logits = model(input_ids=token, use_cache=False).logits
         return logits[:, -1]  # type: ignore[no-any-return]
 
@@ -255,42 +256,30 @@ def for_batch(call: AttentionCall) -> AttentionCall:
 
 
 @contextmanager
-def _projecting_once(attention: nn.Module, rows: int) -> Iterator[None]:
+def _projecting_once(anatomy: Anatomy, attention: nn.Module, rows: int) -> Iterator[None]:
     """Inside, linear parts of an attention module are given the first of `rows` equal rows, and answer for all."""
 
-    def narrow(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        return (args[0][:1], *args[1:]) if args and args[0].shape[0] == rows else None
+    def narrow(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return ((args[0][:1], *args[1:]), kwargs) if args and args[0].shape[0] == rows else None
 
     def widen(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         return output.expand(rows, *output.shape[1:]).contiguous() if output.shape[0] == 1 else output
 
-    parts = [part for part in attention.modules() if isinstance(part, nn.Linear)]
-    handles = [part.register_forward_pre_hook(narrow) for part in parts]
-    handles += [part.register_forward_hook(widen) for part in parts]
-    try:
+    with Hooks(anatomy, in_bypassed=True) as hooks:
+        for part in attention.modules():
+            if isinstance(part, nn.Linear):
+                hooks.before(part, narrow)
+                hooks.after(part, widen)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
-def _handing_on(layers: tuple[nn.Module, ...], hidden: Any) -> Iterator[None]:
+def _handing_on(anatomy: Anatomy, hidden: Any) -> Iterator[None]:
     """Inside, every layer answers `hidden`, whatever it is given."""
-    before = [layer.__dict__.get("forward") for layer in layers]
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        return hidden
-
-    try:
-        for layer in layers:
-            layer.__dict__["forward"] = forward
+    with Hooks(anatomy, in_bypassed=True) as hooks:
+        for layer in anatomy.layers:
+            hooks.shadow(layer, "forward", lambda _: lambda *args, **kwargs: hidden)
         yield
-    finally:
-        for layer, own in zip(layers, before, strict=True):
-            layer.__dict__.pop("forward", None)
-            if own is not None:
-                layer.__dict__["forward"] = own
 
 
 def _plain_token(anatomy: Anatomy) -> int:

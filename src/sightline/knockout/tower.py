@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sightline.attention import AttentionCall, Block, Edit, EditedCall
-from sightline.attention.registry import original_function
+from sightline.attention.call import AttentionFunction
+from sightline.attention.hooks import Hooks
 from sightline.errors import InputError, ModelError
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
 from sightline.knockout.sources import Source
@@ -26,9 +26,6 @@ from sightline.knockout.vision import Answers
 from sightline.models.anatomy import Anatomy
 from sightline.models.anatomy.vision_layers import has_windows, image_tower, tower_layers
 from sightline.models.layout import PatchGrid, TokenLayout
-from sightline.models.transformers_api import enter_attention, implementation_name, remove_attention, set_implementation
-
-_NUMBERS = count()
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,25 @@ class Cutting:
         marks[mine] = True
         return marks.reshape(batch, 1, 1, keys).to(call.key.device)
 
+    def attend(
+        self,
+        original: AttentionFunction,
+        implementation: str,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The tower's attention without the hidden tokens."""
+        call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
+        hidden = self.mask(self.layers[id(module)], call)
+        if hidden is None:
+            return original(module, query, key, value, attention_mask, **options)
+        edit = Edit(torch.arange(call.queries, device=query.device), scores=_hide(hidden))
+        return EditedCall(call, (edit,)).output(), None
+
 
 @contextmanager
 def cutting(anatomy: Anatomy) -> Iterator[Cutting]:
@@ -94,42 +110,10 @@ def cutting(anatomy: Anatomy) -> Iterator[Cutting]:
             f"The vision tower of {kind} computes attention of its own and can't be cut: use the mode vision."
         )
     state = Cutting({id(attention): layer for layer, (_, attention) in enumerate(stack)})
-    configs = {id(module.config): module.config for _, module in stack}
-    before = {key: implementation_name(config) for key, config in configs.items()}
-    names = []
-    handle = tower.register_forward_pre_hook(lambda *_: state.begin())
-    try:
-        for key, config in configs.items():
-            implementation = str(before[key] or "eager")
-            name = f"sightline_cut{next(_NUMBERS)}_{implementation}"
-            names.append(name)
-            enter_attention(name, _cut(state, implementation), implementation)
-            set_implementation(config, name)
+    with Hooks(anatomy, in_bypassed=True) as hooks:
+        hooks.before(tower, lambda *_: state.begin())
+        hooks.intercept([attention for _, attention in stack], state.attend)
         yield state
-    finally:
-        handle.remove()
-        for key, config in configs.items():
-            set_implementation(config, before[key])
-        for name in names:
-            remove_attention(name)
-
-
-def _cut(state: Cutting, implementation: str) -> Any:
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def attend(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
-    ) -> tuple[Tensor, Tensor | None]:
-        original = original_function(module, implementation)
-        layer = state.layers.get(id(module))
-        if layer is not None:
-            call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
-            hidden = state.mask(layer, call)
-            if hidden is not None:
-                edit = Edit(torch.arange(call.queries, device=query.device), scores=_hide(hidden))
-                return EditedCall(call, (edit,)).output(), None
-        return original(module, query, key, value, attention_mask, **options)
-
-    return attend
 
 
 def _hide(hidden: Tensor) -> Callable[[Block], Tensor]:
@@ -159,32 +143,29 @@ def tower_effects(
     ids = inputs.get("input_ids")
     if ids is not None and ids.shape[0] != 1:
         raise InputError(f"The tower is cut for one prompt, and the inputs have {ids.shape[0]}: give one.")
-    with cutting(anatomy) as state:
+    with cutting(anatomy) as state, Hooks(anatomy, in_bypassed=True) as hooks:
         stack = tower_layers(image_tower(anatomy) or nn.Identity())
         wanted = _wanted(layers, len(stack))
         kept: dict[int, Tensor] = {}
-        handles = [block.register_forward_hook(_keeper(kept, number)) for number, (block, _) in enumerate(stack)]
-        try:
-            before = row_logits(anatomy, inputs, row)[0]
-            if not state.sizes:
-                raise InputError("The prompt has no picture that goes through the vision tower: give an image.")
-            untouched, sizes = dict(kept), next(iter(state.sizes.values()))
-            others = _others(anatomy, inputs, stack[0][0])
-            patches = find_patches(anatomy, inputs, layout, sizes, others)
-            sources, numbers = _sources(patches, layout, side)
-            answer = answer_of(before, target)
-            rows, local = [], []
-            for done, (layer, hidden) in enumerate((layer, hidden) for layer in wanted for hidden in numbers):
-                first = max(0, layer - (window - 1) // 2)
-                last = min(len(stack) - 1, layer + window // 2)
-                state.hidden = dict.fromkeys(range(first, last + 1), hidden)
-                rows.append(effect_rows(answer, row_logits(anatomy, inputs, row)))
-                local.append(_moved(untouched[layer], kept[layer], hidden))
-                if on_pass is not None:
-                    on_pass(done + 1, len(wanted) * len(numbers))
-        finally:
-            for handle in handles:
-                handle.remove()
+        for number, (block, _) in enumerate(stack):
+            hooks.after(block, _keeper(kept, number))
+        before = row_logits(anatomy, inputs, row)[0]
+        if not state.sizes:
+            raise InputError("The prompt has no picture that goes through the vision tower: give an image.")
+        untouched, sizes = dict(kept), next(iter(state.sizes.values()))
+        others = _others(anatomy, inputs, stack[0][0])
+        patches = find_patches(anatomy, inputs, layout, sizes, others)
+        sources, numbers = _sources(patches, layout, side)
+        answer = answer_of(before, target)
+        rows, local = [], []
+        for done, (layer, hidden) in enumerate((layer, hidden) for layer in wanted for hidden in numbers):
+            first = max(0, layer - (window - 1) // 2)
+            last = min(len(stack) - 1, layer + window // 2)
+            state.hidden = dict.fromkeys(range(first, last + 1), hidden)
+            rows.append(effect_rows(answer, row_logits(anatomy, inputs, row)))
+            local.append(_moved(untouched[layer], kept[layer], hidden))
+            if on_pass is not None:
+                on_pass(done + 1, len(wanted) * len(numbers))
     shape = (len(wanted), len(sources))
     maps = effect_maps(torch.cat(rows), *shape)
     if window == 1:
@@ -263,12 +244,10 @@ def _others(anatomy: Anatomy, inputs: Mapping[str, Any], first: nn.Module) -> fr
     pixels = {name for name, value in inputs.items() if "pixel" in name and "mask" not in name and _is_float(value)}
     generator = torch.Generator().manual_seed(0)
     noise = {name: torch.randn(inputs[name].shape, generator=generator).to(inputs[name]) for name in sorted(pixels)}
-    handle = first.register_forward_pre_hook(look, with_kwargs=True)
-    try:
+    with Hooks(anatomy, in_bypassed=True) as hooks:
+        hooks.before(first, look)
         for given in (inputs, {**inputs, **noise}):
             row_logits(anatomy, given)
-    finally:
-        handle.remove()
     if len(seen) != 2 or seen[0].shape != seen[1].shape:
         return frozenset()
     return frozenset((seen[0] == seen[1]).all(-1).nonzero()[:, 0].tolist())

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sightline.attention import bypassed, is_bypassed
+from sightline.attention import bypassed
+from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, SightlineError
 from sightline.methods.base import Method, anatomy_and_layout
@@ -88,11 +89,9 @@ class ContrastMethod(Method):
         def begin(given: Mapping[str, Any]) -> Iterator[Processor]:
             change = self.change(anatomy, model, source, given)
             second = SecondPass(self.name, anatomy, given, change, self.combine)
-            handle = anatomy.model.register_forward_pre_hook(second.record, with_kwargs=True)
-            try:
+            with Hooks(anatomy) as hooks:
+                hooks.before(anatomy.model, second.record)
                 yield second
-            finally:
-                handle.remove()
 
         with processed(self.name, anatomy, begin):
             yield
@@ -113,8 +112,6 @@ class SecondPass:
 
     def record(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the model: keeps what the first pass was given until its logits are processed."""
-        if is_bypassed(self.anatomy):
-            return
         cache = cache_of(kwargs)
         filled = 0 if cache is None else int(cache.get_seq_length(self.anatomy.attention_layers[0]))
         self.calls.append({**{name: value for name, value in kwargs.items() if name not in _RECORDS}, "filled": filled})

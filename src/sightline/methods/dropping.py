@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.attention import EditedCall, ForwardPass, is_bypassed
+from sightline.attention import EditedCall, ForwardPass
+from sightline.attention.hooks import Hooks
 from sightline.attention.token_subset import TokenSubset
 from sightline.errors import InputError, ModelError
 from sightline.methods.scoring import VISUAL, check_range, require_image
@@ -49,7 +50,7 @@ class LayerPruning:
         self._kept: TokenSelection | None = None
         self._whole: Tensor | None = None
         self._masks: dict[int, tuple[Any, Any]] = {}
-        self._handles: list[Any] = []
+        self._hooks = Hooks(anatomy)
 
     def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
@@ -95,25 +96,20 @@ class LayerPruning:
         try:
             yield
         finally:
-            self._unhook()
+            self._hooks.close()
 
     def _hook(self) -> None:
         """Behind the hooks of all that was entered before, so that these see the whole sequence."""
-        self._unhook()
+        self._hooks.close()
         for layer in self._anatomy.layers[self._first :]:
-            self._handles.append(layer.register_forward_pre_hook(self._enter, with_kwargs=True))
-            self._handles.append(layer.register_forward_hook(self._leave, prepend=True))
-
-    def _unhook(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+            self._hooks.before(layer, self._enter)
+            self._hooks.after(layer, self._leave, prepend=True)
 
     def _enter(
         self, module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         step, kept = self._step, self._kept
-        if step is None or kept is None or is_bypassed(self._anatomy):
+        if step is None or kept is None:
             return None
         # A layer may be given by position what others are given by name.
         inputs = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **inputs}
@@ -130,7 +126,7 @@ class LayerPruning:
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> Any:
         whole, step, kept = self._whole, self._step, self._kept
-        if whole is None or step is None or kept is None or is_bypassed(self._anatomy):
+        if whole is None or step is None or kept is None:
             return None
         kept, self._whole = kept.with_generated(step.length - kept.length), None
         hidden = output if isinstance(output, Tensor) else output[0]

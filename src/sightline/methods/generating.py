@@ -7,7 +7,6 @@ top-k and top-p. Beam search hands log-probabilities over, which differ from log
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,10 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sightline.attention.hooks import Hooks
 from sightline.attention.inner import find_inner
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import LogitsProcessorList
+from sightline.models.transformers_api import LogitsProcessorList, given_to
 
 Processor = Callable[[Int[Tensor, "rows length"], Tensor], Tensor]
 """From the tokens so far and the step's scores, [rows, vocabulary], to its new scores."""
@@ -41,29 +41,26 @@ def processed(name: str, anatomy: Anatomy, begin: Begin) -> Iterator[None]:
     if find_inner(anatomy) is not None:
         kind = type(model).__name__
         raise ModelError(f"{name} can't follow {kind}, which lets an inner language model generate.")
-    shadowed = model.__dict__.get("generate")
-    original = model.generate
-    parameters = inspect.signature(original)
 
-    @wraps(original)
-    def generate(*args: Any, **kwargs: Any) -> Any:
-        bound = parameters.bind_partial(*args, **kwargs).arguments
-        options = {**{name: value for name, value in bound.items() if name != "kwargs"}, **bound.get("kwargs", {})}
-        first = options.get("inputs")
-        given = options if first is None else {**options, "input_ids": first}
-        if given.get("input_ids") is None:
-            raise InputError(f"{name} needs the prompt's input_ids: give generate the inputs that a processor makes.")
-        with begin(given) as processor:
-            processors = LogitsProcessorList([processor, *(options.get("logits_processor") or ())])
-            return original(**{**options, "logits_processor": processors})
+    def steered(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            options = given_to(original, args, kwargs)
+            first = options.get("inputs")
+            given = options if first is None else {**options, "input_ids": first}
+            if given.get("input_ids") is None:
+                raise InputError(
+                    f"{name} needs the prompt's input_ids: give generate the inputs that a processor makes."
+                )
+            with begin(given) as processor:
+                processors = LogitsProcessorList([processor, *(options.get("logits_processor") or ())])
+                return original(**{**options, "logits_processor": processors})
 
-    model.__dict__["generate"] = generate
-    try:
+        return generate
+
+    with Hooks(anatomy) as hooks:
+        hooks.shadow(model, "generate", steered)
         yield
-    finally:
-        del model.__dict__["generate"]
-        if shadowed is not None:
-            model.__dict__["generate"] = shadowed
 
 
 def cut_off(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sightline.attention import AttentionCall, is_bypassed, row_weights
-from sightline.attention.watch import watch
+from sightline.attention import AttentionCall, row_weights
+from sightline.attention.call import AttentionFunction
+from sightline.attention.hooks import Hooks
 from sightline.attention.weights import weight_blocks
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
@@ -92,12 +93,13 @@ class TowerChoice:
         """Look at every image the model is given inside."""
         packers = [part for part in self._anatomy.model.modules() if hasattr(part, "image_newline")]
         tower = image_tower(self._anatomy)
-        with ExitStack() as stack:
+        with Hooks(self._anatomy) as hooks:
             if tower is not None:
-                stack.callback(tower.register_forward_pre_hook(self._begin).remove)
-            stack.enter_context(watch(self._attention, self._look))
+                hooks.before(tower, self._begin)
+            hooks.intercept([self._attention], self._attend)
             for part in packers:
-                stack.enter_context(_shadowed(part, "pack_image_features", self._packing))
+                if hasattr(part, "pack_image_features"):
+                    hooks.shadow(part, "pack_image_features", self._packing)
             yield
 
     def kept(self, count: int, batch: int) -> Bool[Tensor, " tokens"]:
@@ -115,20 +117,31 @@ class TowerChoice:
             return torch.cat([torch.cat([torch.ones(1, dtype=torch.bool), self._pick(part)]) for part in scores])
         return torch.cat([self._pick(part) for part in self._by_token(scores, count, batch)])
 
-    def _begin(self, module: nn.Module, args: Any) -> None:
+    def _begin(self, *_: Any) -> None:
         """New images: what is left of a prompt that failed is forgotten."""
-        if not is_bypassed(self._anatomy):
-            self._scores, self._packed = [], None
+        self._scores, self._packed = [], None
 
-    def _look(self, call: AttentionCall) -> None:
-        if not is_bypassed(self._anatomy):
+    def _attend(
+        self,
+        original: AttentionFunction,
+        implementation: str,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        with torch.no_grad():
+            call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
             self._scores += patch_scores(call, self.is_class_first)
+        return original(module, query, key, value, attention_mask, **options)
 
     def _packing(self, original: Any) -> Any:
         """Tiles are put together and cut by the model itself: its own packing is run on the choice as well."""
 
         def pack(image_features: Any, image_sizes: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._scores and not is_bypassed(self._anatomy):
+            if self._scores:
                 tiles = iter(self._scores)
                 chosen = [
                     torch.stack([self._pick(next(tiles)).float()[:, None] for _ in image]) for image in image_features
@@ -166,19 +179,3 @@ class TowerChoice:
             return None
         blocks = scores.reshape(side // merge, merge, side // merge, merge)
         return blocks.mean((1, 3)).reshape(-1)
-
-
-@contextmanager
-def _shadowed(part: nn.Module, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
-    """Inside, one method of this very object is another; outside, nothing of it is left."""
-    if not hasattr(part, name):
-        yield
-        return
-    before = part.__dict__.get(name)
-    part.__dict__[name] = wrap(getattr(part, name))
-    try:
-        yield
-    finally:
-        del part.__dict__[name]
-        if before is not None:
-            part.__dict__[name] = before

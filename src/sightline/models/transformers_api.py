@@ -6,14 +6,14 @@ Where a release does what this file does not know, a `ModelError` says so: a num
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import Cache, GenerationMixin, LogitsProcessorList
 from transformers import __version__ as RELEASE
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from sightline.errors import ModelError
@@ -32,7 +32,14 @@ ENCODER_OUTPUTS = "mm_encoder_outputs"
 LOOKUP = "ALL_ATTENTION_FUNCTIONS"
 """The global through which an attention module looks up its attention function."""
 
-_EAGER_NAMES = ("eager_attention_forward", "text_eager_attention_forward", "simple_eager_attention_forward")
+_ASSISTED = ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp")
+"""Settings of `generate` that draft several tokens, of which the model keeps some."""
+
+CHECKPOINTING = "_gradient_checkpointing_func"
+"""The attribute of a decoder layer through which it is run when its activations are computed again."""
+
+CONTINUOUS_BATCHING = ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager")
+"""Methods of a model that serve many prompts in one packed sequence, under plain names since 5.23."""
 
 
 def release_warning(release: str = RELEASE) -> str | None:
@@ -105,12 +112,46 @@ def is_static(cache: Any) -> bool:
     return bool(getattr(cache, "is_compileable", False))
 
 
+def has_same_start(cache: Any, other: Any, layer: int, length: int) -> bool:
+    """Whether two caches keep the same keys in a layer at their first positions; False where that can't be seen."""
+    kept = [getattr(held.layers[layer], "keys", None) for held in (cache, other) if hasattr(held, "layers")]
+    tensors = [keys for keys in kept if isinstance(keys, Tensor) and keys.dim() == 4]
+    if len(tensors) < 2:
+        return False
+    first, second = (keys[:, :, :length] for keys in tensors)
+    if first.shape[1:] != second.shape[1:] or first.shape[2] < length or first.device != second.device:
+        return False
+    # A prompt may be copied for several answers, or one of several rows kept.
+    return bool((first[:, None] == second[None]).flatten(2).all(-1).any(1).all())
+
+
 def without_encoder_outputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """A forward's inputs less the features that were encoded ahead."""
     return {name: value for name, value in inputs.items() if name != ENCODER_OUTPUTS}
 
 
-# The attention registries
+# Generation
+
+
+def given_to(generate: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of `generate` by name."""
+    parameters = inspect.signature(generate).parameters.values()
+    names = [part.name for part in parameters if part.kind is part.POSITIONAL_OR_KEYWORD]
+    return dict(zip(names, args, strict=False)) | dict(kwargs)
+
+
+def assistance(model: Any, given: Mapping[str, Any]) -> str | None:
+    """The setting by which a `generate` with these arguments drafts tokens ahead; None where it does not."""
+    if given.get("assistant_model") is not None:
+        return "assistant_model"
+    configured = given.get("generation_config") or getattr(model, "generation_config", None)
+    for name in _ASSISTED:
+        if given.get(name) or (name not in given and getattr(configured, name, None)):
+            return name
+    return None
+
+
+# Attention
 
 
 def implementation_name(config: Any) -> str | None:
@@ -118,40 +159,42 @@ def implementation_name(config: Any) -> str | None:
     return config._attn_implementation_internal  # type: ignore[no-any-return]
 
 
-def has_implementation(config: Any) -> bool:
-    """Whether the configuration names an attention implementation."""
-    return hasattr(config, "_attn_implementation_internal")
+def require_readable(module: nn.Module) -> None:
+    """ModelError for an attention module whose function is not looked up under a name, or serves packed sequences."""
+    config = getattr(module, "config", None)
+    if not hasattr(config, "_attn_implementation_internal") or not looks_attention_up(module):
+        raise ModelError(
+            f"{type(module).__name__} does not look its attention up in the interface of Transformers, so nothing can "
+            "be read or changed."
+        )
+    name = str(implementation_name(config))
+    if name.startswith("paged|"):
+        raise ModelError(
+            f"Attention of kind {name} serves continuous batching and can't be read: load with sdpa or eager."
+        )
 
 
-def set_implementation(config: Any, name: str | None) -> None:
-    """Let modules of this configuration look their attention up under `name`; its parts keep their own."""
-    config._attn_implementation_internal = name
+def looks_attention_up(module: nn.Module) -> bool:
+    """Whether the module's file looks attention functions up where Transformers keeps them."""
+    return LOOKUP in inspect.unwrap(type(module).forward).__globals__
 
 
-def enter_attention(name: str, function: Callable[..., Any], implementation: str) -> None:
-    """Enter an attention function in the registry, with the mask function of a known implementation beside it."""
-    type(ALL_ATTENTION_FUNCTIONS)._global_mapping[name] = function
-    # Without a mask function of its own a custom name would silently lose the causal mask.
-    if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
-        type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping[name] = ALL_MASK_ATTENTION_FUNCTIONS[implementation]
+def open_attention_door(make: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Let every attention module find `make(implementation, function)` where it looks for its attention function.
 
-
-def remove_attention(name: str) -> None:
-    """Take a name out of both registries."""
-    type(ALL_ATTENTION_FUNCTIONS)._global_mapping.pop(name, None)
-    type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping.pop(name, None)
-
-
-def looked_up(module: nn.Module, implementation: str) -> Callable[..., Any]:
-    """The attention function that the module would call, looked up where its own file looks.
-
-    Raises:
-        ModelError: for eager attention in a file that has no such function.
+    Its configuration keeps its own name: modules choose masks by it, and models with an indexer how they select keys.
     """
-    names = inspect.unwrap(type(module).forward).__globals__
-    if implementation == "eager":
-        for name in _EAGER_NAMES:
-            if name in names:
-                return names[name]  # type: ignore[no-any-return]
-        raise ModelError(f"{type(module).__name__} has no eager attention function to call: load the model with sdpa.")
-    return names[LOOKUP][implementation]  # type: ignore[no-any-return]
+    kind: Any = type(ALL_ATTENTION_FUNCTIONS)
+    own = kind.get_interface
+
+    @functools.wraps(own)
+    def get_interface(registry: Any, name: str | None, default: Callable[..., Any]) -> Callable[..., Any]:
+        return make(name or "eager", own(registry, name, default))
+
+    kind.get_interface = get_interface
+
+
+def close_attention_door() -> None:
+    """Let modules find their attention functions as they are."""
+    kind: Any = type(ALL_ATTENTION_FUNCTIONS)
+    kind.get_interface = kind.get_interface.__wrapped__

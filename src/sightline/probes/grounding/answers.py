@@ -8,7 +8,6 @@ words.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,11 +17,12 @@ import torch
 from torch import Tensor
 
 from sightline.attention import ForwardPass
+from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
-from sightline.errors import InputError, LayoutError, SightlineError
+from sightline.errors import LayoutError, SightlineError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import TokenLayout, layout_of
-from sightline.models.transformers_api import LogitsProcessorList
+from sightline.models.transformers_api import LogitsProcessorList, given_to
 from sightline.probes.grounding.image import VISUAL
 from sightline.probes.grounding.scores import Scores, TokenScore
 
@@ -121,41 +121,20 @@ class Answers:
     @contextmanager
     def noting(self) -> Iterator[None]:
         """Inside, the model's `generate` is noted."""
-        model: Any = self._anatomy.model
-        if not hasattr(model, "generate"):
+        with Hooks(self._anatomy) as hooks:
+            if hasattr(self._anatomy.model, "generate"):
+                hooks.shadow(self._anatomy.model, "generate", self._noted)
             yield
-            return
-        before, generate = model.__dict__.get("generate"), model.generate
-        model.generate = self._noted(generate)
-        try:
-            yield
-        finally:
-            if before is None:
-                model.__dict__.pop("generate", None)
-            else:
-                model.generate = before
 
     def _noted(self, generate: Callable[..., Any]) -> Callable[..., Any]:
-        names = [name for name in inspect.signature(generate).parameters if name not in ("args", "kwargs")]
-
         @functools.wraps(generate)
         def noted(*args: Any, **kwargs: Any) -> Any:
-            given = dict(zip(names, args, strict=False)) | kwargs
-            if given.get("assistant_model") is not None or given.get("prompt_lookup_num_tokens") is not None:
-                raise InputError(
-                    "grounding scores an answer token by token: leave assistant_model and prompt_lookup_num_tokens out."
-                )
+            given = given_to(generate, args, kwargs)
             call = self._opened(given)
             processors = LogitsProcessorList([*(given.get("logits_processor") or ()), _Shown(self._show)])
-            # A processor given by position stays there.
-            place = names.index("logits_processor") if "logits_processor" in names else len(args)
-            if place < len(args):
-                args = (*args[:place], processors, *args[place + 1 :])
-            else:
-                kwargs["logits_processor"] = processors
             outer, self._open = self._open, call
             try:
-                output = generate(*args, **kwargs)
+                output = generate(**given | {"logits_processor": processors})
             finally:
                 self._open, self._last = outer, None
             call.answers = self._cut(call, getattr(output, "sequences", output))

@@ -8,6 +8,7 @@ a vector to a root mean square of 1. O begins at zero, so that the model is what
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sightline.attention import EditedCall, ForwardPass, attach
+from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import anatomy_and_layout
 from sightline.models.anatomy import Anatomy
+from sightline.models.transformers_api import CHECKPOINTING
 from sightline.probes.grounding.head import even
 from sightline.probes.grounding.image import ImageTap, require_sight, take_rows, words_of
 from sightline.probes.grounding.saved import read_settings, read_weights, save_part
@@ -174,7 +177,8 @@ class _GateHooks:
         self._tap = ImageTap(anatomy)
         self._pass: _Pass | None = None
         self._kept: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        self._put_back: dict[int, Callable[[], None]] = {}
+        self._checkpoints = Hooks(anatomy)
+        self._checkpointed: set[int] = set()
 
     def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
@@ -188,7 +192,8 @@ class _GateHooks:
         for number, index in enumerate(self._gate.layers):
             layer: Any = self._anatomy.layers[index]
             if getattr(layer, "gradient_checkpointing", False) and layer.training:
-                self._put_back[number] = self._behind_checkpoint(number, layer)
+                self._checkpoints.shadow(layer, CHECKPOINTING, functools.partial(self._behind_checkpoint, number))
+                self._checkpointed.add(number)
 
     def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Attention is not looked at."""
@@ -202,43 +207,24 @@ class _GateHooks:
     @contextmanager
     def hooked(self) -> Iterator[None]:
         """Inside, the hooks are in place."""
-        with self._tap.hooked():
-            handles = [
-                self._anatomy.layers[layer].register_forward_hook(self._leaving(number))
-                for number, layer in enumerate(self._gate.layers)
-            ]
+        with self._tap.hooked(), Hooks(self._anatomy) as hooks:
+            for number, layer in enumerate(self._gate.layers):
+                hooks.after(self._anatomy.layers[layer], self._leaving(number))
             try:
                 yield
             finally:
                 self._restore()
-                for handle in handles:
-                    handle.remove()
 
-    def _behind_checkpoint(self, number: int, layer: Any) -> Callable[[], None]:
-        own = "_gradient_checkpointing_func" in layer.__dict__
-        run = layer._gradient_checkpointing_func
-
-        def checkpointed(*args: Any, **inputs: Any) -> Any:
-            return self._opened(number, run(*args, **inputs))
-
-        layer._gradient_checkpointing_func = checkpointed
-
-        def put_back() -> None:
-            if own:
-                layer._gradient_checkpointing_func = run
-            else:
-                del layer._gradient_checkpointing_func
-
-        return put_back
+    def _behind_checkpoint(self, number: int, run: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **inputs: self._opened(number, run(*args, **inputs))
 
     def _restore(self) -> None:
-        for put_back in self._put_back.values():
-            put_back()
-        self._put_back.clear()
+        self._checkpoints.close()
+        self._checkpointed.clear()
 
     def _leaving(self, number: int) -> Callable[[nn.Module, Any, Any], Any]:
         def leave(module: nn.Module, args: Any, output: Any) -> Any:
-            return None if number in self._put_back else self._opened(number, output)
+            return None if number in self._checkpointed else self._opened(number, output)
 
         return leave
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sightline.attention import ForwardPass, is_bypassed
+from sightline.attention.hooks import Hooks
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality
@@ -92,15 +93,12 @@ class ImageTap:
     @contextmanager
     def hooked(self) -> Iterator[None]:
         """Inside, the hooks are in place."""
-        handles = [
-            self._anatomy.decoder.register_forward_pre_hook(self._take, with_kwargs=True),
-            self._anatomy.layers[0].register_forward_pre_hook(self._enter, with_kwargs=True),
-        ]
         try:
-            yield
+            with Hooks(self._anatomy) as hooks:
+                hooks.before(self._anatomy.decoder, self._take)
+                hooks.before(self._anatomy.layers[0], self._enter)
+                yield
         finally:
-            for handle in handles:
-                handle.remove()
             self.images = PromptImages()
             self.end()
 

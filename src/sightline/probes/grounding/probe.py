@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention import EditedCall, ForwardPass
+from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
 from sightline.errors import SightlineError
 from sightline.models.anatomy import Anatomy
@@ -126,21 +127,19 @@ class GroundingProbe:
     @contextmanager
     def _hooked(self) -> Iterator[None]:
         count = len(self._anatomy.layers)
-        handles: list[Any] = []
-        for layer in self.layers:
-            if layer < count - 1:
-                after: nn.Module | None = self._anatomy.layers[layer + 1]
-            else:
-                handles.append(self._anatomy.layers[layer].register_forward_hook(self._leave))
-                after = self._anatomy.norm
-            if after is not None:
-                handles.append(after.register_forward_pre_hook(self._taking(layer), with_kwargs=True))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            self._pass = None
+        with Hooks(self._anatomy) as hooks:
+            for layer in self.layers:
+                if layer < count - 1:
+                    after: nn.Module | None = self._anatomy.layers[layer + 1]
+                else:
+                    hooks.after(self._anatomy.layers[layer], self._leave)
+                    after = self._anatomy.norm
+                if after is not None:
+                    hooks.before(after, self._taking(layer))
+            try:
+                yield
+            finally:
+                self._pass = None
 
     def _current(self) -> _Pass | None:
         """The pass at hand, once its layers are entered."""

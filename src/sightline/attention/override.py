@@ -1,0 +1,82 @@
+"""One caller has a decoder's attention to itself, also where single layers are run by hand outside a pass of the model.
+
+`attach` shows the attention of whole forward passes to methods that act side by side. Here whatever else is attached to
+the model is bypassed, and comes back on leaving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from sightline.attention.call import AttentionCall, AttentionFunction
+from sightline.attention.hooks import Hooks, bypassed
+from sightline.attention.session import decoder_attentions
+from sightline.errors import InputError
+from sightline.models.anatomy import Anatomy
+
+Attend = Callable[[int, AttentionCall], "Tensor | None"]
+"""From a layer and its call to the output, [batch, queries, heads, value_dim], or None for the model's own kernel."""
+
+
+@dataclass
+class AttentionOverride:
+    """What answers every attention call.
+
+    attend: None leaves all to the model's own kernel.
+    is_over: the attention is the model's own again, and nothing more can be read.
+    """
+
+    attend: Attend | None = None
+    is_over: bool = False
+
+    @contextmanager
+    def by(self, attend: Attend) -> Iterator[None]:
+        """Inside, `attend` answers."""
+        if self.is_over:
+            raise InputError("The model's attention was given back: read impact inside the `with` of its reader.")
+        before, self.attend = self.attend, attend
+        try:
+            yield
+        finally:
+            self.attend = before
+
+
+@contextmanager
+def override_attention(anatomy: Anatomy) -> Iterator[AttentionOverride]:
+    """Inside, the attention of the decoder's layers is what the override's `attend` answers.
+
+    Raises:
+        ModelError: when the model's attention does not go through the interface, in which case nothing was changed.
+    """
+    modules = decoder_attentions(anatomy)
+    layers = {id(module): layer for layer, module in modules.items()}
+    override = AttentionOverride()
+
+    def attend(
+        original: AttentionFunction,
+        implementation: str,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        if override.attend is not None:
+            call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
+            output = override.attend(layers[id(module)], call)
+            if output is not None:
+                return output, None
+        return original(module, query, key, value, attention_mask, **options)
+
+    with bypassed(anatomy), Hooks(anatomy, in_bypassed=True) as hooks:
+        hooks.intercept(modules.values(), attend)
+        try:
+            yield override
+        finally:
+            override.is_over = True

@@ -1,0 +1,50 @@
+"""What can be attached to a model: who reads its attention, who changes it, who leaves positions out."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from sightline.attention.call import AttentionCall
+from sightline.attention.edits import Edit, EditedCall
+from sightline.attention.passes import ForwardPass
+from sightline.attention.token_subset import TokenSubset
+
+
+class Reader(Protocol):
+    """Looks at attention while the model runs."""
+
+    def begin(self, step: ForwardPass) -> None:
+        """A forward pass starts."""
+
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
+        """Layer `layer` computes its attention; edits that are in force are part of `attention`."""
+
+    def end(self, step: ForwardPass) -> None:
+        """The forward pass is over."""
+
+
+class Editor(Protocol):
+    """Changes attention while the model runs."""
+
+    def begin(self, step: ForwardPass) -> None:
+        """A forward pass starts."""
+
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
+        """What to change in this call; None where nothing changes, and the model's own kernel is then left alone."""
+
+
+class PromptPruner(Protocol):
+    """Leaves positions of the prompt out before the decoder runs; readers and editors are shown the shorter prompt."""
+
+    def at_model(self, step: ForwardPass, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The model is entered: what its forward should be given instead of `inputs`."""
+
+    def at_decoder(self, step: ForwardPass, inputs: dict[str, Any]) -> tuple[ForwardPass, dict[str, Any]]:
+        """The decoder is entered: the step with the layout that is left, and what its forward should be given."""
+
+
+class LayerPruner(Reader, Protocol):
+    """Reads attention, and drops positions between layers; other readers and editors are shown the whole sequence."""
+
+    def subset(self, layer: int) -> TokenSubset | None:
+        """Which positions this layer runs on in this pass; None for all."""

@@ -1,0 +1,296 @@
+"""Readers, editors and pruners that act side by side on one model's passes, for as long as a `with` lasts.
+
+The model's own kernel is still what computes its output, with the arguments that it would have got, so a model that is
+only read gives bit-identical logits.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from threading import get_ident
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.attention.call import AttentionCall, AttentionFunction
+from sightline.attention.edits import Edit, EditedCall
+from sightline.attention.hooks import BeforeHook, Hooks
+from sightline.attention.inner import find_inner, joined_inputs
+from sightline.attention.passes import ForwardPass, LayoutSource, PassTracker
+from sightline.attention.roles import Editor, LayerPruner, PromptPruner, Reader
+from sightline.errors import InputError, ModelError
+from sightline.models.anatomy import Anatomy
+from sightline.models.transformers_api import assistance, given_to, require_readable
+
+
+@dataclass
+class _Session:
+    """What one thread has attached to one model at present, from the first `with` entered to the last one left.
+
+    step: the pass that the decoder is in.
+    waiting: one that has entered the model and not yet its decoder.
+    seen: layers whose attention was computed in this pass.
+    prompt: what `generate` was given, in a model that lets an inner language model generate.
+    users: how many `with` are open.
+    """
+
+    anatomy: Anatomy
+    hooks: Hooks
+    counter: PassTracker
+    readers: list[Reader] = field(default_factory=list)
+    editors: list[Editor] = field(default_factory=list)
+    shorteners: list[PromptPruner] = field(default_factory=list)
+    dropper: LayerPruner | None = None
+    step: ForwardPass | None = None
+    waiting: ForwardPass | None = None
+    seen: set[int] = field(default_factory=set)
+    prompt: Mapping[str, Any] | None = None
+    users: int = 0
+
+
+_SESSIONS: dict[tuple[int, int], _Session] = {}
+"""By thread and id of the model; empty whenever no `with` is open."""
+
+
+@contextmanager
+def attach(
+    anatomy: Anatomy,
+    *,
+    reader: Reader | None = None,
+    editor: Editor | None = None,
+    shortener: PromptPruner | None = None,
+    dropper: LayerPruner | None = None,
+    layout: LayoutSource | None = None,
+) -> Iterator[None]:
+    """Inside, `reader` sees and `editor` changes the attention of the model's decoder layers.
+
+    anatomy: of the model. shortener: leaves positions of the prompt out; readers, editors and their layouts then know
+    only the others. dropper: drops positions between layers; there can be but one. layout: a `TokenLayout` for all
+    that is run inside, or a function from the forward's inputs to one; by default it is derived from the inputs.
+    Several may be open at once on one model: editors act in the order of entry, and every reader sees what the model
+    then uses. All act on the passes of the thread that entered them.
+
+    Raises:
+        InputError: for a second dropper.
+        ModelError: when the model's attention does not go through the interface, in which case nothing was changed.
+    """
+    key = (get_ident(), id(anatomy.model))
+    session = _SESSIONS.get(key)
+    if session is not None and dropper is not None and session.dropper is not None:
+        raise InputError("Two methods that drop tokens between layers can't act together: enter one of them.")
+    if session is None:
+        session = _installed(anatomy)
+        _SESSIONS[key] = session
+    session.users += 1
+    previous_layout = session.counter.source
+    if layout is not None:
+        session.counter.source = layout
+    if reader is not None:
+        session.readers.append(reader)
+    if editor is not None:
+        session.editors.append(editor)
+    if shortener is not None:
+        session.shorteners.append(shortener)
+    if dropper is not None:
+        session.dropper = dropper
+    try:
+        yield
+    finally:
+        if reader is not None:
+            session.readers.remove(reader)
+        if editor is not None:
+            session.editors.remove(editor)
+        if shortener is not None:
+            session.shorteners.remove(shortener)
+        if dropper is not None:
+            session.dropper = None
+        session.counter.source = previous_layout
+        session.users -= 1
+        if not session.users:
+            del _SESSIONS[key]
+            session.hooks.close()
+
+
+def _installed(anatomy: Anatomy) -> _Session:
+    modules = decoder_attentions(anatomy)
+    session = _Session(anatomy, Hooks(anatomy), PassTracker(anatomy))
+    hooks, inner = session.hooks, find_inner(anatomy)
+    try:
+        hooks.intercept(modules.values(), _attending(session, {id(part): layer for layer, part in modules.items()}))
+        hooks.before(anatomy.model, _beginner(session))
+        hooks.before(anatomy.decoder, _starter(session))
+        hooks.after(anatomy.model, _ender(session), always=True)
+        if inner is not None:
+            hooks.before(inner, _beginner(session, inner))
+            hooks.after(inner, _ender(session, is_inner=True), always=True)
+        if hasattr(anatomy.model, "generate"):
+            hooks.shadow(anatomy.model, "generate", functools.partial(_generating, session))
+    except BaseException:
+        hooks.close()
+        raise
+    return session
+
+
+def decoder_attentions(anatomy: Anatomy) -> dict[int, nn.Module]:
+    """The attention modules of the decoder by layer.
+
+    Raises:
+        ModelError: for layers that share one, and for attention of a kind that can't be read.
+    """
+    modules = {layer: module for layer, module in enumerate(anatomy.attentions) if module is not None}
+    if len({id(module) for module in modules.values()}) < len(anatomy.attention_layers):
+        kind = type(anatomy.model).__name__
+        raise ModelError(
+            f"Layers of {kind} share one attention module, and what it computes can't be told apart by layer."
+        )
+    for module in modules.values():
+        require_readable(module)
+    return modules
+
+
+def _attending(session: _Session, layers: Mapping[int, int]) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    def attend(
+        original: AttentionFunction,
+        implementation: str,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        step = session.step
+        # Gradient checkpointing computes a layer again outside the model's forward pass: nothing is read twice.
+        if step is None:
+            return original(module, query, key, value, attention_mask, **options)
+        layer = layers[id(module)]
+        session.seen.add(layer)
+        call = AttentionCall(
+            module, query, key, value, attention_mask, implementation, original, options, offset=step.offset
+        )
+        dropper, subset = session.dropper, None
+        if dropper is not None and (session.editors or session.readers):
+            subset = dropper.subset(layer)
+            call = call if subset is None else subset.scatter_call(call)
+        edits: tuple[Edit, ...] = ()
+        if session.editors:
+            found = (editor.edit(layer, call, step) for editor in session.editors)
+            edits = tuple(edit for edit in found if edit is not None)
+        shown = EditedCall(call, edits)
+        weights: Tensor | None = None
+        if edits:
+            output = shown.output()
+            output = output if subset is None else subset.gather_output(output, int(query.shape[2]))
+        else:
+            output, weights = original(module, query, key, value, attention_mask, **options)
+        # What is only looked at must not enter the graph that a backward pass goes through.
+        with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
+            for reader in session.readers:
+                reader.read(layer, shown, step)
+            if dropper is not None:
+                dropper.read(layer, shown, step)
+        return output, weights
+
+    return attend
+
+
+def _generating(session: _Session, generate: Callable[..., Any]) -> Callable[..., Any]:
+    """`generate`, with its passes known to belong to one prompt."""
+
+    @functools.wraps(generate)
+    def generating(*args: Any, **kwargs: Any) -> Any:
+        given = given_to(generate, args, kwargs)
+        helper = assistance(session.anatomy.model, given)
+        if helper is not None:
+            raise InputError(
+                f"Which tokens of assisted decoding ({helper}) are kept is not known while it runs, so that nothing is "
+                "read or changed rightly: leave assistant_model, prompt_lookup_num_tokens and their likes out."
+            )
+        before, session.prompt = session.prompt, given if find_inner(session.anatomy) is not None else None
+        try:
+            with session.counter.one_prompt():
+                return generate(*args, **kwargs)
+        finally:
+            session.prompt = before
+
+    return generating
+
+
+def _beginner(session: _Session, inner: nn.Module | None = None) -> BeforeHook:
+    """At the model's entry its inputs tell which step this is; at an inner model's, when `generate` runs that alone."""
+    entered = session.anatomy.model if inner is None else inner
+    parameters = inspect.signature(inspect.unwrap(type(entered).forward)).parameters.items()
+    names = [name for name, kind in parameters if name != "self" and kind.kind is kind.POSITIONAL_OR_KEYWORD]
+
+    def begin(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if inner is not None and session.prompt is None:
+            return None
+        session.step = session.waiting = None
+        inputs = dict(zip(names, args, strict=False)) | kwargs
+        if inner is not None:
+            inputs = joined_inputs(session.prompt or {}, inputs)
+        session.waiting = step = session.counter.next(inputs)
+        if not session.shorteners:
+            return None
+        if inner is not None:
+            raise ModelError(
+                f"{type(session.anatomy.model).__name__} generates in parts, and its prompt can't be shortened."
+            )
+        for shortener in session.shorteners:
+            inputs = shortener.at_model(step, inputs)
+        return (), inputs
+
+    return begin
+
+
+def _starter(session: _Session) -> BeforeHook:
+    """At the decoder's entry the prompt has its final length, and readers and editors get to know it."""
+
+    def start(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        step, session.waiting = session.waiting, None
+        if step is None:
+            return None
+        for shortener in session.shorteners:
+            step, kwargs = shortener.at_decoder(step, kwargs)
+            session.counter.layout = step.layout
+        for editor in session.editors:
+            editor.begin(step)
+        for reader in session.readers:
+            reader.begin(step)
+        if session.dropper is not None:
+            session.dropper.begin(step)
+        session.step = step
+        session.seen.clear()
+        return args, kwargs
+
+    return start
+
+
+def _ender(session: _Session, is_inner: bool = False) -> Callable[[nn.Module, Any, Any], None]:
+    def end(module: nn.Module, args: Any, output: Any) -> None:
+        if is_inner and session.prompt is None:
+            return
+        step, session.step, session.waiting = session.step, None, None
+        if step is None:
+            return
+        for reader in session.readers:
+            reader.end(step)
+        if session.dropper is not None:
+            session.dropper.end(step)
+        unseen = set(session.anatomy.attention_layers) - session.seen
+        if output is not None and unseen:
+            raise ModelError(
+                f"{type(session.anatomy.model).__name__} computed the attention of layer {min(unseen)} where it can't "
+                "be read: load the model with sdpa or eager attention."
+            )
+
+    return end
