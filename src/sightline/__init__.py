@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sightline.attention import bypassed
     from sightline.data.json_lines import read_samples
     from sightline.data.sample import Sample
     from sightline.errors import InputError, LayoutError, ModelError, SightlineError
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "bypassed": "sightline.attention",
     "Anatomy": "sightline.models.anatomy",
     "find_anatomy": "sightline.models.anatomy",
     "InputError": "sightline.errors",
@@ -109,6 +111,7 @@ __all__ = [
     "TokenLayout",
     "__version__",
     "app",
+    "bypassed",
     "find_anatomy",
     "find_method",
     "find_sinks",

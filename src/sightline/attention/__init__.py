@@ -3,7 +3,7 @@
 from sightline.attention.call import AttentionCall
 from sightline.attention.edits import Edit, EditedCall
 from sightline.attention.group_mass import group_mass
-from sightline.attention.hooks import bypassed, is_bypassed
+from sightline.attention.ownership import bypassed, is_bypassed
 from sightline.attention.passes import ForwardPass
 from sightline.attention.roles import Editor, LayerPruner, PromptPruner, Reader
 from sightline.attention.session import attach

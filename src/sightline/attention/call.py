@@ -15,10 +15,26 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sightline.errors import ModelError
+
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
 # A float mask hides by its dtype's lowest number, or by minus infinity; sums of two masks may halve or double it.
 _HIDDEN_BELOW = -1e4
+
+_KNOWN_TENSORS = {
+    "position_bias",
+    "s_aux",
+    "cu_seq_lens_q",
+    "cu_seq_lens_k",
+    "max_length_q",
+    "max_length_k",
+    "cu_seqlens",
+}
+"""Options that are read here, or that say of packed sequences what the mask says as well."""
+
+_SELECTIONS = {"indices", "block_indices", "sparse_indices"}
+"""Keys that an indexer has selected; eager and SDPA kernels get a mask that hides the others as well."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,21 @@ class AttentionCall:
     original: AttentionFunction
     options: Mapping[str, Any] = field(default_factory=dict)
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in self.options.items():
+            if isinstance(value, Tensor) and not self._is_known(name, value):
+                raise ModelError(
+                    f"{type(self.module).__name__} hands its attention ({self.implementation}) a tensor '{name}' that "
+                    "Sightline does not know, so what the kernel makes of it can't be read: load the model with sdpa "
+                    "or eager attention."
+                )
+
+    def _is_known(self, name: str, value: Tensor) -> bool:
+        if name in _SELECTIONS:
+            return self.implementation in ("eager", "sdpa")
+        # Numbers, and token and position ids that a forward hands on to all its parts, change no weights.
+        return name in _KNOWN_TENSORS or value.dim() == 0 or name.endswith("_ids")
 
     @property
     def queries(self) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from sightline.attention.call import AttentionCall, AttentionFunction
-from sightline.attention.hooks import Hooks, bypassed
+from sightline.attention.hooks import Hooks
+from sightline.attention.ownership import bypassed
 from sightline.attention.session import decoder_attentions
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy

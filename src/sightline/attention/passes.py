@@ -14,7 +14,7 @@ from torch import Tensor
 from sightline.errors import LayoutError, ModelError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import PatchGrid, TokenLayout, layout_of
-from sightline.models.transformers_api import cache_of, has_same_start
+from sightline.models.transformers_api import cache_from, cache_of, has_same_start
 
 LayoutSource = TokenLayout | Callable[[Mapping[str, Any]], TokenLayout]
 
@@ -88,6 +88,12 @@ class PassTracker:
         is_decoding = not is_start and offset + length > layout.length
         return ForwardPass(self.prompt, offset, length, layout, is_start, is_decoding, ids, cache, inputs)
 
+    def note(self, output: Any) -> None:
+        """A pass is over: the cache that it gave back is one that was seen."""
+        cache = cache_from(output)
+        if cache is not None:
+            self.caches.add(cache)
+
     @contextmanager
     def one_prompt(self) -> Iterator[None]:
         """Inside, one `generate` runs: all its passes belong to one prompt."""
@@ -117,15 +123,16 @@ class PassTracker:
             )
         if not is_start:
             return
+        if self.starts:
+            raise ModelError(
+                f"One generate of {kind} began a second prompt, of {length} positions with nothing cached before them, "
+                "so it can't be told which passes belong together: leave out what runs the model beside the answer, as "
+                "guidance_scale does, or install a release of Transformers that was tested."
+            )
         if length == 1 and cache is None and self.layout is not None:
             raise ModelError(
                 f"A pass of one token came to {kind} without a cache after a prompt of {self.layout.length} positions, "
                 "so it can't be told what it follows: hand the cache on, or give the whole sequence."
-            )
-        if self.starts:
-            raise ModelError(
-                f"One generate of {kind} ran a second prompt of {length} positions, so it can't be told which passes "
-                "belong together: leave out what runs the model beside the answer, as guidance_scale does."
             )
         if self.starts is not None:
             self.starts += 1

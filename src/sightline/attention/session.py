@@ -25,7 +25,7 @@ from sightline.attention.passes import ForwardPass, LayoutSource, PassTracker
 from sightline.attention.roles import Editor, LayerPruner, PromptPruner, Reader
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import assistance, given_to, require_readable
+from sightline.models.transformers_api import assistance, given_to
 
 
 @dataclass
@@ -140,7 +140,7 @@ def decoder_attentions(anatomy: Anatomy) -> dict[int, nn.Module]:
     """The attention modules of the decoder by layer.
 
     Raises:
-        ModelError: for layers that share one, and for attention of a kind that can't be read.
+        ModelError: for layers that share one.
     """
     modules = {layer: module for layer, module in enumerate(anatomy.attentions) if module is not None}
     if len({id(module) for module in modules.values()}) < len(anatomy.attention_layers):
@@ -148,8 +148,6 @@ def decoder_attentions(anatomy: Anatomy) -> dict[int, nn.Module]:
         raise ModelError(
             f"Layers of {kind} share one attention module, and what it computes can't be told apart by layer."
         )
-    for module in modules.values():
-        require_readable(module)
     return modules
 
 
@@ -282,6 +280,7 @@ def _ender(session: _Session, is_inner: bool = False) -> Callable[[nn.Module, An
         step, session.step, session.waiting = session.step, None, None
         if step is None:
             return
+        session.counter.note(output)
         for reader in session.readers:
             reader.end(step)
         if session.dropper is not None:

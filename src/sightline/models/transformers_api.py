@@ -104,6 +104,8 @@ def cache_name(module: nn.Module) -> str:
 
 def cache_from(output: Any) -> Any:
     """The cache that a forward pass gave back; None where it gave none."""
+    if isinstance(output, tuple):
+        return next((value for value in output if isinstance(value, Cache)), None)
     return next((found for name in CACHE_NAMES if (found := getattr(output, name, None)) is not None), None)
 
 
@@ -162,7 +164,8 @@ def implementation_name(config: Any) -> str | None:
 def require_readable(module: nn.Module) -> None:
     """ModelError for an attention module whose function is not looked up under a name, or serves packed sequences."""
     config = getattr(module, "config", None)
-    if not hasattr(config, "_attn_implementation_internal") or not looks_attention_up(module):
+    looked_up = LOOKUP in inspect.unwrap(type(module).forward).__globals__
+    if not looked_up or not hasattr(config, "_attn_implementation_internal"):
         raise ModelError(
             f"{type(module).__name__} does not look its attention up in the interface of Transformers, so nothing can "
             "be read or changed."
@@ -172,11 +175,6 @@ def require_readable(module: nn.Module) -> None:
         raise ModelError(
             f"Attention of kind {name} serves continuous batching and can't be read: load with sdpa or eager."
         )
-
-
-def looks_attention_up(module: nn.Module) -> bool:
-    """Whether the module's file looks attention functions up where Transformers keeps them."""
-    return LOOKUP in inspect.unwrap(type(module).forward).__globals__
 
 
 def open_attention_door(make: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
