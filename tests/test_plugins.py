@@ -6,7 +6,8 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -76,3 +77,15 @@ def test_a_name_that_is_taken_is_refused() -> None:
     with pytest.raises(InputError, match=r"two methods named 'vcd', in sightline\.methods\.vcd.* rename one"):
         register(Other)
     assert type(parse_spec("vcd")).__name__ == "VCD"
+
+
+def test_every_method_has_a_page_that_names_its_fields() -> None:
+    pages = Path(__file__).parent.parent / "docs"
+    text = "\n".join(path.read_text(encoding="utf-8") for path in pages.rglob("*.md"))
+    for name in METHODS.homes:
+        assert f"`{name}" in text or f"--method {name}" in text or f"# {name}" in text, name
+    for page in (pages / "methods").glob("*.md"):
+        kinds = [METHODS[page.stem]] if page.stem in METHODS.homes else []
+        names = [field.name for kind in kinds for field in fields(kind)]
+        words = page.read_text(encoding="utf-8")
+        assert not [name for name in names if name not in words], page.name

@@ -25,15 +25,24 @@ if TYPE_CHECKING:
     from sightline.knockout.study import Study, impact
     from sightline.live.app import app
     from sightline.methods.adaptvis import AdaptVis
+    from sightline.methods.adhh import ADHH
     from sightline.methods.base import Method
     from sightline.methods.controls import MaskRandom, MaskSinks, RandomVAR
+    from sightline.methods.deco import DeCo
+    from sightline.methods.dola import DoLa
+    from sightline.methods.eah import EAH
     from sightline.methods.fastervlm import FasterVLM
     from sightline.methods.fastv import FastV
+    from sightline.methods.icd import ICD
+    from sightline.methods.m3id import M3ID
     from sightline.methods.pai import PAI
     from sightline.methods.registry import find_method
+    from sightline.methods.spin import SPIN
     from sightline.methods.vaf import VAF
     from sightline.methods.var import VAR
     from sightline.methods.vcd import VCD
+    from sightline.methods.vista import VISTA
+    from sightline.methods.yes_bias import CutOff, YesBias
     from sightline.models.anatomy import Anatomy, find_anatomy
     from sightline.models.layout import Modality, TokenLayout, layout_of
     from sightline.models.vlm import VLM, load, wrap
@@ -71,6 +80,16 @@ _HOMES = {
     "MaskSinks": "sightline.methods.controls",
     "RandomVAR": "sightline.methods.controls",
     "VAR": "sightline.methods.var",
+    "CutOff": "sightline.methods.yes_bias",
+    "YesBias": "sightline.methods.yes_bias",
+    "VISTA": "sightline.methods.vista",
+    "SPIN": "sightline.methods.spin",
+    "M3ID": "sightline.methods.m3id",
+    "ICD": "sightline.methods.icd",
+    "EAH": "sightline.methods.eah",
+    "DoLa": "sightline.methods.dola",
+    "DeCo": "sightline.methods.deco",
+    "ADHH": "sightline.methods.adhh",
     "PAI": "sightline.methods.pai",
     "VCD": "sightline.methods.vcd",
     "VAF": "sightline.methods.vaf",
@@ -84,13 +103,22 @@ _HOMES = {
 """Where each exported name is defined."""
 
 __all__ = [
+    "ADHH",
+    "EAH",
+    "ICD",
+    "M3ID",
     "PAI",
+    "SPIN",
     "VAF",
     "VAR",
     "VCD",
+    "VISTA",
     "VLM",
     "AdaptVis",
     "Anatomy",
+    "CutOff",
+    "DeCo",
+    "DoLa",
     "Dominance",
     "FastV",
     "FasterVLM",
@@ -109,6 +137,7 @@ __all__ = [
     "Sinks",
     "Study",
     "TokenLayout",
+    "YesBias",
     "__version__",
     "app",
     "bypassed",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
@@ -22,9 +22,10 @@ from sightline.methods.base import Method, anatomy_and_layout
 from sightline.methods.scoring import PlacesOf, require_image
 from sightline.models.anatomy import Anatomy
 
-Rows = Literal["last", "last of the prompt", "after the image", "all"]
+Rows = Literal["last", "last of the prompt", "after the image", "all of the prompt"]
 """last: the row that predicts the next token, in the prompt and while decoding; "last of the prompt": that row of the
-prompt alone; "after the image": rows behind a sample's last image token, and all while decoding."""
+prompt alone; "after the image": rows behind a sample's last image token, and all while decoding; "all of the prompt":
+every row of the prompt, and none while decoding."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,25 @@ class Keys:
 
     Attributes:
         image, text, system: which keys are the image's, all other words', and words' before the image.
+        behind: which keys stand behind the image, generated ones among them.
+        acts: which rows of the call the method acts on.
         layer: of the model.
         head: the first query head of the block.
         known: what the method's `at_prompt` found.
         seen: what the method's `at_call` found.
+        rows: which of the rows that `at_call` was given those of the block are.
     """
 
     image: Bool[Tensor, "batch 1 1 keys"]
     text: Bool[Tensor, "batch 1 1 keys"]
     system: Bool[Tensor, "batch 1 1 keys"]
+    behind: Bool[Tensor, "batch 1 1 keys"]
+    acts: Bool[Tensor, "batch queries"]
     layer: int
     head: int = 0
     known: Any = None
     seen: Any = None
+    rows: Any = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ class _Editor:
     def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """The change of the method's rows."""
         method = self._method
-        if layer not in self._layers or (method.rows == "last of the prompt" and step.is_decoding and step.offset):
+        if layer not in self._layers or (method.rows.endswith("of the prompt") and step.is_decoding and step.offset):
             return None
         places = self._places.at(step, call.query.device)
         wanted = self._wanted(call, places.end, places.last)
@@ -128,9 +135,11 @@ class _Editor:
         image, text, system = (
             places.keys(which, call)[:, None, None] for which in (places.visual, places.text, places.system)
         )
-        keys = Keys(image, text, system, layer, known=self._known)
-        keys = _with(keys, seen=method.at_call(call, rows, keys))
-        change = _changing(method, keys, wanted)
+        place = torch.arange(call.keys, device=wanted.device) + call.first_key
+        behind = (place > places.last[:, None]) & (places.last >= 0)[:, None]
+        keys = Keys(image, text, system, behind[:, None, None], wanted, layer, known=self._known)
+        keys = replace(keys, seen=method.at_call(call, rows, keys))
+        change = _changing(method, keys, rows)
         return Edit(rows, scores=change) if method.stage == "scores" else Edit(rows, weights=change)
 
     def _wanted(self, call: AttentionCall, end: Tensor, last: Tensor) -> Bool[Tensor, "batch queries"]:
@@ -143,23 +152,20 @@ class _Editor:
             return place >= end[:, None]
         if rows == "after the image":
             return place > last[:, None]
-        return place >= torch.zeros_like(end)[:, None]
+        return (place <= end[:, None]) & (last >= 0)[:, None]
 
 
 def _changing(
-    method: AttentionEdit, keys: Keys, wanted: Bool[Tensor, "batch queries"]
+    method: AttentionEdit, keys: Keys, rows: Int[Tensor, " rows"]
 ) -> Callable[[Block], Float[Tensor, "batch heads rows keys"]]:
     def change(block: Block) -> Tensor:
         values = block.values
-        mine = wanted[:, block.rows][:, None, :, None]
+        mine = keys.acts[:, block.rows][:, None, :, None]
         if method.stage == "scores":
             visible = values.isfinite()
             mine = mine & visible
             values = values.masked_fill(~visible, 0.0)
-        return torch.where(mine, method.edit(values, _with(keys, head=block.head)), block.values)
+        known = keys if keys.seen is None else replace(keys, rows=torch.searchsorted(rows, block.rows))
+        return torch.where(mine, method.edit(values, replace(known, head=block.head)), block.values)
 
     return change
-
-
-def _with(keys: Keys, **changes: Any) -> Keys:
-    return Keys(**{**vars(keys), **changes})

@@ -1,0 +1,81 @@
+"""AD-HH: adaptive deactivation of hallucination heads ("Modular Attribution", ICLR 2025; confirmed in its code)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.methods.attention_edit import AttentionEdit, Keys, Rows
+from sightline.methods.base import register, setting
+from sightline.methods.generating import check_share
+from sightline.models.anatomy import Anatomy
+
+
+@register
+@dataclass(frozen=True)
+class ADHH(AttentionEdit):
+    """Takes the text away from heads that are known to make words up, wherever they read mostly text.
+
+        where sum over text behind the image of a_j >= threshold:   a_j <- 0 for that text
+
+    a: [batch, heads, 1, keys], attention weights of the row that predicts the next token, in the heads named; what is
+    taken is not given to others. Text behind the image: the question and all that was generated. The public code sums
+    over the batch; here each sample has its own sum.
+
+    Which heads: those whose removal helps invented objects least, a list for each model. `sightline impact --unit head`
+    finds what each head does to a token; the paper's list for LLaVA-1.5-7B, layer and head:
+    16.29+26.9+13.31+15.10+20.12+30.9+19.18+17.0+18.9+26.28+19.27+18.26+15.25+14.16+31.26+15.24+31.3+22.20+27.29+17.28.
+    Control: as many other heads.
+    """
+
+    name: ClassVar[str] = "adhh"
+    rows: ClassVar[Rows] = "last"
+    stage: ClassVar[Literal["scores", "weights"]] = "weights"
+    heads: tuple[str, ...] | None = setting(None, "the heads, as 16.29+26.9 (layer.head)")
+    threshold: float = setting(0.4, "attention to the text behind the image from which a head is silenced, 0 to 1")
+
+    def __post_init__(self) -> None:
+        check_share(self.name, threshold=self.threshold)
+        object.__setattr__(self, "heads", None if self.heads is None else tuple(map(str, self.heads)))
+        self._pairs()
+
+    def require_complete(self) -> None:
+        """InputError without heads."""
+        if self.heads is None:
+            raise InputError("adhh needs the model's heads that make words up: give the field heads, as 16.29+26.9.")
+
+    def chosen_layers(self, anatomy: Anatomy) -> frozenset[int]:
+        """The layers that the heads stand in."""
+        self.require_complete()
+        for layer, head in self._pairs():
+            if not 0 <= layer < len(anatomy.layers) or anatomy.attentions[layer] is None:
+                raise InputError(f"Layer {layer} in adhh has no softmax attention in this model: leave it out.")
+            if not 0 <= head < anatomy.num_heads:
+                raise InputError(
+                    f"Head {layer}.{head} is out of range in adhh: the model has heads 0 to {anatomy.num_heads - 1}."
+                )
+        return frozenset(layer for layer, _ in self._pairs())
+
+    def edit(
+        self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
+    ) -> Float[Tensor, "batch heads rows keys"]:
+        """The weights, without the text in those heads that read mostly text."""
+        mine = [head - keys.head for layer, head in self._pairs() if layer == keys.layer]
+        index = torch.arange(values.shape[1], device=values.device)
+        named = torch.isin(index, torch.tensor(mine, device=values.device))[None, :, None, None]
+        reads_text = (values * keys.behind).sum(-1, keepdim=True) >= self.threshold
+        return values.masked_fill(named & reads_text & keys.behind, 0.0)
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        pairs = []
+        for text in self.heads or ():
+            layer, _, head = text.partition(".")
+            if not (layer.isdecimal() and head.isdecimal()):
+                raise InputError(f"'{text}' is no head in adhh: write layer.head, as 16.29.")
+            pairs.append((int(layer), int(head)))
+        return pairs

@@ -1,0 +1,234 @@
+"""Methods that read hidden states through the unembedding, or change what a module puts out.
+
+Reading acts in `generate`: at each step the states of the last position leave the layers named, and the scores are
+made of them. Changing acts on all that runs inside. Layers of a reading are counted as Transformers counts
+`hidden_states`: 0 is the embedding, k leaves the k-th layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sightline.attention import is_bypassed
+from sightline.attention.passes import LayoutSource
+from sightline.errors import InputError, ModelError
+from sightline.methods.base import Method, anatomy_and_layout
+from sightline.methods.generating import Processor, processed
+from sightline.models.anatomy import Anatomy
+
+Output = Callable[[int, Float[Tensor, "batch positions hidden"]], Float[Tensor, "batch positions hidden"]]
+"""From a layer and what its module puts out to what it puts out instead."""
+
+
+@dataclass
+class Lens:
+    """The states of one step's last position, and what the unembedding makes of them.
+
+    Attributes:
+        states: by layer, [rows, hidden].
+    """
+
+    anatomy: Anatomy
+    states: dict[int, Float[Tensor, "rows hidden"]] = field(default_factory=dict)
+
+    def logits(self, layer: int, norm: bool = True) -> Float[Tensor, "rows vocabulary"]:
+        """W_U norm(h_layer), or W_U h_layer, as the model itself makes logits of its last state."""
+        return unembed(self.anatomy, self.states[layer], norm)
+
+
+@dataclass(frozen=True)
+class HiddenMethod(Method):
+    """Base of methods that make their scores of earlier layers: `layers_read` names them, `scores` is the formula."""
+
+    def layers_read(self, anatomy: Anatomy) -> Sequence[int]:
+        """The layers whose states `scores` needs; InputError for one that the model has not."""
+        raise NotImplementedError
+
+    def scores(
+        self, logits: Float[Tensor, "rows vocabulary"], lens: Lens, step: int
+    ) -> Float[Tensor, "rows vocabulary"]:
+        """The scores, from those of the model; step: tokens generated before, from 0."""
+        raise NotImplementedError
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether these settings change nothing at all."""
+        return False
+
+    @contextmanager
+    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
+        """Act on every `generate` inside.
+
+        Raises:
+            InputError: for a layer the model has not.
+            ModelError: for a model whose logits are not its unembedding of its last state.
+        """
+        anatomy, _ = anatomy_and_layout(model, layout)
+        with self.reading(anatomy):
+            yield
+
+    @contextmanager
+    def reading(self, anatomy: Anatomy) -> Iterator[None]:
+        """Inside, every `generate` has its scores made by `scores`."""
+        layers = sorted(set(self.layers_read(anatomy)))
+        if self.is_idle:
+            yield
+            return
+
+        @contextmanager
+        def begin(given: Mapping[str, Any]) -> Iterator[Processor]:
+            reader = _Reader(self, anatomy, int(given["input_ids"].shape[1]))
+            with reader.hooked(layers):
+                yield reader
+
+        with processed(self.name, anatomy, begin):
+            yield
+
+
+class _Reader:
+    """The processor of one `generate`."""
+
+    def __init__(self, method: HiddenMethod, anatomy: Anatomy, length: int) -> None:
+        self._method, self._anatomy, self._length = method, anatomy, length
+        self._states: dict[int, Tensor] = {}
+        self._passes, self._is_checked = 0, False
+
+    @contextmanager
+    def hooked(self, layers: Sequence[int]) -> Iterator[None]:
+        """Inside, the states of these layers, and of the last, are noted."""
+        every, model = self._anatomy.layers, self._anatomy.model
+        handles = [
+            every[layer - 1].register_forward_hook(self._leaving(layer)) for layer in {*layers, len(every)} - {0}
+        ]
+        if 0 in layers:
+            handles.append(every[0].register_forward_pre_hook(self._entering, with_kwargs=True))
+        handles.append(model.register_forward_hook(self._passed))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __call__(self, input_ids: Int[Tensor, "rows length"], scores: Tensor) -> Tensor:
+        """The step's scores."""
+        name = self._method.name
+        if self._passes != 1 or any(len(state) != len(scores) for state in self._states.values()):
+            raise InputError(
+                f"{name} follows one forward pass a step: leave prefill_chunk_size and assistant models out."
+            )
+        self._passes = 0
+        lens = Lens(self._anatomy, {layer: state.to(scores.device) for layer, state in self._states.items()})
+        return self._method.scores(scores, lens, int(input_ids.shape[1]) - self._length)
+
+    def _leaving(self, layer: int) -> Callable[[nn.Module, Any, Any], None]:
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            self._note(layer, output)
+
+        return note
+
+    def _entering(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._note(0, args[0] if args else kwargs["hidden_states"])
+
+    def _note(self, layer: int, output: Any) -> None:
+        if not is_bypassed(self._anatomy):
+            state = output if isinstance(output, Tensor) else output[0]
+            if state.dim() != 3:
+                kind = type(self._anatomy.model).__name__
+                raise ModelError(f"{self._method.name} can't read the hidden states of {kind}, which are no sequence.")
+            self._states[layer] = state[:, -1].detach()
+
+    def _passed(self, module: nn.Module, args: Any, output: Any) -> None:
+        if is_bypassed(self._anatomy):
+            return
+        self._passes += 1
+        if not self._is_checked:
+            self._is_checked = True
+            check_unembedding(self._method.name, self._anatomy, self._states[len(self._anatomy.layers)], output.logits)
+
+
+def unembed(anatomy: Anatomy, state: Float[Tensor, "*rows hidden"], norm: bool = True) -> Float[Tensor, "*rows words"]:
+    """The logits of hidden states by the model's own norm, head and what it does to logits behind it, in float32."""
+    head, last_norm = anatomy.head, anatomy.norm
+    if head is None or (norm and last_norm is None):
+        raise ModelError(f"{type(anatomy.model).__name__} has no unembedding that hidden states could be read by.")
+    config = anatomy.text_config
+    state = state.to(next(head.parameters()).dtype)
+    logits = head(cast(nn.Module, last_norm)(state) if norm else state).float()
+    scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+    cap = getattr(config, "final_logit_softcapping", None)
+    logits = logits * scale if scale != 1 else logits
+    return torch.tanh(logits / cap) * cap if cap else logits  # type: ignore[no-any-return]
+
+
+def check_unembedding(name: str, anatomy: Anatomy, last: Float[Tensor, "rows hidden"], logits: Tensor) -> None:
+    """ModelError where the last layer's state, unembedded, is not what the model gives as its logits."""
+    with torch.no_grad():
+        ours, theirs = unembed(anatomy, last), logits[:, -1].float()
+    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=0.02, atol=0.02 * float(theirs.std())):
+        kind = type(anatomy.model).__name__
+        raise ModelError(f"{name} can't read earlier layers of {kind}, whose logits are not head(norm(last state)).")
+
+
+def check_depth(name: str, anatomy: Anatomy, layers: Sequence[int]) -> None:
+    """InputError for a layer, counted as `hidden_states` are, that the model has not."""
+    count = len(anatomy.layers)
+    for layer in layers:
+        if not 0 <= layer <= count:
+            raise InputError(
+                f"Layer {layer} is out of range in {name}: states stand behind layers 0 (the embedding) to {count}."
+            )
+
+
+def feed_forward(name: str, anatomy: Anatomy, layer: int) -> nn.Module:
+    """The feed-forward part of a layer, found as the child that is neither attention nor norm and has most weights.
+
+    Raises:
+        ModelError: for a layer without one.
+    """
+    attention = anatomy.attentions[layer]
+    inside = () if attention is None else tuple(attention.modules())
+    parts = [
+        child
+        for label, child in anatomy.layers[layer].named_children()
+        if not any(part in inside for part in child.modules()) and "norm" not in label and "attn" not in label
+    ]
+    sized = [(sum(value.numel() for value in part.parameters()), part) for part in parts]
+    best = max(sized, key=lambda pair: pair[0], default=(0, None))[1]
+    if best is None or not any(isinstance(part, nn.Linear) or hasattr(part, "gate_up_proj") for part in best.modules()):
+        kind = type(anatomy.model).__name__
+        raise ModelError(f"{name} changes what feed-forward parts put out, and layer {layer} of {kind} shows none.")
+    return best
+
+
+@contextmanager
+def changed_outputs(anatomy: Anatomy, modules: Mapping[int, nn.Module], change: Output) -> Iterator[None]:
+    """Inside, what these modules put out is what `change` makes of it; a method's second pass stays untouched."""
+
+    def hook(layer: int) -> Callable[[nn.Module, Any, Any], Any]:
+        def changed(module: nn.Module, args: Any, output: Any) -> Any:
+            if is_bypassed(anatomy):
+                return None
+            if isinstance(output, Tensor):
+                return _shaped(change, layer, output)
+            return (_shaped(change, layer, output[0]), *output[1:])
+
+        return changed
+
+    handles = [module.register_forward_hook(hook(layer)) for layer, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _shaped(change: Output, layer: int, output: Tensor) -> Tensor:
+    """What the change gives, in the output's own dtype."""
+    return change(layer, output.float()).to(output.dtype)

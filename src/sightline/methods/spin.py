@@ -1,0 +1,94 @@
+"""SPIN: heads that look away from the image are turned down (arXiv 2505.16411, EMNLP 2025; confirmed in its code)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sightline.attention import AttentionCall
+from sightline.attention.weights import row_weights, score_blocks
+from sightline.errors import InputError
+from sightline.methods.attention_edit import AttentionEdit, Keys, Rows
+from sightline.methods.base import register, setting
+from sightline.methods.generating import check_share
+from sightline.methods.scoring import check_range
+from sightline.models.anatomy import Anatomy
+
+
+@register
+@dataclass(frozen=True)
+class SPIN(AttentionEdit):
+    """Multiplies the output of each layer's least image-minded heads by alpha, in the row that predicts the next token.
+
+        z_h = sum over image keys j of s_hj             s: scores before the softmax, scaled; last row
+        o_h <- alpha o_h    for all heads but the floor(r H) of the largest z
+
+    o: [batch, heads, 1, head_dim], before the output projection. Chosen anew for each layer, row and sample; the public
+    code also divides z by its deviation over heads, which changes no order. A sum of raw scores over hundreds of keys
+    depends on their sign; `by` = weights ranks by attention instead, which the paper does not. Defaults are those of
+    POPE for LLaVA-1.5; for captions r 0.95 and alpha 0.08. alpha = 1 changes nothing.
+
+    Control: `by` = random keeps as many random heads, drawn from `seed` by layer.
+    """
+
+    name: ClassVar[str] = "spin"
+    rows: ClassVar[Rows] = "last"
+    stage: ClassVar[Literal["scores", "weights"]] = "weights"
+    r: float = setting(0.8, "share of each layer's heads that are kept as they are, 0 to 1")
+    alpha: float = setting(0.1, "factor on the output of the other heads, 0 to 1")
+    first_layer: int = setting(0, "first layer whose heads are ranked")
+    last_layer: int | None = setting(None, "last layer whose heads are ranked; by default the model's last")
+    by: Literal["scores", "weights", "random"] = setting("scores", "what ranks heads: scores, weights, or random")
+    seed: int = setting(0, "of the draw where by=random")
+
+    def __post_init__(self) -> None:
+        check_share(self.name, r=self.r, alpha=self.alpha)
+        if self.by not in ("scores", "weights", "random"):
+            raise InputError(f"by is {self.by} in spin: give scores, weights or random.")
+
+    @property
+    def is_idle(self) -> bool:
+        """A factor of 1 changes nothing."""
+        return self.alpha == 1
+
+    def chosen_layers(self, anatomy: Anatomy) -> frozenset[int]:
+        """The layers acted on in this model."""
+        return frozenset(check_range(self.name, self.first_layer, self.last_layer, anatomy))
+
+    def at_call(self, call: AttentionCall, rows: Int[Tensor, " rows"], keys: Keys) -> Bool[Tensor, "batch heads rows"]:
+        """Which heads are kept; all in a row that sees no image, as behind a sliding window."""
+        if self.by == "random":
+            source = torch.Generator().manual_seed(self.seed * 10007 + keys.layer)
+            z = torch.rand(call.heads, generator=source).to(rows.device)[None, :, None]
+            z = z.expand(call.query.shape[0], -1, len(rows))
+        elif self.by == "weights":
+            z = (row_weights(call, rows) * keys.image).sum(-1)
+        else:
+            z = image_scores(call, rows, keys.image)
+        kept = z.topk(floor(self.r * call.heads), dim=1).indices
+        sees = (keys.image & call.visible(rows)).any(-1)
+        return torch.zeros_like(z, dtype=torch.bool).scatter(1, kept, True) | ~sees
+
+    def edit(
+        self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
+    ) -> Float[Tensor, "batch heads rows keys"]:
+        """The weights, and with them the output, of the other heads times alpha."""
+        kept = keys.seen[:, keys.head : keys.head + values.shape[1], keys.rows]
+        return torch.where(kept[..., None], values, self.alpha * values)
+
+
+def image_scores(
+    call: AttentionCall, rows: Int[Tensor, " rows"], image: Bool[Tensor, "batch 1 1 keys"]
+) -> Float[Tensor, "batch heads rows"]:
+    """z above."""
+    total = call.query.new_zeros((call.query.shape[0], call.heads, len(rows)), dtype=torch.float32)
+    for _, block in score_blocks(call, rows):
+        heads = slice(block.head, block.head + block.values.shape[1])
+        found = block.values.masked_fill(~(image & block.values.isfinite()), 0.0).sum(-1)
+        total[:, heads, block.first_row : block.first_row + len(block.rows)] = found
+    return total
