@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sightline.data.json_lines import read_samples
     from sightline.data.sample import Sample
     from sightline.errors import InputError, LayoutError, ModelError, SightlineError
+    from sightline.jobs.compare import PairedScores, compare
     from sightline.knockout.result import ImpactMap
     from sightline.knockout.study import Study, impact
     from sightline.live.app import app
@@ -61,6 +62,8 @@ _HOMES = {
     "ModelError": "sightline.errors",
     "SightlineError": "sightline.errors",
     "Grounding": "sightline.probes.grounding",
+    "PairedScores": "sightline.jobs.compare",
+    "compare": "sightline.jobs.compare",
     "ImpactMap": "sightline.knockout.result",
     "Study": "sightline.knockout.study",
     "impact": "sightline.knockout.study",
@@ -131,6 +134,7 @@ __all__ = [
     "Method",
     "Modality",
     "ModelError",
+    "PairedScores",
     "RandomVAR",
     "Sample",
     "SightlineError",
@@ -141,6 +145,7 @@ __all__ = [
     "__version__",
     "app",
     "bypassed",
+    "compare",
     "find_anatomy",
     "find_method",
     "find_sinks",

@@ -67,8 +67,11 @@ def order_for(
     known = list(pairs)
     present = [name for name in order if any(name in record for record, _, _ in known)]
     asked = {name for name in present if name in WEAK and _all(known, name, _is_question)}
-    if len(asked) == len(present):
-        asked = set()
+    if present and len(asked) == len(present):
+        raise InputError(
+            f"{source} holds no response: what stands under {present[0]!r} is each item's question; a model's words "
+            f"are expected under one of {', '.join(STRONG[:3])}, ... (--field NAME)."
+        )
     kept = [name for name in present if name not in asked]
     due = {name for name in kept if _all(known, name, _is_truth)}
     strong = [name for name in kept if name not in WEAK]

@@ -12,7 +12,7 @@ import numpy as np
 
 from sightline.benchmarks.answer_fields import STRONG, field_of
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
-from sightline.benchmarks.pope_files import SPLITS, in_order, is_label_file, label_files, label_lines
+from sightline.benchmarks.pope_files import SPLITS, answer_lines, in_order, is_label_file, label_files, label_lines
 from sightline.benchmarks.yes_no import pope_official, says_either, strict, truth_of, worded
 from sightline.errors import InputError
 from sightline.files.jsonl import name_of
@@ -59,6 +59,10 @@ class Pope(Benchmark):
         if path is None or _is_table(path):
             return self._table(path)
         return [entry for name, file in self._files(path).items() for entry in self._read(name, file)]
+
+    def read_answers(self, path: Path) -> list[dict[str, Any]] | None:
+        """A folder with a file of answers a split, as the official label files are; None: it is read as JSON."""
+        return answer_lines(path)
 
     def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> list[Item] | None:
         """Where every line has a "label" of yes or no, or an "answer" of it beside the model's words."""

@@ -9,6 +9,7 @@ from typing import Any
 from sightline.benchmarks.base import Item
 from sightline.errors import InputError
 from sightline.files.jsonl import Line, json_objects
+from sightline.runs.folder import RUN_FILE
 
 SPLITS = ("random", "popular", "adversarial")
 
@@ -69,6 +70,31 @@ def label_lines(file: Path) -> list[Line]:
         else line
         for line in json_objects(file)
     ]
+
+
+def answer_lines(path: Path) -> list[dict[str, Any]] | None:
+    """The lines of a folder's answers files, each with its split; None for what is no such folder.
+
+    A file's split is the one that its name holds. Raises InputError for a line that is no object.
+    """
+    if not path.is_dir() or (path / RUN_FILE).exists():
+        return None
+    files = {split: [file for file in sorted(path.iterdir()) if _is_answers(file, split)] for split in SPLITS}
+    if not any(files.values()):
+        return None
+    found = []
+    for split, named in files.items():
+        if len(named) > 1:
+            raise InputError(f"{path} has several files of the split {split}: {named[0].name}, {named[1].name}.")
+        for line in json_objects(named[0]) if named else ():
+            if line.value is None:
+                raise InputError(f"{named[0]}, line {line.number}: {line.error}; one JSON object a line is expected.")
+            found.append({**line.value, "split": split})
+    return found
+
+
+def _is_answers(file: Path, split: str) -> bool:
+    return file.suffix in (".json", ".jsonl") and _split_name(file) == split
 
 
 def in_order(lines: Sequence[tuple[Mapping[str, Any], str | None]], items: Sequence[Item]) -> list[Item | None] | None:

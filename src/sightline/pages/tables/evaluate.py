@@ -25,7 +25,7 @@ PARTS = ("splits", "subtasks")
 BESIDE = ("n", "failed", "seconds_per_item", "unparsed")
 """Numbers of a method's document that have a column of their own."""
 
-RARE = ("missing", "incomplete", "mixed_pairs")
+RARE = ("missing", "incomplete", "mixed_pairs", "unknown")
 """Counts that are nearly always 0."""
 
 

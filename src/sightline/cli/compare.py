@@ -1,0 +1,77 @@
+"""sightline compare: answers made anywhere against each other, in pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sightline.cli.options import Common, common_options
+from sightline.cli.output import Output
+from sightline.errors import InputError
+from sightline.jobs.benchmark_items import bench_options
+
+EXAMPLES = """\b
+Examples:
+  sightline compare pope --answers before.jsonl --answers after.jsonl --data POPE/output/coco
+  sightline compare pope --answers runs/pope --answers runs/pope --method none --method var
+  sightline compare mme --answers eval_tool/A --answers eval_tool/B --json"""
+
+
+@click.command("compare", epilog=EXAMPLES)
+@click.argument("bench")
+@click.option(
+    "--answers",
+    "sides",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="An answers file, a folder of official files or a run folder, as `score` takes them. Twice or more: the "
+    "others are compared with the first.",
+)
+@click.option("--data", type=click.Path(path_type=Path), metavar="PATH", help="The benchmark's official files.")
+@click.option("--field", metavar="NAME", help="Where the model's words stand in a line; without, found by name.")
+@click.option("--parser", type=click.Choice(("official", "strict")), default="official", show_default=True)
+@click.option("--method", "methods", multiple=True, metavar="SPEC", help="Whose answers, once for each run folder.")
+@bench_options
+@common_options
+def command(
+    common: Common,
+    bench: str,
+    sides: tuple[Path, ...],
+    data: Path | None,
+    field: str | None,
+    parser: str,
+    methods: tuple[str, ...],
+    **fields: Any,
+) -> None:
+    """Answers to BENCH (see `sightline list benches`) of several methods or models, compared on the same items.
+
+    Each set is scored; the others are compared with the first by difference, paired bootstrap interval, exact McNemar
+    test with Holm's adjustment, and the items that flip.
+    """
+    if len(sides) < 2:
+        raise InputError("One set of answers has nothing to be compared with: give --answers twice or more.")
+    output = Output(common.json)
+    with output.guarded():
+        from sightline.jobs.compare import compare
+        from sightline.pages.tables.evaluate import show
+
+        given = {name: value for name, value in fields.items() if value is not None}
+        is_strict = parser == "strict"
+        found = compare(
+            bench,
+            *sides,  # type: ignore[arg-type]
+            data=data,
+            parser="strict" if is_strict else "official",
+            seed=common.seed,
+            methods=methods,
+            field=field,
+            **given,
+        )
+    for note in found.notes:
+        output.note(f"Note: {note}")
+    show(output, [found.to_dict()])
+    output.document(found.to_dict())
