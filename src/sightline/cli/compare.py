@@ -63,7 +63,7 @@ def command(
         is_strict = parser == "strict"
         found = compare(
             bench,
-            *sides,  # type: ignore[arg-type]
+            *sides,
             data=data,
             parser="strict" if is_strict else "official",
             seed=common.seed,
