@@ -37,3 +37,10 @@ def nearest(name: str, known: Iterable[str], count: int = 1, likeness: float = 0
 def shortened(name: str, length: int = 120) -> str:
     """A long name with its middle left out, for a sentence."""
     return name if len(name) <= length else f"{name[: length // 2]}...{name[-(length // 2 - 3) :]}"
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and never obeys: control characters and halves of characters as their escapes."""
+    return "".join(
+        sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode("ascii") for sign in text
+    )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -17,6 +18,7 @@ import click
 from sightline.cli.options import plugin_option
 from sightline.errors import InputError, SightlineError, SightlineWarning
 from sightline.plugins import Registry
+from sightline.text import printable
 
 COMMANDS = {
     "demo": "The whole story on the bundled models, in a minute or two, ending in a report.",
@@ -45,6 +47,9 @@ REGISTRY: Registry[click.Command] = Registry(
     attribute="command",
 )
 """The commands of Sightline, and those that other packages add by entry points."""
+
+LONGEST = 500
+"""Characters of a refusal."""
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -129,7 +134,8 @@ def _report(error: Exception) -> tuple[str, int]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    sentence = printable(" ".join(text.split()))
+    return sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST - 1]}…"
 
 
 @click.group(
@@ -145,5 +151,8 @@ def cli() -> None:
 
 
 def run() -> None:
-    """Entry point of the `sightline` script."""
+    """Entry point of the `sightline` script. A run that is ended from outside ends as by Ctrl-C, in order."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     cli.main(prog_name="sightline")

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sightline.files.json import json_text
+from sightline.text import printable
 
 Item = TypeVar("Item")
 
@@ -43,7 +44,7 @@ class Output:
     def text(self, text: str) -> None:
         """A result in words; left out where JSON is asked for."""
         if not self.is_json:
-            self._out.print(text, markup=False, soft_wrap=True)
+            self._out.print(printable(text), markup=False, soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table, its first column to the left and numbers to the right; left out where JSON is asked for."""
@@ -53,8 +54,8 @@ class Output:
         for number, column in enumerate(columns):
             table.add_column(column, justify="right" if number else "left", overflow="fold")
         for row in rows:
-            table.add_row(*row)
-        self._out.print(table, markup=False)
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        self._out.print(table)
 
     def texts(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of words, folded where they are long; left out where JSON is asked for."""
@@ -64,12 +65,12 @@ class Output:
         for column in columns:
             table.add_column(column, max_width=36, overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         self._out.print(table)
 
     def note(self, text: str) -> None:
         """A word beside the result, on standard error."""
-        self._err.print(text, style="dim", markup=False, soft_wrap=True)
+        self._err.print(printable(text), style="dim", markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str, total: int, done: int = 0) -> Iterator[Progress]:
