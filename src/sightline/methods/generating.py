@@ -1,8 +1,8 @@
 """Acts on the scores of every step of `generate`, whatever way of decoding it uses.
 
 `generate` is shadowed on one very model and nowhere else, and uncovered on leaving: each call of it is given one more
-logits processor, made for that call, behind the library's own (`min_new_tokens`, penalties) and before temperature,
-top-k and top-p. Beam search hands log-probabilities over, which differ from logits by a constant a row.
+logits processor, made for that call, before all others: the library's own (penalties, `min_new_tokens`), the caller's,
+temperature, top-k and top-p. A penalty is so taken once, of what the method makes of the logits. Beam search hands log-probabilities over, which differ from logits by a constant a row.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sightline.attention.hooks import Hooks
 from sightline.attention.inner import find_inner
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import LogitsProcessorList, given_to
+from sightline.models.transformers_api import PROCESSOR_MAKER, LogitsProcessorList, given_to, placed_first
 
 Processor = Callable[[Int[Tensor, "rows length"], Tensor], Tensor]
 """From the tokens so far and the step's scores, [rows, vocabulary], to its new scores."""
@@ -52,7 +52,8 @@ def processed(name: str, anatomy: Anatomy, begin: Begin) -> Iterator[None]:
                 raise InputError(
                     f"{name} needs the prompt's input_ids: give generate the inputs that a processor makes."
                 )
-            with begin(given) as processor:
+            with begin(given) as processor, Hooks(anatomy) as making:
+                making.shadow(model, PROCESSOR_MAKER, lambda make: placed_first(make, processor))
                 processors = LogitsProcessorList([processor, *(options.get("logits_processor") or ())])
                 return original(**{**options, "logits_processor": processors})
 

@@ -142,6 +142,22 @@ def given_to(generate: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappin
     return dict(zip(names, args, strict=False)) | dict(kwargs)
 
 
+PROCESSOR_MAKER = "_get_logits_processor"
+"""The method of a model by which its `generate` makes the processors of its configuration, the caller's behind them."""
+
+
+def placed_first(make: Callable[..., Any], first: Callable[..., Any]) -> Callable[..., Any]:
+    """`make`, a model's PROCESSOR_MAKER, with `first` before all others: a penalty is then taken of what it returns."""
+
+    @functools.wraps(make)
+    def ordered(*args: Any, **kwargs: Any) -> Any:
+        made = make(*args, **kwargs)
+        rest = [each for each in made if each is not first]
+        return type(made)([first, *rest]) if len(rest) < len(made) else made
+
+    return ordered
+
+
 def assistance(model: Any, given: Mapping[str, Any]) -> str | None:
     """The setting by which a `generate` with these arguments drafts tokens ahead; None where it does not."""
     if given.get("assistant_model") is not None:

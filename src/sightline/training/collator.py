@@ -91,7 +91,7 @@ class Collator:
         inputs = dict(self.vlm.encode(asked, endings=endings, device="cpu", padding_side="right"))
         if "attention_mask" not in inputs:
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        prompts = prompt_texts(self.vlm.processor, self.vlm.anatomy, asked)
+        prompts = prompt_texts(self.vlm.processor, self.vlm.anatomy, asked, self.vlm.chat)
         tails = []
         for row, (sample, prompt, ending) in enumerate(zip(samples, prompts, endings, strict=True)):
             tail = tail_tokens(self.vlm.tokenizer, prompt, ending)

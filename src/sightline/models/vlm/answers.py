@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sightline.errors import InputError
+from sightline.models.vlm.generation import generate_options
 
 if TYPE_CHECKING:
     from sightline.models.vlm.model import VLM
@@ -42,9 +43,7 @@ def run_generate(vlm: VLM, inputs: Mapping[str, Any], max_new_tokens: int, optio
     """What the model's `generate` gives back."""
     if max_new_tokens < 1:
         raise InputError(f"max_new_tokens is {max_new_tokens}: give at least 1.")
-    settings: dict[str, Any] = {"do_sample": False, **options}
-    if not settings["do_sample"]:  # sampling settings of the model's own would only be warned about
-        settings = {"temperature": None, "top_p": None, "top_k": None, **settings}
+    settings = generate_options(vlm.generation, options)
     if vlm.anatomy.pad_token_id is None and vlm.tokenizer is not None:
         settings.setdefault("pad_token_id", vlm.tokenizer.pad_token_id)
     with torch.no_grad():

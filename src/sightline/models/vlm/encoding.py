@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
+from sightline.models.vlm.chat import conversation, keeps_places, templated
 from sightline.models.vlm.processors import NoVideo
 
 if TYPE_CHECKING:
-    from sightline.data.messages import Turn
     from sightline.data.sample import Sample
     from sightline.models.anatomy import Anatomy
 
@@ -22,12 +23,14 @@ def encode_samples(
     allow_text_only: bool,
     options: dict[str, Any],
     endings: Sequence[str] = (),
+    chat: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
     """What the model's forward takes: a BatchFeature on the CPU, left-padded.
 
     Args:
         options: more keyword arguments for the processor.
         endings: what follows each prompt behind the words that ask for an answer, as the answer itself in training.
+        chat: fields for the chat template.
 
     Raises:
         InputError: for a multimodal model and a sample without media (unless `allow_text_only`), for media and a
@@ -55,19 +58,21 @@ def encode_samples(
         options = {"sampling_rate": rate, **options}
     options = {"padding": True, "return_tensors": "pt", **options}
     if getattr(processor, "chat_template", None):
-        return _with_template(processor, anatomy, samples, media, options, endings)
+        return _with_template(processor, anatomy, samples, media, options, endings, chat)
     if endings:
         samples = [replace(each, prompt=each.prompt + ending) for each, ending in zip(samples, endings, strict=True)]
     return _without_template(processor, anatomy, samples, media, options)
 
 
-def prompt_texts(processor: Any, anatomy: Anatomy, samples: Sequence[Sample]) -> list[str]:
+def prompt_texts(
+    processor: Any, anatomy: Anatomy, samples: Sequence[Sample], chat: Mapping[str, Any] = MappingProxyType({})
+) -> list[str]:
     """Each prompt as the processor is given it, up to where the answer begins; bare without a chat template."""
     if not getattr(processor, "chat_template", None):
         return [_single_prompt(sample, anatomy) for sample in samples]
     has_places = anatomy.is_multimodal and any(sample.marks_places for sample in samples)
-    token = _image_token(processor, anatomy) if has_places and not _keeps_places(processor) else ""
-    return [_templated(processor, conversation(sample, anatomy, token)) for sample in samples]
+    token = _image_token(processor, anatomy) if has_places and not keeps_places(processor) else ""
+    return [templated(processor, conversation(sample, anatomy, token), chat) for sample in samples]
 
 
 def _single_prompt(sample: Sample, anatomy: Anatomy) -> str:
@@ -78,18 +83,6 @@ def _single_prompt(sample: Sample, anatomy: Anatomy) -> str:
             "prompt= in place of messages."
         )
     return sample.prompt
-
-
-def _templated(processor: Any, messages: list[dict[str, Any]]) -> str:
-    """The conversation in the model's chat template; InputError where the template refuses it."""
-    from jinja2 import TemplateError
-
-    try:
-        return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    except (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        roles = ", ".join(message["role"] for message in messages)
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"The chat template of the model refuses the turns {roles}: {reason}") from error
 
 
 def _check(sample: Sample, anatomy: Anatomy, allow_text_only: bool) -> None:
@@ -111,49 +104,15 @@ def _with_template(
     media: dict[str, Any],
     options: dict[str, Any],
     endings: Sequence[str],
+    chat: Mapping[str, Any],
 ) -> Any:
-    prompts = prompt_texts(processor, anatomy, samples)
+    prompts = prompt_texts(processor, anatomy, samples, chat)
     bos = getattr(getattr(processor, "tokenizer", processor), "bos_token", None)
     if bos and all(prompt.startswith(bos) for prompt in prompts):
         options = {"add_special_tokens": False, **options}
     if endings:
         prompts = [prompt + ending for prompt, ending in zip(prompts, endings, strict=True)]
     return _call(processor, prompts, media, options)
-
-
-def conversation(sample: Sample, anatomy: Anatomy, token: str = "") -> list[dict[str, Any]]:
-    """The turns as a chat template takes them; those of text-only models expect bare words.
-
-    With `token` images that stand behind words are written into these, for a template that would put all images first.
-    """
-    if not anatomy.is_multimodal:
-        return [{"role": turn.role, "content": turn.text} for turn in sample.turns]
-    written = bool(token) and sample.marks_places
-    return [{"role": turn.role, "content": _content(turn, token if written else "")} for turn in sample.turns]
-
-
-def _content(turn: Turn, token: str) -> list[dict[str, Any]]:
-    if not token:
-        return [
-            {"type": "text", "text": part.content} if part.kind == "text" else {"type": part.kind}
-            for part in turn.parts
-        ]
-    media = [{"type": part.kind} for part in turn.parts if part.kind not in ("text", "image")]
-    words = "".join({"text": part.content, "image": token}.get(part.kind, "") for part in turn.parts)
-    return [*media, {"type": "text", "text": words}]
-
-
-def _keeps_places(processor: Any) -> bool:
-    """Whether the chat template writes an image where it stands among the words: LLaVA's writes all images first."""
-    left, right = "left of it", "right of it"
-
-    def between(*parts: dict[str, str]) -> str:
-        content = [{"type": "text", "text": left}, *parts, {"type": "text", "text": right}]
-        words = str(processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False))
-        gap, reached, _ = words.partition(left)[2].partition(right)
-        return gap if reached else ""
-
-    return between({"type": "image"}) != between()
 
 
 def _without_template(

@@ -12,6 +12,8 @@ from typing import Any
 from sightline.errors import InputError, ModelError
 from sightline.models.vlm.adapters import base_of, is_adapter
 from sightline.models.vlm.load_errors import Source, VideoLibraryError, explained_errors
+from sightline.models.vlm.settings import ModelOptions
+from sightline.models.vlm.weights import require_complete, require_weights
 from sightline.text import shortened
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
@@ -80,22 +82,39 @@ def _checked_folder(name: str, folder: Path, revision: str | None) -> Source:
     return Source(name, str(folder), revision)
 
 
-def load_model(source: Source, dtype: Any, device: Any, quantize: str | None) -> Any:
+def load_model(source: Source, dtype: Any, device: Any, quantize: str | None, settings: ModelOptions) -> Any:
     """The model in evaluation mode on its device.
 
     Raises:
         ModelError: for whatever keeps it from being loaded.
     """
-    device = _device(device)
+    asked_device, device = device, _device(device)
     options: dict[str, Any] = {"dtype": _dtype(dtype), "revision": source.revision, "trust_remote_code": False}
     config = _load_config(source)
     auto = _auto_class(source, config)
     if quantize is not None:
         options["quantization_config"] = _quantization(quantize, device)
-    if device.type != "cpu":
+    if settings.device_map is not None:
+        if str(asked_device) != "auto":
+            raise InputError(f"device_map chooses the devices, and the device is {asked_device}: give one of them.")
+        options["device_map"] = settings.device_map
+    elif device.type != "cpu":
         options["device_map"] = {"": device}
+    if settings.attention is not None:
+        options["attn_implementation"] = settings.attention
+    require_weights(source)
     with explained_errors(source):
-        return auto.from_pretrained(source.path, config=config, **options).eval()
+        model, report = auto.from_pretrained(
+            source.path,
+            config=config,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported, and refused by name
+            **options,
+        )
+    if not settings.allow_missing:
+        require_complete(source, model, report)
+    return model.eval()
 
 
 def _device(device: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from sightline.models.layout import TokenLayout, layout_of
 from sightline.models.layout.by_hand import GivenLayout, read_layout
 from sightline.models.vlm.adapters import refuse_prompt_learning, with_adapter
 from sightline.models.vlm.answers import Answer, answer, answer_tokens, run_generate, stream
+from sightline.models.vlm.chat import check_chat, thinks
 from sightline.models.vlm.encoding import encode_samples
+from sightline.models.vlm.generation import check_generation, generation_record
 from sightline.models.vlm.loading import find_source, load_model, load_processor, prepared
+from sightline.models.vlm.settings import ModelOptions, model_options, processor_options
 
 
 def load(
@@ -30,6 +33,7 @@ def load(
     revision: str | None = None,
     quantize: str | None = None,
     layout: str | Path | GivenLayout | None = None,
+    **options: Any,
 ) -> VLM:
     """Load a vision-language model, or a causal language model, with its processor.
 
@@ -41,6 +45,8 @@ def load(
         revision: a branch, tag or commit of a hub model.
         quantize: "4bit" or "8bit", by bitsandbytes on a CUDA GPU.
         layout: where text and image stand, for a model that does not tell: a layout file, or one read by `read_layout`.
+        options: fields of `ModelOptions`: allow_missing, attention, device_map, min_pixels, max_pixels, processor,
+            generation, chat.
 
     Raises:
         ModelError: in one sentence, when the model cannot be found, reached, loaded or read.
@@ -48,18 +54,33 @@ def load(
     """
     given = read_layout(layout) if isinstance(layout, str | Path) else layout
     source = find_source(name, revision)
-    model = load_model(source, dtype, device, quantize)
+    settings = model_options(options)
+    model = load_model(source, dtype, device, quantize, settings)
     if source.adapter is not None:
         model = with_adapter(model, source)
     anatomy = find_anatomy(model)
     model = anatomy.model  # of an any-to-any model, the part that writes text
     processor = load_processor(source, model, anatomy.is_multimodal)
     commit = getattr(model.config, "_commit_hash", None) or source.revision
-    return VLM(model, processor, source.name, anatomy, commit, given)
+    return VLM(model, processor, source.name, anatomy, commit, given, *_checked(model, processor, settings))
+
+
+def _checked(model: Any, processor: Any, settings: ModelOptions) -> tuple[dict[str, Any], ...]:
+    """What is set anew for the processor, for generation and for the chat template, each field known there."""
+    return (
+        processor_options(processor, settings),
+        check_generation(model, settings.generation),
+        check_chat(processor, settings.chat),
+    )
 
 
 def wrap(
-    model: Any, processor: Any = None, *, name: str | None = None, layout: str | Path | GivenLayout | None = None
+    model: Any,
+    processor: Any = None,
+    *,
+    name: str | None = None,
+    layout: str | Path | GivenLayout | None = None,
+    **options: Any,
 ) -> VLM:
     """A Transformers model in memory as a `VLM`, with or without PEFT adapters; it is put into evaluation mode.
 
@@ -69,6 +90,7 @@ def wrap(
             Without one, encoded inputs are given in place of samples.
         name: for tables and records; by default where the model came from, else its class.
         layout: where text and image stand, for a model that does not tell.
+        options: min_pixels, max_pixels, processor, generation and chat, as `load` takes them.
 
     Raises:
         ModelError: for a model that cannot be read, and for adapters that act outside of it (prompt learning).
@@ -79,7 +101,11 @@ def wrap(
     given = read_layout(layout) if isinstance(layout, str | Path) else layout
     known = name or getattr(inner.config, "_name_or_path", "") or type(inner).__name__
     ready = None if processor is None else prepared(processor)
-    return VLM(inner, ready, str(known), anatomy, getattr(inner.config, "_commit_hash", None), given)
+    settings = model_options(options)
+    if settings.attention is not None or settings.device_map is not None or settings.allow_missing:
+        raise InputError("attention, device_map and allow_missing are settings of loading: the model is in memory.")
+    commit = getattr(inner.config, "_commit_hash", None)
+    return VLM(inner, ready, str(known), anatomy, commit, given, *_checked(inner, ready, settings))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,6 +119,7 @@ class VLM:
         anatomy: the parts of the model.
         revision: the commit it was loaded from, where known.
         given_layout: the layout given by hand instead of the one read from the inputs.
+        processor_fields, generation, chat: what is set anew for the processor, for generation, for the chat template.
     """
 
     model: Any
@@ -101,6 +128,9 @@ class VLM:
     anatomy: Anatomy
     revision: str | None = None
     given_layout: GivenLayout | None = None
+    processor_fields: Mapping[str, Any] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    chat: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> Any:
@@ -141,7 +171,8 @@ class VLM:
         many = [as_sample(each) for each in (samples if _is_list(samples) else [samples])]
         if not many:
             raise InputError("There are no samples to encode: give at least one.")
-        inputs = encode_samples(self.processor, self.anatomy, many, allow_text_only, options, endings)
+        options = {**self.processor_fields, **options}
+        inputs = encode_samples(self.processor, self.anatomy, many, allow_text_only, options, endings, self.chat)
         names = _accepted(self.model)
         accepted = {name: value for name, value in inputs.items() if name in names}
         place = self.device if device is None else torch.device(device)
@@ -204,6 +235,15 @@ class VLM:
             options: more keyword arguments for the model's `generate`.
         """
         return stream(self, self.inputs_of(prompt), method, max_new_tokens, options)
+
+    def generation_record(self) -> dict[str, Any]:
+        """How answers are chosen, for a run's record: the decoding, and the fields in force that change scores."""
+        return generation_record(self.model, self.generation)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model writes its thoughts before its answer, as its chat template shows."""
+        return self.processor is not None and thinks(self.processor, self.chat, self.anatomy.is_multimodal)
 
     def require_processor(self, what: str) -> None:
         """InputError where there is none; what: cannot be done without one, and what to give instead."""
