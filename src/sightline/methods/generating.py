@@ -2,7 +2,8 @@
 
 `generate` is shadowed on one very model and nowhere else, and uncovered on leaving: each call of it is given one more
 logits processor, made for that call, before all others: the library's own (penalties, `min_new_tokens`), the caller's,
-temperature, top-k and top-p. A penalty is so taken once, of what the method makes of the logits. Beam search hands log-probabilities over, which differ from logits by a constant a row.
+temperature, top-k and top-p. A penalty is so taken once, of what the method makes of the logits. Beam search hands
+log-probabilities over, which differ from logits by a constant a row.
 """
 
 from __future__ import annotations
