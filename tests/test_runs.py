@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.errors import InputError, SightlineError
-from sightline.runs.folder import Record, Run, fresh_folder, launched_as, read_records, shard
+from sightline.runs.folder import Run, fresh_folder
+from sightline.runs.processes import launched_as, shard
+from sightline.runs.records import Record, read_records
 
 SETTINGS = {"model": "tiny-llava", "queries": "generated", "new_tokens": 20}
 

@@ -11,6 +11,10 @@ class InputError(SightlineError):
     """Wrong usage or input: a missing file, an unknown name, a field out of range. The command line exits with 2."""
 
 
+class RunError(SightlineError):
+    """The run itself cannot go on: a full disk, a folder that is gone, a lost device. It is no sample's failure."""
+
+
 class ModelError(InputError):
     """A model that cannot be found, loaded, reached or is of a kind that Sightline refuses."""
 

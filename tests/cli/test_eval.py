@@ -14,7 +14,7 @@ from PIL import Image
 
 import toy_bench
 from sightline.models.vlm import VLM
-from sightline.runs.folder import read_records
+from sightline.runs.records import read_records
 
 NO_MODEL = "sightline.jobs.evaluate.load_model"
 

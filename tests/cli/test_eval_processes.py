@@ -18,7 +18,7 @@ import pytest
 
 import toy_bench
 from sightline.runs.claims import Claims
-from sightline.runs.folder import read_records
+from sightline.runs.records import read_records
 
 SCRIPT = """
 import os, signal, sys

@@ -17,7 +17,7 @@ import pytest
 
 import toy_bench
 from sightline.models.vlm import VLM
-from sightline.runs.folder import read_records
+from sightline.runs.records import read_records
 
 METHODS = ("--method", "none", "--method", "nothing:strength=0.25")
 

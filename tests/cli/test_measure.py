@@ -12,7 +12,7 @@ import pytest
 
 from sightline.models.vlm import VLM
 from sightline.models.vlm.fingerprint import WHOLE, folder_fingerprint
-from sightline.runs.folder import read_records
+from sightline.runs.records import read_records
 
 FEW = ("--new-tokens", 3)
 

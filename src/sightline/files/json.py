@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import SightlineError
+from sightline.errors import RunError
 
 
 def plain(value: Any) -> Any:
@@ -55,7 +55,7 @@ def html_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a file so that a reader, or the next start after a crash, sees the old text or the new, never a part.
 
-    Raises SightlineError when the disk is full or the file cannot be written.
+    Raises RunError when the disk is full or the file cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -84,9 +84,9 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_error(folder: Path, error: OSError, kept: str) -> SightlineError:
+def write_error(folder: Path, error: OSError, kept: str) -> RunError:
     """The sentence for a failed write: why, what is kept, and how to go on."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
     then = "free some space and give the same command again" if full else "give the same command again to continue"
-    return SightlineError(f"{folder}: {why}; {kept}: {then}.")
+    return RunError(f"{folder}: {why}; {kept}: {then}.")

@@ -1,4 +1,4 @@
-"""What `eval` does: every model, method and item of each benchmark, into run folders; nothing is scored here.
+"""`evaluate`: models and methods on benchmarks, the same items for all, compared in pairs.
 
 The methods take turns, some batches each, so that what is there after a while, or after a crash, compares them. Items
 go by length, the longest first, so that memory that does not suffice shows at once and batches have little padding.
@@ -6,282 +6,303 @@ go by length, the longest first, so that memory that does not suffice shows at o
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from sightline.cli.options import Common
 from sightline.errors import InputError
-from sightline.jobs.benchmark_items import BenchmarkItems, question_digest
-from sightline.jobs.load import load_model, pin_folder
+from sightline.files.json import json_text, write_atomically
+from sightline.jobs.answers import answerer, sample_of
+from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, question_digest
+from sightline.jobs.evaluation import Evaluation, evaluation_of
+from sightline.jobs.methods import MethodSpec, method_specs, sinks_of
+from sightline.jobs.models import ModelSource, model_sources
+from sightline.jobs.running_score import RunningScore
+from sightline.jobs.settings import ModelSettings, job, setting, settings_of
 from sightline.runs.batch_size import first_batch_size
-from sightline.runs.batches import Batches, Outcome, free_memory
-from sightline.runs.claims import Claims
-from sightline.runs.folder import Run, shard
+from sightline.runs.batches import Outcome, free_memory
+from sightline.runs.folder import SUMMARY_FILE, Run
+from sightline.runs.processes import launched_as
+from sightline.runs.progress import OnProgress
+from sightline.runs.records import Records
+from sightline.runs.runner import Arrangement, Condition, Runner
 
 if TYPE_CHECKING:
-    from sightline.benchmarks.base import Item
-    from sightline.data.sample import Sample
-    from sightline.methods.base import Method
+    from sightline.benchmarks.base import Item, Parser
     from sightline.models.vlm import VLM
     from sightline.probes.sinks import Sinks
 
-NONE = "none"
 
-TURN = 4
-"""Batches of one method before the next has its turn."""
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSettings(ModelSettings):
+    """Which items of a benchmark are asked, and how their answers are read."""
+
+    limit: int | None = setting(
+        None, "Only so many items, evenly over splits or subtasks, the first of each.", least=1
+    )
+    parser: Literal["official", "strict"] = setting(
+        "official",
+        "How answers are read: as the benchmark's own script does, or without any guess. Free to change later.",
+    )
+    template: str | None = setting(
+        None, "Other words than the official ones, with {question}; \\n begins a line.", option="prompt"
+    )
+    split: str | None = setting(None, "Only this split, configuration or subtask; several joined by +.")
+    synonyms: Path | None = setting(
+        None, "CHAIR: the list of objects, in the form of the official synonyms.txt.", metavar="FILE"
+    )
+    image_list: Path | None = setting(None, "CHAIR: a file that names the images.", metavar="FILE")
+    singular: str | None = setting(None, "CHAIR: how words are made singular: plain, nltk or pattern.")
+    mode: str | None = setting(None, "MMMU-Pro: direct or cot.")
+
+    def of_bench(self) -> dict[str, Any]:
+        """The fields of benchmarks among them."""
+        return {name: getattr(self, name) for name in BENCH_FIELDS if getattr(self, name) is not None}
 
 
-@dataclass(frozen=True)
-class Spec:
-    """A method as the user wrote it, and in full: `name` is how the run folder calls it."""
-
-    label: str
-    name: str
-    method: Method | None = None
+BENCH_FIELDS = ("template", "split", "synonyms", "image_list", "singular", "mode")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is to be evaluated. batch_size: samples in one pass; None: as many as memory seems to allow.
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(BenchmarkSettings):
+    """How an evaluation is made."""
 
-    temperature: of answers that are drawn from all of the vocabulary; None: greedily.
+    new_tokens: int | None = setting(None, "Longest answer; by default the benchmark's.", least=1)
+    temperature: float | None = setting(
+        None, "Of answers that are drawn from all of the vocabulary; by default they are greedy.", above=0, hidden=True
+    )
+    batch_size: int | Literal["auto"] = setting(
+        "auto",
+        "Items in one pass; auto begins by the free memory. Either is halved when memory does not suffice.",
+        least=1,
+    )
+    sinks: Any = setting(None, "The model's sinks, as `sightline sinks` writes them.", metavar="FILE", is_file=True)
+    retry_failed: bool = setting(False, "Ask items that failed before again.")
+
+
+@job(EvaluateSettings)
+def evaluate(
+    model: Any,
+    benchmarks: Any,
+    methods: Any = ("none",),
+    *,
+    out: str | Path | None = None,
+    processor: Any = None,
+    on_progress: OnProgress | None = None,
+    **fields: Any,
+) -> Evaluation:
+    """Answers of models to benchmarks under any number of methods, scored, and compared with the first method.
+
+    Args:
+        model: a bundled name, a hub name, a folder, a `VLM`, or a Transformers model with processor=; several in a list.
+        benchmarks: `BENCH`, `BENCH:PATH`, or a `Benchmark`; several in a list.
+        methods: specs as "vcd:alpha=1", methods as `sl.VCD()`, "none" for the model as it is; all get the same items.
+        out: the run folder; an interrupted run in it is continued. Without, nothing is kept but the result.
+        processor: of a Transformers model in memory.
+        on_progress: is called as the run goes on.
+
+    Raises:
+        InputError: one sentence, before any work, for what is unknown or does not fit.
     """
+    settings = settings_of(EvaluateSettings, fields)
+    sinks = sinks_of(settings.sinks)
+    specs = method_specs(methods, sinks)
+    items = bench_items(benchmarks, seed=settings.seed, limit=settings.limit, **settings.of_bench())
+    plan = EvaluationPlan(model_sources(model, settings, processor), items, specs, settings, sinks)
+    return run_evaluation(plan, None if out is None else Path(out), on_progress)
 
-    models: tuple[str, ...]
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What is evaluated. sinks: those of the settings, read. about: more settings for run.json."""
+
+    models: tuple[ModelSource, ...]
     benches: tuple[BenchmarkItems, ...]
-    specs: tuple[Spec, ...]
-    new_tokens: int | None = None
-    batch_size: int | None = None
-    layout: Path | None = None
+    specs: tuple[MethodSpec, ...]
+    settings: EvaluateSettings
     sinks: Sinks | None = None
-    temperature: float | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
-    def longest_answer(self, asked: BenchmarkItems) -> int:
+    @property
+    def parser(self) -> Parser:
+        """How answers are read."""
+        return self.settings.parser
+
+    def longest_answer(self, items: BenchmarkItems) -> int:
         """New tokens at most."""
-        return asked.bench.new_tokens if self.new_tokens is None else self.new_tokens
+        return items.bench.new_tokens if self.settings.new_tokens is None else self.settings.new_tokens
 
-    def settings(self, asked: BenchmarkItems, common: Common) -> dict[str, Any]:
+    def of_run(self, items: BenchmarkItems) -> dict[str, Any]:
         """All that decides an answer and does not stand in its line: a folder takes more items and methods later."""
         return {
-            "bench": asked.name,
-            "new_tokens": self.longest_answer(asked),
-            "temperature": self.temperature,
-            "layout": None if self.layout is None else _text(self.layout),
-            "seed": common.seed,
-            "dtype": common.dtype,
-            "quantize": common.quantize,
+            "bench": items.name,
+            "new_tokens": self.longest_answer(items),
+            "temperature": self.settings.temperature,
+            "layout": self.settings.layout_text(),
+            **self.settings.of_model(),
+            **self.about,
+        }
+
+    def info(self, items: BenchmarkItems, world: int) -> dict[str, Any]:
+        """Worth keeping; free to differ when the run is continued."""
+        return {
+            "device": self.settings.device,
+            "batch_size": self.settings.batch_size,
+            "limit": self.settings.limit,
+            "processes": world,
+            "models": [model.name for model in self.models],
+            "methods": [spec.name for spec in self.specs],
+            "path": items.path,
+            "fields": items.fields,
+            "items": len(items.ids),
         }
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"The layout file {path} cannot be read ({getattr(error, 'strerror', 'not text')})."
-        ) from error
-
-
-@dataclass
-class Job:
-    """One benchmark under way: its run folder, this process's claims, and what it does not do again.
-
-    settled: keys that need no answer any more, from before or by any process since.
-    """
-
-    asked: BenchmarkItems
-    run: Run
-    claims: Claims
-    settled: set[tuple[str, str, str]] = field(default_factory=set)
-
-    def open_items(self, model: str, spec: Spec) -> list[Item]:
-        """Those without a line, in the official order."""
-        return [item for item in self.asked.items if self.is_open(model, spec, item)]
-
-    def is_open(self, model: str, spec: Spec, item: Item) -> bool:
-        """Whether the item has no line yet."""
-        return (model, spec.name, item.id) not in self.settled
-
-    def settle(self, model: str, spec: Spec, outcome: Outcome) -> None:
-        """Writes one line and lets go of the claim."""
-        key = (model, spec.name, outcome.id)
-        self.run.record(outcome.id, model=model, method=spec.name, **outcome.fields())
-        self.settled.add(key)
-        self.claims.give_back(key)
-
-    def claimed(self, items: Sequence[Item], model: str, spec: Spec) -> Iterator[Item]:
-        """Of the items, each in its turn, those that no other process has answered or is answering."""
-        for item in items:
-            key = (model, spec.name, item.id)
-            if key in self.settled or not self.claims.take(key):
-                continue
-            self.settled |= self.run.refresh()  # another process may have written it before it let go
-            if key in self.settled:
-                self.claims.give_back(key)
-                continue
-            yield item
-
-
-Tell = Callable[[Spec, Outcome], None]
-Board = Callable[[Job, str], AbstractContextManager[Tell]]
-
-
-def evaluate(plan: Plan, common: Common, runs: Sequence[Run], board: Board, world: int = 1) -> None:
-    """Answers what the runs, one a benchmark, do not have yet; each batch is on disk before the next begins.
-
-    board: shows how it goes on, one benchmark and model at a time.
-    """
+def run_evaluation(plan: EvaluationPlan, out: Path | None, on_progress: OnProgress | None = None) -> Evaluation:
+    """Answers what the run does not have yet; each batch is recorded before the next begins. Then all is scored."""
+    rank, world = launched_as()
+    if out is None and world > 1:
+        raise InputError("Several processes share one run folder: give out=, on the command line --out DIR.")
     with ExitStack() as stack:
-        jobs = [
-            Job(asked, run, stack.enter_context(Claims(run.folder)))
-            for asked, run in zip(plan.benches, runs, strict=True)
+        runs = [
+            stack.enter_context(_opened(plan, items, place, rank, world))
+            for items, place in zip(plan.benches, _places(plan, out), strict=True)
         ]
-        for job in jobs:
+        _answer_all(plan, runs, on_progress, world)
+        stack.enter_context(runs[0].alone())
+        found = evaluation_of(plan, runs, out)
+        if world > 1 and runs[0].is_summed_up:
+            return found.of_another_process()  # which ended at the same time
+        if out is not None:
+            _keep(found, runs, out)
+        return found
+
+
+def _keep(found: Evaluation, runs: Sequence[Records], out: Path) -> None:
+    from sightline.pages.tables.evaluate import write_tables
+
+    for run in runs:
+        if isinstance(run, Run):
+            own = found.in_folder(run.folder)
+            run.finish(own.to_dict())
+            write_tables(run.folder, [each.document for each in own.scores])
+    if len(runs) > 1:
+        write_atomically(out / SUMMARY_FILE, json_text(found.to_dict(), indent=2))
+        write_tables(out, [each.document for each in found.scores])
+
+
+def _places(plan: EvaluationPlan, out: Path | None) -> list[Path | None]:
+    """Each benchmark's run folder: the folder itself for one, else a folder below it."""
+    from sightline.benchmarks.answers import run_folders
+
+    if out is None:
+        return [None] * len(plan.benches)
+    if len(plan.benches) == 1:
+        if below := run_folders(out):
+            raise InputError(f"{out} holds run folders: give --out {below[0]} to continue that, or another folder.")
+        return [out]
+    if (out / "run.json").exists():
+        raise InputError(f"{out} is the run folder of one benchmark: give another --out for several.")
+    names = [items.name for items in plan.benches]
+    counts = [names[:place].count(name) for place, name in enumerate(names)]
+    return [out / (f"{name}-{count + 1}" if count else name) for name, count in zip(names, counts, strict=True)]
+
+
+def _opened(plan: EvaluationPlan, items: BenchmarkItems, place: Path | None, rank: int, world: int) -> Any:
+    if place is None:
+        return nullcontext(Records(plan.of_run(items), retry_failed=plan.settings.retry_failed))
+    return Run.open(
+        place,
+        "eval",
+        plan.of_run(items),
+        info=plan.info(items, world),
+        retry_failed=plan.settings.retry_failed,
+        rank=rank,
+    )
+
+
+def _answer_all(plan: EvaluationPlan, runs: Sequence[Records], on_progress: OnProgress | None, world: int) -> None:
+    with ExitStack() as stack:
+        runners = [stack.enter_context(Runner(run, world=world, on_progress=on_progress)) for run in runs]
+        for items, runner in zip(plan.benches, runners, strict=True):
             for model in plan.models:
-                pin_folder(model, job.run)
-            _require_same_questions(job)
-            _take_up(plan, job)
+                model.pin(runner.run)
+            _require_same_questions(items, runner.run)
+            _take_up(plan, items, runner)
         for model in plan.models:
-            if any(job.open_items(model, spec) for job in jobs for spec in plan.specs):
-                _on_model(plan, common, jobs, model, board, world)
+            wanted = [(model.name, spec.name) for spec in plan.specs]
+            if any(
+                runner.open(items.items, *of)
+                for items, runner in zip(plan.benches, runners, strict=True)
+                for of in wanted
+            ):
+                _on_model(plan, runners, model)
                 free_memory()
 
 
-def _require_same_questions(job: Job) -> None:
+def _require_same_questions(items: BenchmarkItems, run: Records) -> None:
     """InputError where the folder has answers to other questions under the same ids."""
-    digests = {item.id: question_digest(item) for item in job.asked.items}
-    for record in job.run.records.values():
+    digests = {item.id: question_digest(item) for item in items.items}
+    for record in run.records.values():
         known = None if record.result is None else record.result.get("question")
         if known is not None and digests.get(record.id, known) != known:
             raise InputError(
-                f"{job.run.folder} holds an answer to another question under the id {record.id!r}: "
-                f"give the same {job.asked.name} items to continue it, or another folder."
+                f"{run.folder} holds an answer to another question under the id {record.id!r}: "
+                f"give the same {items.name} items to continue it, or another folder."
             )
 
 
-def _take_up(plan: Plan, job: Job) -> None:
+def _take_up(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner) -> None:
     """What is done already; and items that cannot be asked are recorded, by the first process alone."""
     for model in plan.models:
         for spec in plan.specs:
-            done = job.run.done_ids(model, spec.name)
-            job.settled |= {(model, spec.name, name) for name in done}
-            for bad in job.asked.bad if job.run.rank == 0 else ():
+            runner.take_up(model.name, spec.name)
+            done = runner.run.done_ids(model.name, spec.name)
+            for bad in items.bad if runner.run.rank == 0 else ():
                 if bad.id not in done:
-                    job.run.record(bad.id, model=model, method=spec.name, error=bad.error)
+                    runner.run.record(bad.id, model=model.name, method=spec.name, error=bad.error)
 
 
-def _on_model(plan: Plan, common: Common, jobs: Sequence[Job], model: str, board: Board, world: int) -> None:
-    vlm = load_model(model, common, plan.layout)
-    if plan.sinks is not None:
-        plan.sinks.require_model(vlm.name, vlm.revision, vlm.anatomy.hidden_size)
+def _on_model(plan: EvaluationPlan, runners: Sequence[Runner], model: ModelSource) -> None:
+    vlm = model.open(plan.settings, sinks=plan.sinks)
     for spec in plan.specs:
         with nullcontext() if spec.method is None else spec.method.on(vlm):
-            pass  # what does not fit this model is told now and not after the other methods' hours
-    for job in jobs:
+            pass  # what does not fit this model shows now and not after the other methods' hours
+    for items, runner in zip(plan.benches, runners, strict=True):
         if vlm.revision is not None:
-            job.run.pin(f"revision of {model}", vlm.revision)
-        with board(job, model) as tell:
-            _on_bench(plan, common.seed, job, vlm, model, tell, world)
+            runner.run.pin(f"revision of {model.name}", vlm.revision)
+        _on_bench(plan, items, runner, vlm, model.name)
 
 
-def _on_bench(plan: Plan, seed: int, job: Job, vlm: VLM, model: str, tell: Tell, world: int) -> None:
-    order = _in_order([item for item in job.asked.items if any(job.is_open(model, spec, item) for spec in plan.specs)])
-    if not order:
+def _on_bench(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner, vlm: VLM, model: str) -> None:
+    left = [item for item in items.items if any(runner.open([item], model, spec.name) for spec in plan.specs)]
+    if not left:
         return
-    new_tokens = plan.longest_answer(job.asked)
-    size = plan.batch_size
-    if size is None:
-        size = first_batch_size(vlm, (partial(_sample, vlm, job.asked, item) for item in order[:5]), new_tokens)
-    batches = Batches(size)
-    # First this process's share, then, from their far end, those of the others, who may be slower or dead.
-    own = shard(order, job.run.rank % world, world)
-    mine = {item.id for item in own}
-    others = [item for item in reversed(order) if item.id not in mine]
-    is_at_work = True
-    while is_at_work and any(job.open_items(model, spec) for spec in plan.specs):
-        is_at_work = False
-        for turn in (*_turns(own, TURN * size), *_turns(others if job.claims.are_kept else [], TURN * size)):
-            for spec in plan.specs:
-                answer = _answerer(vlm, job.asked, spec, new_tokens, seed, plan.temperature)
-                for outcome in batches.outcomes(job.claimed(turn, model, spec), answer):
-                    job.settle(model, spec, outcome)
-                    tell(spec, outcome)
-                    is_at_work = True
-        job.settled |= job.run.refresh()
+    settings, new_tokens = plan.settings, plan.longest_answer(items)
+    size = settings.batch_size
+    if size == "auto":
+        longest = sorted(left, key=_length, reverse=True)[:5]
+        size = first_batch_size(vlm, (partial(sample_of, vlm, items.bench, item) for item in longest), new_tokens)
+    conditions = [
+        Condition(
+            model,
+            spec.name,
+            answerer(vlm, items.bench, spec.method, new_tokens, settings.seed, settings.temperature),
+            f"{items.bench.title} {spec.label}",
+        )
+        for spec in plan.specs
+    ]
+    on_outcome: Callable[[Condition[Item], Outcome], str] | None = None
+    if runner.on_progress is not None:
+        score = RunningScore(items, runner.run, model, plan.parser)
+        on_outcome = score.after
+    # Those without image, which no batch may mix in, are a kind of their own.
+    runner.work(items.items, conditions, Arrangement(size, _length, lambda item: bool(item.images)), on_outcome)
 
 
-def _in_order(items: Sequence[Item]) -> list[Item]:
-    """The longest first: images count most, then words. Those without image, which no batch may mix in, are last."""
-    return sorted(items, key=lambda item: (len(item.images), len(item.prompt)), reverse=True)
-
-
-def _turns(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
-    for _, alike in groupby(items, key=lambda item: bool(item.images)):
-        entries = list(alike)
-        for start in range(0, len(entries), size):
-            yield entries[start : start + size]
-
-
-def _sample(vlm: VLM, asked: BenchmarkItems, item: Item) -> Sample:
-    """What the model is asked. InputError where the words alone are more than it can read, as in a damaged file."""
-    sample = asked.bench.sample(item)
-    most: int | None = getattr(vlm.anatomy.text_config, "max_position_embeddings", None)
-    if most is not None and _has_more_tokens(vlm.tokenizer, sample.prompt, most):
-        raise InputError(f"The prompt's words alone are more than {most:,} tokens, the most that {vlm.name} reads.")
-    return sample
-
-
-LONG_TOKEN = 128
-"""Letters; longer tokens are hardly in any vocabulary."""
-
-
-def _has_more_tokens(tokenizer: Any, text: str, most: int) -> bool:
-    if 4 * len(text) <= most:  # no letter is more than four tokens
-        return False
-    parts = (text[: most * LONG_TOKEN], text)  # of words without end the beginning is enough to know
-    return any(len(tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]) > most for part in parts)
-
-
-def _answerer(
-    vlm: VLM, asked: BenchmarkItems, spec: Spec, new_tokens: int, seed: int, temperature: float | None
-) -> Callable[[Sequence[Item]], list[dict[str, Any]]]:
-    """What answers a batch under one method: a result an item."""
-    drawing: dict[str, Any] = {"do_sample": False}
-    if temperature is not None:
-        drawing = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
-
-    def answer(batch: Sequence[Item]) -> list[dict[str, Any]]:
-        import torch
-
-        inputs = vlm.encode([_sample(vlm, asked, item) for item in batch])
-        # For answers that are drawn, and methods that draw without a seed of their own; of the batch, since they draw
-        # for all of it at once.
-        torch.manual_seed(zlib.crc32(f"{seed}/{batch[0].id}".encode("utf-8", "surrogatepass")))
-        with nullcontext() if spec.method is None else spec.method.on(vlm):
-            rows = vlm.generate_tokens(inputs, max_new_tokens=new_tokens, **drawing)
-        return [
-            {
-                "response": vlm.tokenizer.decode(row, skip_special_tokens=True).strip(),
-                "tokens": len(row),
-                "question": question_digest(item),
-            }
-            for item, row in zip(batch, rows, strict=True)
-        ]
-
-    return answer
-
-
-def is_complete(plan: Plan, runs: Sequence[Run]) -> bool:
-    """Whether every item is recorded under every model and method, by whichever process."""
-    for asked, run in zip(plan.benches, runs, strict=True):
-        known = {record.key for record in run.all_records()}
-        specs = [spec.name for spec in plan.specs]
-        if not all((model, spec, name) in known for model in plan.models for spec in specs for name in asked.ids):
-            return False
-    return True
+def _length(item: Item) -> tuple[int, int]:
+    """Images count most, then words."""
+    return len(item.images), len(item.prompt)

@@ -15,7 +15,7 @@ from sightline.pages.items import Found, find_items
 from sightline.pages.page_maps import attention_maps, impact_maps
 from sightline.pages.pictures import thumbnails
 from sightline.pages.reading import RunFolder, impact_documents
-from sightline.runs.folder import Record
+from sightline.runs.records import Record
 
 PAGE_BYTES = 3_300_000
 """Room for the maps and pictures of all samples together; the rest of a page is about a sixth of it."""

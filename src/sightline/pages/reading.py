@@ -10,7 +10,8 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.pages.pictures import PICTURES_FILE
-from sightline.runs.folder import RUN_FILE, SUMMARY_FILE, Record, read_records
+from sightline.runs.folder import RUN_FILE, SUMMARY_FILE
+from sightline.runs.records import Record, read_records
 
 TRAINING_FILE, LOG_FILE = "training.json", "log.jsonl"
 """What a folder of `train` is known by, and its losses, a line each."""

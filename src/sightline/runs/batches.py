@@ -45,13 +45,14 @@ class Outcome:
 class Batches:
     """Runs samples on one model, in ever smaller batches and blocks of attention where memory is short.
 
-    size: samples in one pass; halved, for good, each time that memory does not suffice for so many.
+    size: samples in one pass; halved, for good, each time that memory does not suffice for so many. is_of_run: tells
+    the errors that no sample is to blame for; these are raised.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, is_of_run: Callable[[Exception], bool] = lambda error: False) -> None:
         from sightline.attention import block_bytes
 
-        self.size = size
+        self.size, self._is_of_run = size, is_of_run
         self._block_bytes = block_bytes()
 
     def outcomes(self, samples: Iterable[Entry], attempt: Attempt[Entry]) -> Iterator[Outcome]:
@@ -65,6 +66,8 @@ class Batches:
         try:
             results = self._within_memory(lambda: attempt(batch), is_last_resort=len(batch) == 1)
         except Exception as error:
+            if self._is_of_run(error):
+                raise
             # A traceback keeps the failed pass's tensors; a single sample's is kept for --debug.
             failure = error if len(batch) == 1 else error.with_traceback(None)
         else:

@@ -11,29 +11,28 @@ reading the run merges them all.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from io import FileIO
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from sightline.errors import InputError
 from sightline.files.json import json_text, plain, sync_folder, write_atomically, write_error
 from sightline.runs.claims import CLAIMS_FILE
+from sightline.runs.records import Key, Record, Records, line_of, parse_lines, read_records, samples_name
 
 if sys.platform != "win32":
     import fcntl
-
-Item = TypeVar("Item")
 
 RUN_FILE, SUMMARY_FILE = "run.json", "summary.json"
 
@@ -41,44 +40,24 @@ TOLD = 200
 """Letters of what differs that an error shows; of more it gives the name alone."""
 
 
-@dataclass(frozen=True)
-class Record:
-    """One line of samples.jsonl: a sample's result, or the error it ended with, under a model and a method.
-
-    seconds: wall time spent on the sample, rounded to milliseconds.
-    """
-
-    id: str
-    model: str = ""
-    method: str = "none"
-    result: Mapping[str, Any] | None = None
-    error: str | None = None
-    seconds: float = 0.0
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What makes two lines one sample's."""
-        return self.model, self.method, self.id
-
-
-@dataclass
-class Run:
+class Run(Records):
     """A run folder, open for writing by this process. Use `Run.open(...)` in a `with` block.
+
+    Beside those of `Records`, as of opening of every process and then of this one:
 
     folder     where the files stand
     settings   what decides the results; as in run.json
-    rank       this process among those that share the run
-    records    one record a sample, of every process, as of opening; those of this process as they are written
     """
 
     folder: Path
-    settings: Mapping[str, Any]
-    rank: int
-    _file: FileIO = field(repr=False)
-    records: dict[tuple[str, str, str], Record] = field(default_factory=dict, repr=False)
-    retry_failed: bool = False
-    _opened: int = field(default_factory=time.time_ns, repr=False)
-    _read_to: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], rank: int, file: FileIO, *, retry_failed: bool = False
+    ) -> None:
+        super().__init__(settings, retry_failed=retry_failed, rank=rank)
+        self.folder, self._file = folder, file
+        self._opened = time.time_ns()
+        self._read_to: dict[str, int] = {}
 
     @classmethod
     def open(
@@ -178,43 +157,14 @@ class Run:
         path = self.folder / SUMMARY_FILE
         return path.exists() and path.stat().st_mtime_ns >= self._opened
 
-    def done_ids(self, model: str = "", method: str = "none") -> set[str]:
-        """The samples not to do again: those with a result and, without retry_failed, those with an error."""
-        kept = (record for record in self.records.values() if record.error is None or not self.retry_failed)
-        return {record.id for record in kept if (record.model, record.method) == (model, method)}
-
-    def record(
-        self,
-        id: str,
-        *,
-        model: str = "",
-        method: str = "none",
-        result: Mapping[str, Any] | None = None,
-        error: str | None = None,
-        seconds: float = 0.0,
-    ) -> Record:
-        """Writes one sample's line and returns when it is on disk.
-
-        Exactly one of result and error is given. A sample that has its result already is not written again. Raises
-        SightlineError when the disk is full or the file cannot be written; what was written before stays readable.
-        """
-        if (result is None) == (error is None):
-            raise ValueError("a record has either a result or an error")
-        record = Record(id, model, method, None if result is None else plain(result), error, round(seconds, 3))
-        before = self.records.get(record.key)
-        if before is not None and before.error is None:
-            return before
-        line = {name: value for name, value in asdict(record).items() if value is not None}
-        self._append(json_text(line) + "\n")
-        self.records[record.key] = record
-        return record
-
-    def _append(self, line: str) -> None:
-        start, rest = self._file.tell(), memoryview(line.encode("utf-8", "surrogatepass"))
+    def _write(self, record: Record) -> None:
+        start, rest = self._file.tell(), memoryview(line_of(record).encode("utf-8", "surrogatepass"))
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
+            if os.fstat(self._file.fileno()).st_nlink == 0:
+                raise FileNotFoundError(errno.ENOENT, "the folder is gone")
         except OSError as error:
             self._forget_from(start)
             raise write_error(self.folder, error, f"{len(self.records)} samples are kept there") from error
@@ -227,7 +177,7 @@ class Run:
         except OSError:
             return
 
-    def refresh(self) -> set[tuple[str, str, str]]:
+    def refresh(self) -> set[Key]:
         """Takes up the lines that other processes wrote since the last call, and returns the keys of what is new."""
         new = set()
         for path in sorted(self.folder.glob("samples*.jsonl")):
@@ -238,7 +188,7 @@ class Run:
                 content = file.read()
             end = content.rfind(b"\n") + 1
             self._read_to[path.name] = self._read_to.get(path.name, 0) + end
-            for record in _parse_lines(content[:end]):
+            for record in parse_lines(content[:end]):
                 before = self.records.get(record.key)
                 if before is None or (before.error is not None and before != record):
                     self.records[record.key] = record
@@ -256,49 +206,6 @@ class Run:
         target = self.folder / SUMMARY_FILE
         write_atomically(target, json_text(summary, indent=2))
         return target
-
-
-def samples_name(rank: int) -> str:
-    """The file of one process: samples.jsonl, samples.1.jsonl, ..."""
-    return f"samples.{rank}.jsonl" if rank else "samples.jsonl"
-
-
-def read_records(folder: str | Path) -> list[Record]:
-    """One record a sample over every samples*.jsonl of a run folder, in the order first written.
-
-    Torn and damaged lines are passed over: their samples count as not done. Of several lines of one sample the first
-    result stands, and without one the last error.
-    """
-    records: dict[tuple[str, str, str], Record] = {}
-    for path in sorted(Path(folder).glob("samples*.jsonl")):
-        for record in _read_lines(path):
-            before = records.get(record.key)
-            if before is None or before.error is not None:
-                records[record.key] = record
-    return list(records.values())
-
-
-def _read_lines(path: Path) -> Iterator[Record]:
-    return _parse_lines(path.read_bytes())
-
-
-def _parse_lines(content: bytes) -> Iterator[Record]:
-    *whole, _torn = content.split(b"\n")
-    for line in whole:
-        try:
-            yield Record(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
-
-
-def shard(items: Sequence[Item], rank: int, world: int) -> list[Item]:
-    """The share of one process of `world`: every world-th item, so that the shares of any list are of one size."""
-    return list(items[rank::world])
-
-
-def launched_as() -> tuple[int, int]:
-    """(rank, world size) as `accelerate launch` and torchrun tell each process; (0, 1) for a process on its own."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def fresh_folder(name: str) -> Path:

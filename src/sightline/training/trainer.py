@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.data.training_files import BadLine, TrainingData, TrainingSample
 from sightline.errors import InputError, SightlineError
 from sightline.files.json import json_text, write_atomically
-from sightline.runs.folder import launched_as
+from sightline.runs.processes import launched_as
 from sightline.training import adapters
 from sightline.training.checkpoints import checkpoints, drop_torn, is_whole, last_whole, step_of
 from sightline.training.collator import Collator, TrainingSet

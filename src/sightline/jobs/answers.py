@@ -1,0 +1,70 @@
+"""What answers a batch of benchmark items under one method."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import InputError
+from sightline.jobs.benchmark_items import question_digest
+
+if TYPE_CHECKING:
+    from sightline.benchmarks.base import Benchmark, Item
+    from sightline.data.sample import Sample
+    from sightline.methods.base import Method
+    from sightline.models.vlm import VLM
+
+LONG_TOKEN = 128
+"""Letters; longer tokens are hardly in any vocabulary."""
+
+
+def answerer(
+    vlm: VLM, bench: Benchmark, method: Method | None, new_tokens: int, seed: int = 0, temperature: float | None = None
+) -> Callable[[Sequence[Item]], list[dict[str, Any]]]:
+    """What answers a batch: for each item {"response", "tokens", "question"}. temperature: None decodes greedily."""
+    drawing: dict[str, Any] = {"do_sample": False}
+    if temperature is not None:
+        drawing = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
+
+    def answer(batch: Sequence[Item]) -> list[dict[str, Any]]:
+        import torch
+
+        inputs = vlm.encode([sample_of(vlm, bench, item) for item in batch])
+        # For answers that are drawn, and methods that draw without a seed of their own; of the batch, since they draw
+        # for all of it at once.
+        torch.manual_seed(seed_of(seed, batch[0].id))
+        with nullcontext() if method is None else method.on(vlm):
+            rows = vlm.generate_tokens(inputs, max_new_tokens=new_tokens, **drawing)
+        return [
+            {
+                "response": vlm.tokenizer.decode(row, skip_special_tokens=True).strip(),
+                "tokens": len(row),
+                "question": question_digest(item),
+            }
+            for item, row in zip(batch, rows, strict=True)
+        ]
+
+    return answer
+
+
+def seed_of(seed: int, name: str) -> int:
+    """Of one entry, not of the run: a continued run draws what an uninterrupted one would."""
+    return zlib.crc32(f"{seed}/{name}".encode("utf-8", "surrogatepass"))
+
+
+def sample_of(vlm: VLM, bench: Benchmark, item: Item) -> Sample:
+    """What the model reads. InputError where the words alone are more than it can read, as in a damaged file."""
+    sample = bench.sample(item)
+    most: int | None = getattr(vlm.anatomy.text_config, "max_position_embeddings", None)
+    if most is not None and _has_more_tokens(vlm.tokenizer, sample.prompt, most):
+        raise InputError(f"The prompt's words alone are more than {most:,} tokens, the most that {vlm.name} reads.")
+    return sample
+
+
+def _has_more_tokens(tokenizer: Any, text: str, most: int) -> bool:
+    if 4 * len(text) <= most:  # no letter is more than four tokens
+        return False
+    parts = (text[: most * LONG_TOKEN], text)  # of words without end the beginning is enough to know
+    return any(len(tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]) > most for part in parts)

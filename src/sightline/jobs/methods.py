@@ -1,0 +1,80 @@
+"""The methods of a job, as the user wrote them and in full, and the model's sinks that some of them need."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import InputError
+from sightline.methods.base import Method
+from sightline.methods.registry import find_method
+
+if TYPE_CHECKING:
+    from sightline.probes.sinks import Sinks
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method. label: as the user wrote it. name: in full, as the run folder calls it. method: None of `none`."""
+
+    label: str
+    name: str
+    method: Method | None = None
+
+
+def method_specs(methods: Any, sinks: Sinks | None = None) -> tuple[MethodSpec, ...]:
+    """The methods that a job is given: specs, `Method`s, None for the model as it is; one, or several in a list.
+
+    sinks: the model's, whose dimensions and threshold a method takes that has none. Raises InputError for an unknown
+    method, for what is missing in one, and where two are the same.
+    """
+    many = methods if isinstance(methods, Sequence) and not isinstance(methods, str) else [methods]
+    found: list[MethodSpec] = []
+    for given in many:
+        spec = _spec(given, sinks)
+        same = next((other.label for other in found if other.name == spec.name), None)
+        if same is not None:
+            raise InputError(f"The methods '{same}' and '{spec.label}' are the same: name each once.")
+        found.append(spec)
+    if not found:
+        raise InputError("There is no method: give at least one; `none` is the model as it is.")
+    return tuple(found)
+
+
+def _spec(given: Any, sinks: Sinks | None) -> MethodSpec:
+    if given is None:
+        return MethodSpec(NONE, NONE)
+    if isinstance(given, str):
+        label = given.strip()
+        method = find_method(label, sinks)
+        return MethodSpec(label, NONE if method is None else method.spec(), method)
+    if not isinstance(given, Method):
+        raise InputError(f"{type(given).__name__} is no method: give a spec such as 'vcd', or one as sl.VCD().")
+    method = given if sinks is None else _with_sinks(given, sinks)
+    method.require_complete()
+    return MethodSpec(given.spec(), method.spec(), method)
+
+
+def _with_sinks(method: Method, sinks: Sinks) -> Method:
+    """The method with the model's dimensions and threshold where it has its defaults of these."""
+    values = {"dims": sinks.dims, "tau": sinks.tau}
+    missing = {
+        field.name: values[field.name]
+        for field in dataclasses.fields(method)
+        if field.name in values and getattr(method, field.name) == field.default
+    }
+    return dataclasses.replace(method, **missing)
+
+
+def sinks_of(given: str | Path | Sinks | None) -> Sinks | None:
+    """The sinks of a file, of a run folder, or as they are; InputError for a file that holds none."""
+    if not isinstance(given, str | Path):
+        return given
+    from sightline.probes.sinks import read_sinks
+
+    return read_sinks(given)

@@ -1,0 +1,136 @@
+"""The models of a job: named, a folder, loaded already, or a Transformers model in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import InputError
+from sightline.jobs.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from sightline.models.vlm import VLM
+    from sightline.probes.sinks import Sinks
+    from sightline.runs.records import Records
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """One model of a job. name: in documents and run folders. vlm: where it is loaded already."""
+
+    name: str
+    vlm: VLM | None = field(default=None, repr=False)
+
+    def open(self, settings: ModelSettings, run: Records | None = None, sinks: Sinks | None = None) -> VLM:
+        """The model, loaded as the settings say; its revision is noted in the run.
+
+        Raises InputError where the run knows another revision, and where the sinks are another model's.
+        """
+        vlm = load_model(self.name, settings) if self.vlm is None else self.vlm
+        if run is not None and vlm.revision is not None:
+            run.pin(f"revision of {self.name}", vlm.revision)
+        if sinks is not None:
+            sinks.require_model(vlm.name, vlm.revision, vlm.anatomy.hidden_size)
+        return vlm
+
+    def pin(self, run: Records) -> None:
+        """Notes in the run what the model holds; InputError where it held something else before."""
+        if self.vlm is not None:
+            if hasattr(self.vlm, "model"):
+                run.pin(f"weights of {self.name}", _weights_digest(self.vlm.model))
+            return
+        from sightline.models.vlm.fingerprint import folder_fingerprint, model_folder
+
+        folder = model_folder(self.name)
+        if folder is None:
+            return  # of the hub, which has revisions; or wrong, which loading finds
+        try:
+            content = folder_fingerprint(folder)
+        except OSError as error:
+            raise InputError(f"The model folder {folder} cannot be read ({error.strerror or error}).") from error
+        run.pin(f"content of {self.name}", content)
+
+
+def model_sources(models: Any, settings: ModelSettings, processor: Any = None) -> tuple[ModelSource, ...]:
+    """The models that a job is given: one, or several in a list.
+
+    processor: of a Transformers model in memory. Raises InputError where two have one name, where a model in memory is
+    to be loaded otherwise, and for what is no model.
+    """
+    listed = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    if not listed:
+        raise InputError("There is no model: give at least one.")
+    found = tuple(_source(model, settings, processor) for model in listed)
+    if len({source.name for source in found}) < len(found):
+        raise InputError("A model is named twice: name each once.")
+    return found
+
+
+def _source(model: Any, settings: ModelSettings, processor: Any) -> ModelSource:
+    if isinstance(model, str | Path):
+        if processor is not None:
+            raise InputError(f"processor= goes with a model in memory; {model} has its own.")
+        return ModelSource(str(model))
+    given = [name for name in ("device", "dtype") if getattr(settings, name) != "auto"]
+    given += [name for name in ("quantize", "layout") if getattr(settings, name) is not None]
+    if given:
+        raise InputError(f"The model is in memory already, so {given[0]} has no effect: leave it out.")
+    if not (hasattr(model, "anatomy") and hasattr(model, "encode")):
+        model = _wrap(model, processor)
+    return ModelSource(str(model.name), model)
+
+
+def _wrap(model: Any, processor: Any) -> Any:
+    from sightline.models.anatomy import find_anatomy
+    from sightline.models.vlm import VLM
+
+    if not hasattr(model, "forward"):
+        raise InputError(
+            f"{type(model).__name__} is no model: give a bundled name, a folder, a hub name, a VLM, or a Transformers "
+            "model with processor=."
+        )
+    if processor is None:
+        raise InputError(f"{type(model).__name__} has no processor: give processor= with it.")
+    anatomy = find_anatomy(model)
+    path = getattr(model.config, "_name_or_path", "") or type(model).__name__
+    return VLM(anatomy.model, processor, path, anatomy, getattr(model.config, "_commit_hash", None))
+
+
+def load_model(name: str, settings: ModelSettings) -> VLM:
+    """A named model; of several processes each takes its own GPU."""
+    from transformers.utils import logging
+
+    from sightline.models.vlm import load
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    device = settings.device
+    rank = os.environ.get("LOCAL_RANK")
+    if device == "auto" and rank is not None and _has_cuda():
+        device = f"cuda:{rank}"
+    return load(name, dtype=settings.dtype, device=device, quantize=settings.quantize, layout=settings.layout)
+
+
+def _weights_digest(model: Any) -> str:
+    """A short digest of weights in memory: names, shapes, and a thousand values of each, evenly spaced."""
+    import torch
+
+    digest = hashlib.sha256()
+    with torch.no_grad():
+        for name, weight in sorted(model.state_dict().items()):
+            flat = weight.detach().reshape(-1)
+            values = flat[:: max(1, flat.numel() // 1000)].to("cpu", torch.float32)
+            digest.update(f"{name}{tuple(weight.shape)}".encode())
+            digest.update(values.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,135 @@
+"""What every job is set by: frozen dataclasses, the only place of their fields.
+
+A field's metadata say how it is checked and how the command line spells it; `sightline.cli.options` makes options of
+them, and `job` gives a function's signature them as keywords.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from sightline.errors import InputError
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantize = Literal["4bit", "8bit"]
+
+LARGEST_SEED = 2**31 - 1
+
+
+def setting(default: Any, help: str, **about: Any) -> Any:
+    """A field of a settings class.
+
+    help    one line: meaning, unit
+    about   least, most: bounds of a number; above: a bound that is not included; option: its name on the command line
+            where it is another; metavar: what stands for its value there; hidden: Python alone has it
+    """
+    return dataclasses.field(default=default, metadata={"help": help, **about})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of all: values are checked when one is made. Raises InputError, naming the field and what it takes."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            _check(field, hints[field.name], getattr(self, field.name))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSettings(Settings):
+    """How models are loaded, and the seed of everything that is drawn."""
+
+    seed: int = setting(0, "Of everything that is drawn.", least=0, most=LARGEST_SEED)
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1.")
+    dtype: Dtype = setting("auto", "Of the weights.")
+    quantize: Quantize | None = setting(None, "Load weights through bitsandbytes.")
+    layout: Path | None = setting(None, "Where text and image stand, for a model of unknown kind.", metavar="FILE")
+
+    def of_model(self) -> dict[str, Any]:
+        """What run.json records of them."""
+        return {"seed": self.seed, "dtype": self.dtype, "quantize": self.quantize}
+
+    def layout_text(self) -> str | None:
+        """The layout file's text; InputError where it cannot be read."""
+        if self.layout is None:
+            return None
+        try:
+            return Path(self.layout).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", "not text")
+            raise InputError(f"The layout file {self.layout} cannot be read ({reason}).") from error
+
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def job(kind: type[Settings]) -> Callable[[Function], Function]:
+    """Decorator: a function whose `**fields` are those of a settings class, in its signature and its docstring."""
+
+    def decorate(function: Function) -> Function:
+        own = inspect.signature(function)
+        kept = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        hints = typing.get_type_hints(kind)
+        fields = [
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            )
+            for field in dataclasses.fields(kind)
+        ]
+        function.__signature__ = own.replace(parameters=[*kept, *fields])  # type: ignore[attr-defined]
+        lines = [f"    {field.name}: {field.metadata['help']}" for field in dataclasses.fields(kind)]
+        function.__doc__ = f"{inspect.getdoc(function)}\n\nSettings:\n" + "\n".join(lines)
+        return function
+
+    return decorate
+
+
+def settings_of(kind: type[SettingsType], fields: Mapping[str, Any]) -> SettingsType:
+    """The settings of keyword arguments; InputError for one that there is not."""
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in fields:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}."
+            raise InputError(f"There is no setting {name}: {hint}")
+    return kind(**fields)
+
+
+def _check(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if value is None and type(None) in kinds:
+        return
+    for kind in kinds:
+        if typing.get_origin(kind) is Literal:
+            if value not in typing.get_args(kind):
+                raise InputError(f"{field.name} is {value!r}: give {' or '.join(map(str, typing.get_args(kind)))}.")
+        elif kind in (int, float):
+            _check_number(field, kind, value)
+        elif kind is bool and not isinstance(value, bool):
+            raise InputError(f"{field.name} is {value!r}: give True or False.")
+        elif kind is str and len(kinds) - (type(None) in kinds) == 1 and not isinstance(value, str):
+            raise InputError(f"{field.name} is {value!r}: give text.")
+
+
+def _check_number(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
+    is_right = not isinstance(value, bool) and (
+        hasattr(value, "__index__") if kind is int else isinstance(value, int | float)
+    )
+    about = field.metadata
+    least, most, above = about.get("least"), about.get("most"), about.get("above")
+    if is_right and (least is None or value >= least) and (most is None or value <= most):
+        if above is None or value > above:
+            return
+        raise InputError(f"{field.name} is {value}: give a number above {above}.")
+    wanted = "a whole number" if kind is int else "a number"
+    bounds = "" if least is None else f" from {least} on" if most is None else f" from {least} to {most}"
+    raise InputError(f"{field.name} is {value!r}: give {wanted}{bounds}.")

@@ -1,0 +1,26 @@
+"""How a run goes on: events that a caller's function is called with, to be drawn as it likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So much of one part of a run is done.
+
+    title    of the part: "measuring", "POPE vcd"
+    done     entries that are done, those from before included
+    total    entries of the part
+    detail   a few words beside: the score so far
+    """
+
+    title: str
+    done: int
+    total: int
+    detail: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+"""Called when a part begins, with what was done before, and after each of its entries."""

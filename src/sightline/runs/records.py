@@ -1,0 +1,148 @@
+"""Records: how each sample ended, one JSON line a sample; kept in memory, or by `Run` in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+from sightline.files.json import json_text, plain
+
+Key = tuple[str, str, str]
+"""Model, method and id."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of samples.jsonl: a sample's result, or the error it ended with, under a model and a method.
+
+    seconds: wall time spent on the sample, rounded to milliseconds.
+    """
+
+    id: str
+    model: str = ""
+    method: str = "none"
+    result: Mapping[str, Any] | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes two lines one sample's."""
+        return self.model, self.method, self.id
+
+
+class Records:
+    """The records of one run, in memory alone: nothing is written, and nobody shares it.
+
+    records         one a sample
+    settings        what decides the results
+    retry_failed    whether samples recorded with an error are done again
+    rank            of this process among those that share the run
+    folder          where the run is kept, if it is
+    """
+
+    def __init__(self, settings: Mapping[str, Any] | None = None, *, retry_failed: bool = False, rank: int = 0) -> None:
+        self.settings: dict[str, Any] = dict(settings or {})
+        self.retry_failed, self.rank = retry_failed, rank
+        self.records: dict[Key, Record] = {}
+        self.folder: Path | None = None
+
+    def done_ids(self, model: str = "", method: str = "none") -> set[str]:
+        """The samples not to do again: those with a result and, without retry_failed, those with an error."""
+        kept = (record for record in self.records.values() if record.error is None or not self.retry_failed)
+        return {record.id for record in kept if (record.model, record.method) == (model, method)}
+
+    def record(
+        self,
+        id: str,
+        *,
+        model: str = "",
+        method: str = "none",
+        result: Mapping[str, Any] | None = None,
+        error: str | None = None,
+        seconds: float = 0.0,
+    ) -> Record:
+        """Keeps how one sample ended; in a run folder its line is on disk when this returns.
+
+        Exactly one of result and error is given. A sample that has its result already is not written again. Raises
+        RunError when the disk is full or the file cannot be written; what was written before stays readable.
+        """
+        if (result is None) == (error is None):
+            raise ValueError("a record has either a result or an error")
+        record = Record(id, model, method, None if result is None else plain(result), error, round(seconds, 3))
+        before = self.records.get(record.key)
+        if before is not None and before.error is None:
+            return before
+        self._write(record)
+        self.records[record.key] = record
+        return record
+
+    def pin(self, name: str, value: str) -> None:
+        """Adds a setting that is known only now, such as a model's revision; refused as InputError when it differs."""
+        known = self.settings.setdefault(name, value)
+        if known != value:
+            raise InputError(f"The {name} is {value} now and was {known} before: begin another run.")
+
+    def refresh(self) -> set[Key]:
+        """Takes up what other processes recorded since the last call, and returns the keys of what is new."""
+        return set()
+
+    def all_records(self) -> list[Record]:
+        """One record a sample, of every process as of now, ordered by model, method and id."""
+        return sorted(self.records.values(), key=lambda record: record.key)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, no other process of this run is; each waits for its turn."""
+        yield
+
+    @property
+    def is_summed_up(self) -> bool:
+        """Whether another process has written the summary since this one opened the run."""
+        return False
+
+    def _write(self, record: Record) -> None:
+        """Nothing, in memory."""
+
+
+def line_of(record: Record) -> str:
+    """The record as a line of samples.jsonl, its end included."""
+    return json_text({name: value for name, value in asdict(record).items() if value is not None}) + "\n"
+
+
+def samples_name(rank: int) -> str:
+    """The file of one process: samples.jsonl, samples.1.jsonl, ..."""
+    return f"samples.{rank}.jsonl" if rank else "samples.jsonl"
+
+
+def read_records(folder: str | Path) -> list[Record]:
+    """One record a sample over every samples*.jsonl of a run folder, in the order first written.
+
+    Torn and damaged lines are passed over: their samples count as not done. Of several lines of one sample the first
+    result stands, and without one the last error.
+    """
+    records: dict[tuple[str, str, str], Record] = {}
+    for path in sorted(Path(folder).glob("samples*.jsonl")):
+        for record in _read_lines(path):
+            before = records.get(record.key)
+            if before is None or before.error is not None:
+                records[record.key] = record
+    return list(records.values())
+
+
+def _read_lines(path: Path) -> Iterator[Record]:
+    return parse_lines(path.read_bytes())
+
+
+def parse_lines(content: bytes) -> Iterator[Record]:
+    *whole, _torn = content.split(b"\n")
+    for line in whole:
+        try:
+            yield Record(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
