@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from sightline.data.sample import Sample
     from sightline.errors import InputError, LayoutError, ModelError, SightlineError
     from sightline.jobs.compare import PairedScores, compare
+    from sightline.jobs.evaluate import evaluate
+    from sightline.jobs.find_sinks import find_sinks
+    from sightline.jobs.measure import measure
+    from sightline.jobs.reproduce import reproduce
+    from sightline.jobs.score import score
     from sightline.knockout.result import ImpactMap
     from sightline.knockout.study import Study, impact
     from sightline.live.app import app
@@ -49,7 +54,7 @@ if TYPE_CHECKING:
     from sightline.models.vlm import VLM, load, wrap
     from sightline.probes.dominance import Dominance
     from sightline.probes.grounding import Grounding
-    from sightline.probes.sinks import Sinks, find_sinks, read_sinks
+    from sightline.probes.sinks import Sinks, read_sinks
 
     __version__: str
 
@@ -77,7 +82,6 @@ _HOMES = {
     "Sample": "sightline.data.sample",
     "read_samples": "sightline.data.json_lines",
     "Sinks": "sightline.probes.sinks",
-    "find_sinks": "sightline.probes.sinks",
     "read_sinks": "sightline.probes.sinks",
     "MaskRandom": "sightline.methods.controls",
     "MaskSinks": "sightline.methods.controls",
@@ -102,6 +106,11 @@ _HOMES = {
     "VLM": "sightline.models.vlm",
     "load": "sightline.models.vlm",
     "wrap": "sightline.models.vlm",
+    "evaluate": "sightline.jobs.evaluate",
+    "find_sinks": "sightline.jobs.find_sinks",
+    "measure": "sightline.jobs.measure",
+    "reproduce": "sightline.jobs.reproduce",
+    "score": "sightline.jobs.score",
 }
 """Where each exported name is defined."""
 
@@ -146,14 +155,18 @@ __all__ = [
     "app",
     "bypassed",
     "compare",
+    "evaluate",
     "find_anatomy",
     "find_method",
     "find_sinks",
     "impact",
     "layout_of",
     "load",
+    "measure",
     "read_samples",
     "read_sinks",
+    "reproduce",
+    "score",
     "wrap",
 ]
 

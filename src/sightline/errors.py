@@ -15,6 +15,10 @@ class RunError(SightlineError):
     """The run itself cannot go on: a full disk, a folder that is gone, a lost device. It is no sample's failure."""
 
 
+class OthersAtWork(RunError):
+    """Other processes still do what is left, and their end cannot be seen from here; the last to end has the result."""
+
+
 class ModelError(InputError):
     """A model that cannot be found, loaded, reached or is of a kind that Sightline refuses."""
 

@@ -35,7 +35,7 @@ def start(words: list[str], rank: int = 0, world: int = 1, seconds: float = 0.00
     for module in (
         "sightline.methods",
         "sightline.pages.tables.evaluate",
-        "sightline.cli.live",
+        "sightline.jobs.evaluate",
         "sightline.models.vlm.fingerprint",
     ):
         importlib.import_module(module)  # once, and not in every process
@@ -45,13 +45,13 @@ def start(words: list[str], rank: int = 0, world: int = 1, seconds: float = 0.00
 
 
 def _run(words: list[str], rank: int, world: int, seconds: float) -> None:
-    import sightline.jobs.evaluate as evaluating
+    import sightline.jobs.models as models
     from sightline.cli.main import cli
 
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world)}
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
-    evaluating.load_model = lambda *_: FastModel(seconds)  # type: ignore[assignment]
+    models.load_model = lambda *_: FastModel(seconds)  # type: ignore[assignment]
     with toy_bench.registered():
         try:
             cli.main(words, standalone_mode=False)

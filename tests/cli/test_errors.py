@@ -134,7 +134,7 @@ def test_the_unexpected(sightline: Callable[..., Any], tiny: Path, monkeypatch: 
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("sightline.jobs.measure.load_model", broken)
+    monkeypatch.setattr("sightline.jobs.models.load_model", broken)
     words = ("measure", tiny, "--data", "shapes", "--limit", 1)
     ended = sightline(*words)
     assert ended.code == 1

@@ -13,10 +13,14 @@ import pytest
 from PIL import Image
 
 import toy_bench
+from sightline.jobs.benchmark_items import find_items
+from sightline.jobs.running_score import RunningScore
 from sightline.models.vlm import VLM
-from sightline.runs.records import read_records
+from sightline.runs.batches import Outcome
+from sightline.runs.records import Records, read_records
+from sightline.runs.runner import Condition
 
-NO_MODEL = "sightline.jobs.evaluate.load_model"
+NO_MODEL = "sightline.jobs.models.load_model"
 
 
 @pytest.fixture(autouse=True)
@@ -262,39 +266,16 @@ def test_several_benchmarks_and_models(sightline: Callable[..., Any], tiny: Path
     assert sightline(*words).out.count("official parser") == 4
 
 
-def test_on_a_terminal_it_shows_the_score_so_far(tiny: Path, items: Path) -> None:
-    from contextlib import contextmanager
-    from types import SimpleNamespace
-
-    from sightline.cli.live import LiveBoard
-    from sightline.jobs.benchmark_items import find_asked
-    from sightline.jobs.evaluate import Plan, Spec
-    from sightline.runs.batches import Outcome
-
-    told: list[str] = []
-    bar = SimpleNamespace(
-        disable=False,
-        task_ids=[0],
-        add_task=lambda *_, **__: 1,
-        advance=lambda task: told.append(f"+{task}"),
-        update=lambda task, description: told.append(f"{task}: {description}"),
-    )
-
-    @contextmanager
-    def progress(*_: Any) -> Iterator[Any]:
-        yield bar
-
-    asked = find_asked(f"toy:{items}")
-    specs = (Spec("none", "none"), Spec("pai", "pai"))
-    job: Any = SimpleNamespace(asked=asked, run=SimpleNamespace(records={}), open_items=lambda *_: asked.items)
-    board = LiveBoard(SimpleNamespace(progress=progress), Plan(("m",), (asked,), specs), "official")  # type: ignore[arg-type]
-    with board(job, "m") as tell:
-        tell(specs[0], Outcome("q0", 0.1, {"response": "no"}))
-        tell(specs[1], Outcome("q0", 0.1, {"response": "perhaps"}))
-        tell(specs[1], Outcome("q1", 0.1, error=ValueError("odd")))
-    assert told == [
-        "+0", "0: Toy none  accuracy 1.000, unparsed 0", "+1", "1: Toy pai  accuracy 0.000, unparsed 1", "+1"
-    ]  # fmt: skip
+def test_it_says_the_score_so_far(items: Path) -> None:
+    asked = find_items(f"toy:{items}")
+    score = RunningScore(asked, Records(), "m", "official")
+    plain, pai = (Condition("m", name, lambda batch: []) for name in ("none", "pai"))
+    words = [
+        score.after(plain, Outcome("q0", 0.1, {"response": "no"})),
+        score.after(pai, Outcome("q0", 0.1, {"response": "perhaps"})),
+        score.after(pai, Outcome("q1", 0.1, error=ValueError("odd"))),
+    ]
+    assert words == ["accuracy 1.000, unparsed 0", "accuracy 0.000, unparsed 1", ""]
 
 
 def test_a_benchmark_is_data_for_other_commands(sightline: Callable[..., Any], tiny: Path, items: Path) -> None:
@@ -353,11 +334,13 @@ def test_damaged_parquet_among_whole_files_is_recorded(
     assert "a whole file is expected" in sightline("eval", tiny, "--bench", f"shapes-blink:{folder}").sentence
 
 
-def test_a_prompt_of_several_lines(sightline: Callable[..., Any], tiny: Path, tmp_path: Path) -> None:
-    from sightline.cli.eval import command
-
-    words = ["m", "--bench", "pope", "--prompt", "{question}\\nyes or no?"]
-    assert command.make_context("eval", words).params["template"] == "{question}\nyes or no?"
+def test_a_prompt_of_several_lines(
+    sightline: Callable[..., Any], tiny: Path, items: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("sightline.jobs.evaluate.evaluate", lambda *_, **options: given.append(options) or 1 / 0)
+    sightline("eval", tiny, "--bench", f"toy:{items}", "--prompt", "{question}\\nyes or no?")
+    assert given[0]["template"] == "{question}\nyes or no?"
 
 
 def test_a_folder_of_several_runs_is_not_written_over(

@@ -16,8 +16,12 @@ import fast_model
 import pytest
 
 import toy_bench
+from sightline.jobs.benchmark_items import find_items
+from sightline.jobs.running_score import RunningScore
 from sightline.models.vlm import VLM
-from sightline.runs.records import read_records
+from sightline.runs.batches import Outcome
+from sightline.runs.records import Records, read_records
+from sightline.runs.runner import Condition
 
 METHODS = ("--method", "none", "--method", "nothing:strength=0.25")
 
@@ -84,7 +88,7 @@ def test_answers_of_any_kind_are_kept(
     sightline: Callable[..., Any], tiny: Path, tmp_path: Path, response: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "sightline.jobs.evaluate.load_model",
+        "sightline.jobs.models.load_model",
         lambda *_: fast_model.FastModel(said=response),
     )
     words = ("eval", "fast", "--bench", f"toy:{questions(tmp_path / 'items.jsonl', 3)}", *METHODS, "--out", "run")
@@ -98,7 +102,7 @@ def test_answers_of_any_kind_are_kept(
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(
     sightline: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightline.jobs.evaluate.load_model", lambda *_: fast_model.FastModel(0))
+    monkeypatch.setattr("sightline.jobs.models.load_model", lambda *_: fast_model.FastModel(0))
     words = ("eval", "fast", "--bench", f"toy:{questions(tmp_path / 'items.jsonl', 10)}", *METHODS)
     words = (*words, "--out", "run", "--batch-size", 3)
     synchronise, calls = os.fsync, []
@@ -122,7 +126,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(
 def test_stopped_from_the_keyboard_it_says_how_to_go_on(
     sightline: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightline.jobs.evaluate.load_model", lambda *_: fast_model.FastModel(0))
+    monkeypatch.setattr("sightline.jobs.models.load_model", lambda *_: fast_model.FastModel(0))
     words = ("eval", "fast", "--bench", f"toy:{questions(tmp_path / 'items.jsonl', 6)}", *METHODS)
     words = (*words, "--out", "run", "--batch-size", 2)
     answer, calls = fast_model.FastModel.generate_tokens, []
@@ -142,19 +146,12 @@ def test_stopped_from_the_keyboard_it_says_how_to_go_on(
     require_all(Path("run"), 6)
 
 
-def test_a_scorer_that_fails_meanwhile_does_not_stop_the_run(
-    sightline: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sightline.cli import live
-
-    job: Any = fast_model.SimpleNamespace(
-        asked=fast_model.SimpleNamespace(bench=toy_bench.Toy(), items=list(toy_bench.drawn(1, 0))),
-        run=fast_model.SimpleNamespace(records={}),
-    )
-    score = live._Score(job, "m", fast_model.SimpleNamespace(name="none"), "official")  # type: ignore[arg-type]
+def test_a_scorer_that_fails_meanwhile_does_not_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = find_items(toy_bench.Toy(), limit=1)
+    score = RunningScore(items, Records(), "m", "official")
     monkeypatch.setattr(toy_bench.Toy, "score", lambda *_: 1 / 0)
-    outcome = fast_model.SimpleNamespace(id=job.asked.items[0].id, result={"response": "yes"})
-    assert score.after(outcome) is None  # type: ignore[arg-type]
+    outcome = Outcome(items.items[0].id, 0.1, {"response": "yes"})
+    assert score.after(Condition("m", "none", lambda batch: []), outcome) == ""
 
 
 def test_a_model_that_answers_nothing_of_use_is_scored(

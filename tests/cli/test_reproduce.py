@@ -257,14 +257,13 @@ def test_pope(sightline: Run, llava: Path, pope: Path, sinks: Path, name: str, m
 
 
 def test_a_single_file_of_a_benchmark_is_its_path(pope: Path, tmp_path: Path) -> None:
-    from sightline.cli.options import Common
-    from sightline.jobs.reproduce import ReproduceSettings
+    from sightline.jobs.reproduction_plan import ReproduceSettings, ReproductionPlan
 
     lines = (pope / "coco_pope_random.json").rename(pope / "coco_pope_random.jsonl")
     tables = reproductions()
 
     def source(name: str, data: object) -> str:
-        return ReproduceSettings(tables[name], Common(), tmp_path, data=str(data)).source()
+        return ReproductionPlan(tables[name], ReproduceSettings(data=str(data))).source()
 
     assert source("vcd-pope", lines) == f"pope:{lines}"
     assert source("vcd-pope", "shapes-pope") == "shapes-pope"

@@ -48,7 +48,7 @@ def test_the_document_the_folder_and_going_on(sightline: Callable[..., Any], dee
     more = sightline(*words).document
     assert (more["samples"], more["failed"]) == (3, 1)
     told = sightline(*words)
-    assert "failed: " in told.err
+    assert "Sample s3 failed" in told.err
     assert "a few dozen tell more surely" in told.err
     assert Path("run/samples.jsonl").read_text().startswith(before)
     assert sightline(*words, "--tau", 9).sentence.startswith("run holds a run with tau")

@@ -12,7 +12,8 @@ from sightline.benchmarks.base import Benchmark
 from sightline.benchmarks.importers import foreign_records
 from sightline.errors import InputError
 from sightline.files.jsonl import json_objects, name_of
-from sightline.runs.folder import RUN_FILE, Record, read_records
+from sightline.runs.folder import RUN_FILE
+from sightline.runs.records import Record, read_records
 
 ID_FIELDS = ("question_id", "idx", "image_id", "id", "index")
 

@@ -16,7 +16,8 @@ from sightline.errors import InputError, SightlineError
 from sightline.files.digest import digest_of
 from sightline.jobs.impact_config import Request, read_config
 from sightline.jobs.sources import SINGLE, single_sample
-from sightline.runs.folder import Run, fresh_folder, launched_as
+from sightline.runs.folder import Run, fresh_folder
+from sightline.runs.processes import launched_as
 
 EPILOG = """\b
 Examples:

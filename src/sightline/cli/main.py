@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from sightline.cli.options import plugin_option
-from sightline.errors import InputError, SightlineError, SightlineWarning
+from sightline.errors import InputError, OthersAtWork, SightlineError, SightlineWarning
 from sightline.plugins import Registry
 from sightline.text import printable
 
@@ -89,6 +89,9 @@ class Commands(click.Group):
             except BrokenPipeError:
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (or the interpreter fails to flush it at exit)
                 sys.exit(1)
+            except OthersAtWork as error:
+                click.echo(str(error), err=True)
+                sys.exit(0)
             except Exception as error:
                 _fail(error, is_debug)
         sys.exit(code if isinstance(code, int) else 0)

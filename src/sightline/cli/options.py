@@ -1,20 +1,142 @@
-"""Options that every command takes, and those that several share."""
+"""Options that every command takes, and those that several share; most are made of the settings of jobs."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
-from collections.abc import Callable
+import types
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
+from sightline.errors import InputError
+from sightline.jobs.settings import Settings
+from sightline.jobs.sources import Data, find_data, single_data
 from sightline.methods.registry import check_method
 from sightline.plugins import load_plugin
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+Parse = Callable[[str], Any]
+
+
+def settings_options(
+    kind: type[Settings], parse: Mapping[str, Parse] | None = None, without: tuple[str, ...] = ()
+) -> Callable[[Function], Function]:
+    """Decorator: an option for each field of a settings class, which the command is given by the fields' names.
+
+    parse: for fields whose values are lists or the like, what reads one; it raises ValueError in words.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    own = [name for part in kind.__mro__ for name in inspect.get_annotations(part) if name in fields]
+    hints = typing.get_type_hints(kind)
+    shown = [fields[name] for name in dict.fromkeys(own) if not fields[name].metadata.get("hidden")]
+    options = [
+        _option(field, hints[field.name], (parse or {}).get(field.name)) for field in shown if field.name not in without
+    ]
+
+    def decorate(function: Function) -> Function:
+        for add in reversed(options):
+            function = add(function)
+        return function
+
+    return decorate
+
+
+def output_options(function: Function) -> Function:
+    """--json, which the command is given as `is_json`, --debug and --plugin."""
+    json = click.option(
+        "--json", "is_json", is_flag=True, help="One JSON document on standard output, all else on standard error."
+    )
+    debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+    return json(debug(plugin_option(function)))
+
+
+def out_option(help: str = "The run folder; an interrupted run in it is continued.") -> Callable[[Function], Function]:
+    """--out."""
+    return click.option("--out", type=click.Path(path_type=Path), help=help)
+
+
+def data_options(function: Function) -> Function:
+    """--data, or --image (repeatable) with --prompt; see `given_data`."""
+    data = click.option(
+        "--data",
+        metavar="DATA",
+        help='A file of JSON lines {"id", "image", "prompt"}, `BENCH` or `BENCH:PATH`, or `shapes`, bundled scenes.',
+    )
+    images = click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
+    prompt = click.option("--prompt", help="What to ask about the image.")
+    return data(images(prompt(function)))
+
+
+def given_data(data: str | None, images: tuple[Path, ...], prompt: str | None, limit: int | None, seed: int) -> Data:
+    """What these options stand for. InputError where both ways are taken, or none."""
+    if data is not None and (images or prompt is not None):
+        raise InputError("Give --data, or --image with --prompt, not both.")
+    return single_data(images, prompt) if data is None else find_data(data, limit=limit, seed=seed)
+
+
+def _option(field: dataclasses.Field[Any], hint: Any, parse: Parse | None) -> Callable[[Any], Any]:
+    about = field.metadata
+    name = "--" + about.get("option", field.name).replace("_", "-")
+    default = None if field.default is dataclasses.MISSING else field.default
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if bool in kinds:
+        return click.option(name, field.name, is_flag=True, help=about["help"])
+    return click.option(
+        name,
+        field.name,
+        type=_kind(kinds, about) if parse is None else _Parsed(parse),
+        default=default,
+        show_default=default is not None,
+        metavar=about.get("metavar"),
+        help=about["help"],
+    )
+
+
+def _kind(kinds: tuple[Any, ...], about: Mapping[str, Any]) -> Any:
+    words = [word for kind in kinds if typing.get_origin(kind) is Literal for word in typing.get_args(kind)]
+    if words and int in kinds:
+        return _Parsed(lambda text: text if text in words else _whole(text, about["least"], words))
+    if words:
+        return click.Choice(words)
+    if int in kinds:
+        return click.IntRange(about.get("least"), about.get("most"))
+    if float in kinds:
+        return click.FloatRange(about.get("above", about.get("least")), min_open="above" in about)
+    if (Path in kinds or about.get("is_file")) and not about.get("is_text"):
+        return click.Path(path_type=Path)
+    return str
+
+
+def _whole(text: str, least: int, words: list[str]) -> int:
+    if not text.isdigit() or int(text) < least:
+        raise ValueError(f"{text!r} is neither {' nor '.join(words)} nor a whole number from {least} on")
+    return int(text)
+
+
+class _Parsed(click.ParamType[Any]):
+    """A value that a function reads."""
+
+    name = "value"
+
+    def __init__(self, parse: Parse) -> None:
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -12,10 +13,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from sightline.errors import SightlineError
 from sightline.files.json import json_text
+from sightline.pages.tables.table import Section
+from sightline.runs.progress import OnProgress
+from sightline.runs.progress import Progress as Done
+from sightline.runs.records import Record, read_records
 from sightline.text import printable
 
 Item = TypeVar("Item")
+
+SHOWN = 5
+"""Failed entries whose errors are shown."""
 
 WIDTH = 1000
 """Columns that a table may take in a file or a pipe; it takes as many as it needs."""
@@ -68,6 +77,53 @@ class Output:
             table.add_row(*(Text(printable(cell)) for cell in row))
         self._out.print(table)
 
+    def sections(self, sections: Iterable[Section]) -> None:
+        """Sentences and tables of a result."""
+        for section in sections:
+            if isinstance(section, str):
+                self.text(section)
+            elif section.is_prose:
+                self.texts(section.title, section.columns, section.rows)
+            else:
+                self.table(section.title, section.columns, section.rows)
+
+    @contextmanager
+    def job(self, out: Path | None, noun: str = "samples") -> Iterator[OnProgress]:
+        """Around a job: its progress is drawn, what libraries print goes to standard error.
+
+        Where it is stopped from the keyboard, the sentence says how to go on. noun: what `out` then holds some of.
+        """
+        with self.guarded(), self._bars() as bars:
+            try:
+                yield bars
+            except KeyboardInterrupt:
+                raise SightlineError(_stopped(out, noun)) from None
+
+    @contextmanager
+    def _bars(self) -> Iterator[OnProgress]:
+        """A bar a part on standard error where that is a terminal; elsewhere what was done before is noted."""
+        with self.progress("", 0) as bar:
+            bar.remove_task(bar.task_ids[0])
+            tasks: dict[str, Any] = {}
+
+            def draw(at: Done) -> None:
+                if at.title not in tasks:
+                    if at.done:
+                        self.note(f"{at.title}: {at.done} of {at.total} are done already.")
+                    tasks[at.title] = bar.add_task(at.title, total=at.total)
+                bar.update(tasks[at.title], completed=at.done, total=at.total)
+                if at.detail:
+                    bar.update(tasks[at.title], description=f"{at.title}  {at.detail}")
+
+            yield draw
+
+    def failures(self, failed: Sequence[Record], noun: str = "Sample") -> None:
+        """The first few errors of entries that failed."""
+        for record in failed[:SHOWN]:
+            self.note(f"{noun} {record.id} failed under {record.method} on {record.model}: {record.error}")
+        if len(failed) > SHOWN:
+            self.note(f"... and {len(failed) - SHOWN} more, in samples.jsonl.")
+
     def note(self, text: str) -> None:
         """A word beside the result, on standard error."""
         self._err.print(printable(text), style="dim", markup=False, soft_wrap=True)
@@ -86,3 +142,12 @@ class Output:
         with Progress(*columns, console=self._err, transient=True, disable=not is_shown) as bar:
             bar.add_task(title, total=total, completed=done)
             yield bar
+
+
+def _stopped(out: Path | None, noun: str) -> str:
+    if out is None:
+        return "Stopped from the keyboard."
+    count = sum(len(read_records(folder)) for folder in (out, *(path.parent for path in out.glob("*/run.json"))))
+    return (
+        f"Stopped from the keyboard; {count} {noun} are in {out}: give the same command with --out {out} to continue."
+    )

@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import Common, common_options, sinks_option
+from sightline.cli.options import out_option, output_options, settings_options
 from sightline.cli.output import Output
-from sightline.errors import InputError, SightlineError
-from sightline.runs.folder import fresh_folder, launched_as
+from sightline.errors import InputError
+from sightline.jobs.reproduction_plan import ReproduceSettings
+from sightline.runs.folder import fresh_folder
+from sightline.runs.processes import launched_as
 
 EPILOG = """\b
 Examples:
@@ -23,81 +25,38 @@ Examples:
 @click.command("reproduce", epilog=EPILOG)
 @click.argument("name", required=False)
 @click.option("--list", "is_list", is_flag=True, help="The published tables there are.")
-@click.option("--model", help="Another model than the published one: a bundled name, a hub name or a folder.")
-@click.option(
-    "--data",
-    metavar="DATA",
-    help="Where the official data stand, or the file that the table asks for; to try it, another benchmark.",
-)
-@click.option("--image-list", type=click.Path(path_type=Path), metavar="FILE", help="CHAIR: the images to describe.")
-@click.option("--synonyms", type=click.Path(path_type=Path), metavar="FILE", help="CHAIR: the list of objects.")
-@sinks_option
-@click.option("--limit", type=click.IntRange(1), help="Only so many items.")
-@click.option("--batch-size", type=click.IntRange(1), help="Samples in one pass; by default as the table is run best.")
-@click.option("--layout", type=click.Path(path_type=Path), help="Where text and image stand, for an unknown model.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run folder; an interrupted run in it is continued.")
-@click.option("--retry-failed", is_flag=True, help="Do samples that failed before again.")
-@common_options
-def command(
-    common: Common, name: str | None, is_list: bool, sinks: Path | None, out: Path | None, **options: Any
-) -> None:
+@out_option()
+@settings_options(ReproduceSettings)
+@output_options
+def command(is_json: bool, name: str | None, is_list: bool, out: Path | None, **fields: Any) -> None:
     """Runs what a published table was made by, and prints ours beside the published figures.
 
     NAME is one of --list. Each table says what model and data it takes, where its figures come from, and what is not as
     in the source. Nothing counts as reproduced unless it was run with those weights on those data.
     """
-    from sightline.jobs.reproduce import ENGINES, ReproduceSettings, require_ready
-    from sightline.methods.registry import find_sinks_file
-    from sightline.pages.tables import reproduce as reproduced
-    from sightline.published import find_reproduction
+    from sightline.jobs.reproduce import reproduce
 
-    output = Output(common.json)
+    output = Output(is_json)
     if is_list:
         show_list(output)
         return
     if name is None:
         raise InputError("No table is named: give one of `sightline reproduce --list`.")
-    table = find_reproduction(name)
-    folder = out or fresh_folder(f"reproduce-{name}")
-    rank, world = launched_as()
-    if world > 1 and out is None:
-        raise InputError("Several processes share one run folder: give --out DIR.")
-    order = ReproduceSettings(table, common, folder, sinks=find_sinks_file(sinks), **options)
-    require_ready(order)
-    try:
-        document = ENGINES[table.kind](order, output, rank, world)
-    except KeyboardInterrupt:
-        raise SightlineError(
-            f"Stopped from the keyboard: give the same command with --out {folder} to continue."
-        ) from None
-    if document is None:
-        output.note("Other processes are still at work; the last to end prints the result.")
-        return
-    reproduced.show(output, document)
-    output.document(document)
+    folder = fresh_folder(f"reproduce-{name}") if out is None and launched_as()[1] == 1 else out
+    with output.job(folder) as on_progress:
+        found = reproduce(name, out=folder, on_progress=on_progress, **fields)
+    if not found.is_main:
+        return  # another process ended at the same time and prints it
+    output.failures(found.failed)
+    output.sections(found.sections())
+    output.document(found.to_dict())
     output.note(f"Kept in {folder}: run.json, samples.jsonl, summary.json.")
-
-
-def entries() -> list[dict[str, Any]]:
-    """What `--list` and `sightline list reproductions` tell."""
-    from sightline.published import reproductions
-
-    return [
-        {
-            "name": table.name,
-            "about": table.title,
-            "source": table.source,
-            "model": table.model,
-            "data": table.data,
-            "methods": list(table.methods or table.flows),
-            "published": sum(len(entry.figures) or 6 for entry in table.published),
-        }
-        for table in reproductions().values()
-    ]
 
 
 def show_list(output: Output) -> None:
     """A table a line, with its source, model and data."""
+    from sightline.published.listing import entries
+
     found = entries()
     output.document({"reproductions": found})
     for entry in found:

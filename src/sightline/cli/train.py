@@ -12,7 +12,8 @@ import click
 from sightline.cli.options import Common, common_options
 from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
-from sightline.runs.folder import fresh_folder, launched_as
+from sightline.runs.folder import fresh_folder
+from sightline.runs.processes import launched_as
 
 if TYPE_CHECKING:
     from sightline.data.training_files import TrainingData

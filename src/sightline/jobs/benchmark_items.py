@@ -1,46 +1,20 @@
-"""The benchmarks of --bench and of DATA: `BENCH` or `BENCH:PATH`, their items, and a share of them."""
+"""The benchmarks of a job: `BENCH`, `BENCH:PATH` or a `Benchmark`, their items, and a share of them."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
+from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Benchmark, InvalidItem, Item
-
-
-OPTIONS: dict[str, str] = {
-    "split": "Only this split, configuration or subtask; several joined by +.",
-    "synonyms": "CHAIR: the list of objects, in the form of the official synonyms.txt.",
-    "image_list": "CHAIR: a file that names the images.",
-    "singular": "CHAIR: how words are made singular: script, plain, nltk or pattern.",
-    "mode": "MMMU-Pro: direct or cot.",
-}
-"""What can be chosen about some benchmark by an option; the others refuse it."""
-
-FILES = ("synonyms", "image_list")
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def bench_options(function: Command) -> Command:
-    """Decorator: the options that are fields of benchmarks; None where they are not given."""
-    for name, words in reversed(OPTIONS.items()):
-        kind: Any = click.Path(path_type=Path) if name in FILES else str
-        option = click.option(
-            f"--{name.replace('_', '-')}", type=kind, metavar="FILE" if name in FILES else None, help=words
-        )
-        function = option(function)
-    return function
 
 
 @dataclass(frozen=True)
@@ -79,18 +53,43 @@ def is_bench(text: str) -> bool:
     return text.partition(":")[0] in benches()
 
 
-def find_asked(text: str, *, seed: int = 0, limit: int | None = None, **fields: Any) -> BenchmarkItems:
-    """The items that `BENCH` or `BENCH:PATH` stands for; fields: of the benchmark, None for a default.
+def bench_items(
+    benchmarks: Any, *, seed: int = 0, limit: int | None = None, **fields: Any
+) -> tuple[BenchmarkItems, ...]:
+    """The items of one benchmark, or of several in a list. InputError where one is named twice."""
+    listed = list(benchmarks) if isinstance(benchmarks, Sequence) and not isinstance(benchmarks, str) else [benchmarks]
+    if not listed:
+        raise InputError("There is no benchmark: give at least one (`sightline list benches`).")
+    if any(each in listed[:place] for place, each in enumerate(listed)):
+        raise InputError("A benchmark is named twice: name each once.")
+    return tuple(
+        each if isinstance(each, BenchmarkItems) else find_items(each, seed=seed, limit=limit, **fields)
+        for each in listed
+    )
+
+
+def find_items(given: str | Benchmark, *, seed: int = 0, limit: int | None = None, **fields: Any) -> BenchmarkItems:
+    """The items that `BENCH`, `BENCH:PATH` or a benchmark stands for; fields: of a named one, None for a default.
 
     Raises InputError for an unknown benchmark or field, for a path without items, and where two items share an id.
     """
-    from sightline.benchmarks.base import InvalidItem, Item, find_bench
+    from sightline.benchmarks.base import Benchmark, InvalidItem, Item, find_bench
     from sightline.benchmarks.limit import first_items
 
-    name, colon, place = text.partition(":")
-    if colon and not place:
-        raise InputError(f"'{text}' names no place: write {name}, or {name}:PATH.")
-    bench = find_bench(name, **fields)
+    if isinstance(given, Benchmark):
+        bench, text, place = given, given.name, ""
+        if any(value is not None for value in fields.values()):
+            raise InputError(f"{text} is given with its own fields: leave {', '.join(fields)} out.")
+        own = {field.name: (getattr(given, field.name), field.default) for field in dataclasses.fields(given)}
+        fields = {name: value for name, (value, default) in own.items() if value != default}
+    elif isinstance(given, str):
+        text = given
+        name, colon, place = given.partition(":")
+        if colon and not place:
+            raise InputError(f"'{given}' names no place: write {name}, or {name}:PATH.")
+        bench = find_bench(name, **fields)
+    else:
+        raise InputError(f"{type(given).__name__} is no benchmark: give a name such as 'pope:FOLDER', or a Benchmark.")
     path = Path(place).expanduser() if place else None
     loaded = bench.load(path, seed=seed, limit=limit)
     items = [entry for entry in loaded if isinstance(entry, Item)]

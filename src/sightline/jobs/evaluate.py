@@ -6,22 +6,22 @@ go by length, the longest first, so that memory that does not suffice shows at o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.jobs.answers import answerer, sample_of
 from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, question_digest
 from sightline.jobs.evaluation import Evaluation, evaluation_of
-from sightline.jobs.methods import MethodSpec, method_specs, sinks_of
+from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
+from sightline.jobs.methods import method_specs, sinks_of
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.running_score import RunningScore
-from sightline.jobs.settings import ModelSettings, job, setting, settings_of
+from sightline.jobs.settings import job, settings_of
 from sightline.runs.batch_size import first_batch_size
 from sightline.runs.batches import Outcome, free_memory
 from sightline.runs.folder import SUMMARY_FILE, Run
@@ -31,56 +31,8 @@ from sightline.runs.records import Records
 from sightline.runs.runner import Arrangement, Condition, Runner
 
 if TYPE_CHECKING:
-    from sightline.benchmarks.base import Item, Parser
+    from sightline.benchmarks.base import Item
     from sightline.models.vlm import VLM
-    from sightline.probes.sinks import Sinks
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkSettings(ModelSettings):
-    """Which items of a benchmark are asked, and how their answers are read."""
-
-    limit: int | None = setting(
-        None, "Only so many items, evenly over splits or subtasks, the first of each.", least=1
-    )
-    parser: Literal["official", "strict"] = setting(
-        "official",
-        "How answers are read: as the benchmark's own script does, or without any guess. Free to change later.",
-    )
-    template: str | None = setting(
-        None, "Other words than the official ones, with {question}; \\n begins a line.", option="prompt"
-    )
-    split: str | None = setting(None, "Only this split, configuration or subtask; several joined by +.")
-    synonyms: Path | None = setting(
-        None, "CHAIR: the list of objects, in the form of the official synonyms.txt.", metavar="FILE"
-    )
-    image_list: Path | None = setting(None, "CHAIR: a file that names the images.", metavar="FILE")
-    singular: str | None = setting(None, "CHAIR: how words are made singular: plain, nltk or pattern.")
-    mode: str | None = setting(None, "MMMU-Pro: direct or cot.")
-
-    def of_bench(self) -> dict[str, Any]:
-        """The fields of benchmarks among them."""
-        return {name: getattr(self, name) for name in BENCH_FIELDS if getattr(self, name) is not None}
-
-
-BENCH_FIELDS = ("template", "split", "synonyms", "image_list", "singular", "mode")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(BenchmarkSettings):
-    """How an evaluation is made."""
-
-    new_tokens: int | None = setting(None, "Longest answer; by default the benchmark's.", least=1)
-    temperature: float | None = setting(
-        None, "Of answers that are drawn from all of the vocabulary; by default they are greedy.", above=0, hidden=True
-    )
-    batch_size: int | Literal["auto"] = setting(
-        "auto",
-        "Items in one pass; auto begins by the free memory. Either is halved when memory does not suffice.",
-        least=1,
-    )
-    sinks: Any = setting(None, "The model's sinks, as `sightline sinks` writes them.", metavar="FILE", is_file=True)
-    retry_failed: bool = setting(False, "Ask items that failed before again.")
 
 
 @job(EvaluateSettings)
@@ -97,7 +49,7 @@ def evaluate(
     """Answers of models to benchmarks under any number of methods, scored, and compared with the first method.
 
     Args:
-        model: a bundled name, a hub name, a folder, a `VLM`, or a Transformers model with processor=; several in a list.
+        model: a bundled name, a hub name, a folder, `VLM`, Transformers model with processor=; several in a list.
         benchmarks: `BENCH`, `BENCH:PATH`, or a `Benchmark`; several in a list.
         methods: specs as "vcd:alpha=1", methods as `sl.VCD()`, "none" for the model as it is; all get the same items.
         out: the run folder; an interrupted run in it is continued. Without, nothing is kept but the result.
@@ -113,52 +65,6 @@ def evaluate(
     items = bench_items(benchmarks, seed=settings.seed, limit=settings.limit, **settings.of_bench())
     plan = EvaluationPlan(model_sources(model, settings, processor), items, specs, settings, sinks)
     return run_evaluation(plan, None if out is None else Path(out), on_progress)
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """What is evaluated. sinks: those of the settings, read. about: more settings for run.json."""
-
-    models: tuple[ModelSource, ...]
-    benches: tuple[BenchmarkItems, ...]
-    specs: tuple[MethodSpec, ...]
-    settings: EvaluateSettings
-    sinks: Sinks | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def parser(self) -> Parser:
-        """How answers are read."""
-        return self.settings.parser
-
-    def longest_answer(self, items: BenchmarkItems) -> int:
-        """New tokens at most."""
-        return items.bench.new_tokens if self.settings.new_tokens is None else self.settings.new_tokens
-
-    def of_run(self, items: BenchmarkItems) -> dict[str, Any]:
-        """All that decides an answer and does not stand in its line: a folder takes more items and methods later."""
-        return {
-            "bench": items.name,
-            "new_tokens": self.longest_answer(items),
-            "temperature": self.settings.temperature,
-            "layout": self.settings.layout_text(),
-            **self.settings.of_model(),
-            **self.about,
-        }
-
-    def info(self, items: BenchmarkItems, world: int) -> dict[str, Any]:
-        """Worth keeping; free to differ when the run is continued."""
-        return {
-            "device": self.settings.device,
-            "batch_size": self.settings.batch_size,
-            "limit": self.settings.limit,
-            "processes": world,
-            "models": [model.name for model in self.models],
-            "methods": [spec.name for spec in self.specs],
-            "path": items.path,
-            "fields": items.fields,
-            "items": len(items.ids),
-        }
 
 
 def run_evaluation(plan: EvaluationPlan, out: Path | None, on_progress: OnProgress | None = None) -> Evaluation:
@@ -196,7 +102,7 @@ def _keep(found: Evaluation, runs: Sequence[Records], out: Path) -> None:
 
 def _places(plan: EvaluationPlan, out: Path | None) -> list[Path | None]:
     """Each benchmark's run folder: the folder itself for one, else a folder below it."""
-    from sightline.benchmarks.answers import run_folders
+    from sightline.benchmarks.answer_files import run_folders
 
     if out is None:
         return [None] * len(plan.benches)

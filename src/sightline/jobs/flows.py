@@ -1,59 +1,62 @@
-"""What `reproduce` does for knocked-out flows: each question's line into the run folder, and the means over them."""
+"""Knocked-out flows of a reproduction: each question's line, and the means over them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from sightline.cli.output import Output
 from sightline.data.sample import Sample
 from sightline.errors import InputError
-from sightline.jobs.load import load_model, pin_folder
-from sightline.jobs.reproduce import ReproduceSettings, document_of, tell
-from sightline.published import FlowResult, information_flow
+from sightline.jobs.models import ModelSource
+from sightline.jobs.reproduction_plan import ReproductionPlan
+from sightline.models.vlm import VLM
+from sightline.published import FlowResult, Reproduction, information_flow
 from sightline.published.gqa import read_questions
-from sightline.runs.batches import Batches
-from sightline.runs.folder import Record, Run
+from sightline.runs.folder import Run
+from sightline.runs.processes import launched_as
+from sightline.runs.progress import OnProgress
+from sightline.runs.records import Record, Records
+from sightline.runs.runner import Condition, Runner
 
 
-def flow(order: ReproduceSettings, output: Output, world: int) -> dict[str, Any]:
-    """The document of knocked-out flows: the mean over the questions that the model answers rightly."""
-    table, model = order.table, order.model_name
-    if world > 1:
+def run_flows(
+    plan: ReproductionPlan, out: Path | None, on_progress: OnProgress | None
+) -> tuple[dict[str, Any], tuple[Record, ...]]:
+    """The document of knocked-out flows, and the questions that failed.
+
+    The figures are means over the questions that the model answers rightly.
+    """
+    table, model, settings = plan.table, ModelSource(plan.model_name), plan.settings
+    if launched_as()[1] > 1:
         raise InputError(f"{table.name} runs in one process: start it without accelerate launch.")
-    samples, digest = read_questions(order.source(), order.most)
-    settings = {
-        "reproduction": table.name, "models": [model], "data": Path(order.source()).name, "data_sha256": digest,
+    samples, digest = read_questions(plan.source(), plan.most)
+    of_run = {
+        "reproduction": table.name, "models": [model.name], "data": Path(plan.source()).name, "data_sha256": digest,
         "flows": list(table.flows), "window": table.window, "new_tokens": table.new_tokens, "ending": table.ending,
-        "dtype": order.common.dtype, "quantize": order.common.quantize,
-        "layout": None if order.layout is None else str(order.layout),
+        "dtype": settings.dtype, "quantize": settings.quantize,
+        "layout": None if settings.layout is None else str(settings.layout),
     }  # fmt: skip
-    info = {"device": order.common.device, "limit": order.most}
-    with Run.open(order.folder, "reproduce", settings, info=info, retry_failed=order.retry_failed) as run:
-        pin_folder(model, run)
-        done = run.done_ids(model)
-        todo = [sample for sample in samples if sample.id not in done]
-        if todo:
-            with output.guarded(), output.progress("questions", len(samples), len(samples) - len(todo)) as bar:
-                for outcome in Batches(1).outcomes(todo, _follower(order, run)):
-                    run.record(outcome.id, model=model, **outcome.fields())
-                    bar.advance(bar.task_ids[0])
-        records = [run.records[model, "none", sample.id] for sample in samples]
-        document = _flow_document(order, records)
-        run.finish(document)
-    tell([record for record in records if record.error is not None], output)
-    return document
+    info = {"device": settings.device, "limit": plan.most}
+    opened: Any = (
+        nullcontext(Records(of_run))
+        if out is None
+        else Run.open(out, "reproduce", of_run, info=info, retry_failed=settings.retry_failed)
+    )
+    with opened as run, Runner(run, on_progress=on_progress) as runner:
+        model.pin(run)
+        runner.take_up(model.name, "none")
+        if runner.open(samples, model.name, "none"):
+            vlm = model.open(settings, run)
+            runner.work(samples, [Condition(model.name, "none", _follower(vlm, table), "questions")])
+        records = [run.records[model.name, "none", sample.id] for sample in samples]
+    return _document(plan, records), tuple(record for record in records if record.error is not None)
 
 
-def _follower(order: ReproduceSettings, run: Run) -> Callable[[Sequence[Sample]], list[dict[str, Any]]]:
-    vlm = load_model(order.model_name, order.common, order.layout)
-    if vlm.revision is not None:
-        run.pin(f"revision of {order.model_name}", vlm.revision)
-    table = order.table
-
+def _follower(vlm: VLM, table: Reproduction) -> Callable[[Sequence[Sample]], list[dict[str, Any]]]:
     def follow(batch: Sequence[Sample]) -> list[dict[str, Any]]:
         (sample,) = batch
         asked = replace(sample, prompt=sample.prompt + table.ending)
@@ -74,22 +77,22 @@ def _is_right(said: str, answer: str | None) -> bool:
     return said.strip().lower() == (answer or "")
 
 
-def _flow_document(order: ReproduceSettings, records: Sequence[Record]) -> dict[str, Any]:
+def _document(plan: ReproductionPlan, records: Sequence[Record]) -> dict[str, Any]:
     """{"asked", "right", "failed", "window", "flows": {flow: {"change": [a layer], "change_std", "largest"}}, ...}."""
     good = [record.result for record in records if record.result is not None]
     failed = len(records) - len(good)
     if not good:
         raise InputError(
-            f"Not one of {len(records)} questions could be asked on {order.model_name}; the first: {records[0].error}"
+            f"Not one of {len(records)} questions could be asked on {plan.model_name}; the first: {records[0].error}"
         )
     right = [line for line in good if line["right"]]
-    document = document_of(order, [], order.deviations(len(records), None, failed))
+    document = plan.document([], plan.deviations(len(records), None, failed))
     return document | {
         "asked": len(records),
         "right": len(right),
         "failed": failed,
-        "window": order.table.window,
-        "flows": {name: _over([line["change"][name] for line in right]) for name in order.table.flows},
+        "window": plan.table.window,
+        "flows": {name: _over([line["change"][name] for line in right]) for name in plan.table.flows},
     }
 
 

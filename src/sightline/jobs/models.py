@@ -76,19 +76,14 @@ def _source(model: Any, settings: ModelSettings, processor: Any) -> ModelSource:
         if processor is not None:
             raise InputError(f"processor= goes with a model in memory; {model} has its own.")
         return ModelSource(str(model))
+    is_vlm = hasattr(model, "anatomy") and hasattr(model, "encode")
     given = [name for name in ("device", "dtype") if getattr(settings, name) != "auto"]
     given += [name for name in ("quantize", "layout") if getattr(settings, name) is not None]
+    given = [name for name in given if name != "layout" or is_vlm]
     if given:
         raise InputError(f"The model is in memory already, so {given[0]} has no effect: leave it out.")
-    if not (hasattr(model, "anatomy") and hasattr(model, "encode")):
-        model = _wrap(model, processor)
-    return ModelSource(str(model.name), model)
-
-
-def _wrap(model: Any, processor: Any) -> Any:
-    from sightline.models.anatomy import find_anatomy
-    from sightline.models.vlm import VLM
-
+    if is_vlm:
+        return ModelSource(str(model.name), model)
     if not hasattr(model, "forward"):
         raise InputError(
             f"{type(model).__name__} is no model: give a bundled name, a folder, a hub name, a VLM, or a Transformers "
@@ -96,9 +91,10 @@ def _wrap(model: Any, processor: Any) -> Any:
         )
     if processor is None:
         raise InputError(f"{type(model).__name__} has no processor: give processor= with it.")
-    anatomy = find_anatomy(model)
-    path = getattr(model.config, "_name_or_path", "") or type(model).__name__
-    return VLM(anatomy.model, processor, path, anatomy, getattr(model.config, "_commit_hash", None))
+    from sightline.models.vlm import wrap
+
+    vlm = wrap(model, processor, layout=settings.layout)
+    return ModelSource(vlm.name, vlm)
 
 
 def load_model(name: str, settings: ModelSettings) -> VLM:

@@ -1,209 +1,154 @@
-"""What `reproduce` does: a published table's models, methods and data through the engines of `measure` and `eval`, or
-its flows; and the documents of it. A run folder is that of the engine, and is continued like any."""
+"""`reproduce`: a published table's models, methods and data, ours beside its figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.cli.options import Common
-from sightline.cli.output import Output
 from sightline.errors import InputError
-from sightline.jobs import measure as measuring
-from sightline.jobs.benchmark_items import BenchmarkItems, find_asked, is_bench
-from sightline.jobs.sources import SHAPES, Data, find_data
-from sightline.methods.registry import find_method, takes_sinks
-from sightline.published import Reproduction
-from sightline.runs.folder import Record, Run
+from sightline.files.json import json_text, plain, write_atomically
+from sightline.jobs.benchmark_items import find_items, is_bench
+from sightline.jobs.evaluate import run_evaluation
+from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
+from sightline.jobs.flows import run_flows
+from sightline.jobs.measure import run_measurement
+from sightline.jobs.measurement import Measured
+from sightline.jobs.measurement_plan import MeasurementPlan, MeasureSettings
+from sightline.jobs.methods import sinks_of
+from sightline.jobs.models import ModelSource
+from sightline.jobs.reproduction_plan import ReproduceSettings, ReproductionPlan
+from sightline.jobs.settings import ModelSettings, job, settings_of
+from sightline.jobs.sources import find_data
+from sightline.published import Reproduction, find_reproduction
+from sightline.runs.folder import SUMMARY_FILE
+from sightline.runs.progress import OnProgress
+from sightline.runs.records import Record
 
 if TYPE_CHECKING:
-    from sightline.jobs.evaluate import Spec
-    from sightline.probes.sinks import Sinks
+    from sightline.pages.tables.table import Section
 
 
 @dataclass(frozen=True)
-class ReproduceSettings:
-    """A reproduction as it is asked for; None leaves what its file says.
+class ReproductionResult:
+    """What `reproduce` found.
 
-    data: of a benchmark its path, or another benchmark; else the file. image_list, synonyms: of CHAIR.
+    document  as the command prints it
+    failed    the records of samples that could not be done
+    folder    the run folder, if there is one
+    is_main   False in a process whose run another process has summed up
     """
 
-    table: Reproduction
-    common: Common
-    folder: Path
-    model: str | None = None
-    data: str | None = None
-    limit: int | None = None
-    sinks: Sinks | None = None
-    image_list: Path | None = None
-    synonyms: Path | None = None
-    batch_size: int | None = None
-    layout: Path | None = None
-    retry_failed: bool = False
+    document: dict[str, Any]
+    failed: tuple[Record, ...] = field(default=(), repr=False)
+    folder: Path | None = None
+    is_main: bool = field(default=True, repr=False)
 
     @property
-    def model_name(self) -> str:
-        """The model that is run; InputError where none is named anywhere."""
-        name = self.model or self.table.model
-        if name is None:
-            raise InputError(
-                f"{self.table.name} has no model of its own that can be loaded by name: give --model with a folder or "
-                "hub name in Transformers' own format."
-            )
-        return name
+    def beside(self) -> list[dict[str, Any]]:
+        """Ours beside the published figures, a row each."""
+        return list(self.document["beside"])
 
     @property
-    def most(self) -> int | None:
-        """Items at most."""
-        return self.table.limit if self.limit is None else self.limit
+    def deviations(self) -> list[str]:
+        """Why this run is not the published one, a sentence each."""
+        return list(self.document["deviations"])
 
-    def source(self) -> str:
-        """The data as `--data` of `measure` and `--bench` of `eval` take them."""
-        bench = self.table.bench
-        if self.data is None:
-            if bench is None:
-                raise InputError(f"{self.table.name} needs --data. {self.table.data}")
-            return bench
-        if bench is None or (self.table.kind == "measure" and Path(self.data).suffix == ".jsonl"):
-            return self.data
-        is_named = not Path(self.data).exists() and (self.data == SHAPES or is_bench(self.data))
-        return self.data if is_named else f"{bench}:{self.data}"
-
-    def fields(self) -> dict[str, Any]:
-        """Of the benchmark; what another one than the table's is asked is its own affair."""
-        if self.table.bench is None or self.source().partition(":")[0] != self.table.bench:
-            return {}
-        chosen = {"image_list": self.image_list, "synonyms": self.synonyms}
-        return {**self.table.fields, **{name: value for name, value in chosen.items() if value is not None}}
-
-    def deviations(self, asked: int, total: int | None, failed: int) -> list[str]:
-        """Why this run is not the published one, a sentence each; nothing about what its file says differs anyway."""
-        table, found = self.table, []
-        if table.model is None:
-            found.append(f"Whether {self.model_name} holds the published weights is not known here.")
-        elif self.model_name.rstrip("/").rsplit("/", 1)[-1] != table.model.rsplit("/", 1)[-1]:
-            found.append(f"The model is {self.model_name}, and the published one {table.model}.")
-        if table.bench is not None and self.source().partition(":")[0] != table.bench:
-            found.append(f"The data are {self.source()}, and the published ones {table.bench}.")
-        wanted = total if table.limit is None or total is None else min(total, table.limit)
-        if wanted is not None and asked < wanted:
-            found.append(f"Only {asked} of {wanted} items were run.")
-        elif wanted is None and self.limit is not None:
-            found.append(f"Only the first {asked} samples were run.")
-        if self.common.quantize is not None:
-            found.append(f"The weights are quantized ({self.common.quantize}).")
-        if failed:
-            found.append(f"{failed} samples failed.")
+    def to_dict(self) -> dict[str, Any]:
+        """The command's JSON document."""
+        found: dict[str, Any] = plain(self.document)
         return found
 
+    def sections(self) -> list[Section]:
+        """As tables and sentences."""
+        from sightline.pages.tables.reproduce import sections
 
-def specs_of(order: ReproduceSettings) -> tuple[Spec, ...]:
-    """The methods, those that need sink dimensions with the model's: of --sinks, else those known of its name.
+        return sections(self.to_dict())
 
-    Raises InputError where neither tells.
+    def __str__(self) -> str:
+        from sightline.pages.tables.plain import plain_text
+
+        return plain_text(self.sections())
+
+    def _repr_html_(self) -> str:
+        from sightline.pages.tables.plain import html_text
+
+        return html_text(self.sections())
+
+
+@job(ReproduceSettings)
+def reproduce(
+    name: str, *, out: str | Path | None = None, on_progress: OnProgress | None = None, **fields: Any
+) -> ReproductionResult:
+    """Runs what a published table was made by, and holds ours beside the published figures.
+
+    Args:
+        name: of the table, see `sightline list reproductions`.
+        out: the run folder; an interrupted run in it is continued. Without, nothing is kept but the result.
+        on_progress: is called as the run goes on.
+
+    Raises:
+        InputError: for an unknown table, and for a model or data that it needs and does not have.
     """
-    from sightline.jobs.evaluate import NONE, Spec
-    from sightline.probes.sinks import known_sinks
-
-    known = known_sinks(order.model_name)
-    found = []
-    for label in order.table.methods:
-        spec = label
-        if order.sinks is None and known is not None and takes_sinks(label):
-            spec += ("," if ":" in label else ":") + f"dims={'+'.join(map(str, known.dims))}"
-        method = find_method(spec, order.sinks)
-        found.append(Spec(label, NONE if method is None else method.spec(), method))
-    return tuple(found)
+    settings = settings_of(ReproduceSettings, fields)
+    plan = ReproductionPlan(find_reproduction(name), settings, sinks_of(settings.sinks))
+    plan.validate()
+    return ENGINES[plan.table.kind](plan, None if out is None else Path(out), on_progress)
 
 
-def require_ready(order: ReproduceSettings) -> None:
-    """InputError for what is missing, before data are read or a model is loaded."""
-    _ = order.model_name
-    order.source()
-    specs_of(order)
-    if order.table.bench != "chair" and (order.image_list or order.synonyms):
-        raise InputError(f"An image list and synonyms are of CHAIR, and {order.table.name} is none: leave them out.")
+def _shared(plan: ReproductionPlan) -> dict[str, Any]:
+    """The settings that a reproduction has in common with the job it is run by."""
+    names = [each.name for each in dataclasses.fields(ModelSettings)] + ["sinks", "retry_failed"]
+    return {name: getattr(plan.settings, name) for name in names} | {"limit": plan.most}
+
+
+def _finished(found: ReproductionResult) -> ReproductionResult:
+    if found.folder is not None and found.is_main:
+        write_atomically(found.folder / SUMMARY_FILE, json_text(found.document, indent=2))
+    return found
 
 
 # MDI and AEI --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Plan(measuring.Plan):
-    """A measurement under several methods. specs: in full, in the table's order; reproduction: its name."""
-
-    specs: tuple[str, ...] = (measuring.NONE,)
-    reproduction: str = ""
-
-    def settings(self, common: Common) -> dict[str, Any]:
-        """As of a measurement, and the methods."""
-        return super().settings(common) | {"methods": list(self.specs), "reproduction": self.reproduction}
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The conditions each sample is measured under."""
-        return self.specs
-
-
-def measure(order: ReproduceSettings, output: Output, rank: int, world: int) -> dict[str, Any] | None:
-    """The document of a measured table; None while other processes are at work."""
-    table, specs = order.table, specs_of(order)
-    with output.guarded():
-        data = _samples(order)
-    plan = Plan(
-        models=(order.model_name,),
-        data=data,
-        queries=table.queries,
-        stages=table.stages,
+def _measure(plan: ReproductionPlan, out: Path | None, on_progress: OnProgress | None) -> ReproductionResult:
+    table, specs = plan.table, plan.specs()
+    data = find_data(plan.source(), limit=plan.most, seed=plan.settings.seed, **plan.fields())
+    settings = MeasureSettings(
+        queries=table.queries,  # type: ignore[arg-type]  # checked there
+        stages=table.stages,  # type: ignore[arg-type]
         new_tokens=table.new_tokens or 32,
-        batch_size=order.batch_size or 1,
-        layout=order.layout,
-        sinks=order.sinks,
+        batch_size=plan.settings.batch_size or 1,
         maps=0,
-        specs=tuple(spec.name for spec in specs),
-        reproduction=table.name,
+        **_shared(plan),
     )
-    info = {"device": order.common.device, "limit": order.most, "processes": world}
-    settings = plan.settings(order.common)
-    with Run.open(order.folder, "measure", settings, info=info, retry_failed=order.retry_failed, rank=rank) as run:
-        with output.guarded():
-            measuring.measure(plan, order.common, run, output, world)
-        with run.alone():
-            if not measuring.is_complete(plan, run) or (world > 1 and run.is_summed_up):
-                return None
-            measured = measuring.results(plan, run)
-            labels = [spec.label for spec in specs]
-            failed = measuring.failures(plan, run)
-            beside = [
-                row
-                for label, each in zip(labels, measured, strict=True)
-                for row in _beside_measured(order.table, label, each)
-            ]
-            total = None if table.bench is None else _total(order)
-            document = document_of(order, beside, order.deviations(len(data.samples), total, len(failed)))
-            document["models"] = [each.document() for each in measured]
-            run.finish(document)
-    tell(failed, output)
-    return document
+    about = {"method": None, "methods": [spec.name for spec in specs], "reproduction": table.name}
+    inner = MeasurementPlan((ModelSource(plan.model_name),), data, specs, settings, plan.sinks, about)
+    measured = run_measurement(inner, out, on_progress)
+    beside = [
+        row
+        for spec, each in zip(specs, measured.measured, strict=True)
+        for row in _beside_measured(table, spec.label, each)
+    ]
+    total = None if table.bench is None else _total(plan)
+    document = plan.document(beside, plan.deviations(len(data.samples), total, len(measured.failed)))
+    document["models"] = measured.documents()
+    return _finished(ReproductionResult(document, measured.failed, out, measured.is_main))
 
 
-def _samples(order: ReproduceSettings) -> Data:
-    return find_data(order.source(), (), None, order.most, order.common.seed, **order.fields())
-
-
-def _total(order: ReproduceSettings) -> int | None:
+def _total(plan: ReproductionPlan) -> int | None:
     """Items there are without a limit; None where the data are no benchmark of the table's."""
-    if order.most is None:
+    if plan.most is None:
         return None
-    if order.source().partition(":")[0] != order.table.bench:
+    if plan.source().partition(":")[0] != plan.table.bench:
         return None
-    asked = find_asked(order.source(), seed=order.common.seed, limit=order.most, **order.fields())
-    return len(asked.loaded) + len(asked.bad)
+    items = find_items(plan.source(), seed=plan.settings.seed, limit=plan.most, **plan.fields())
+    return len(items.loaded) + len(items.bad)
 
 
-def _beside_measured(table: Reproduction, label: str, measured: measuring.Measured) -> list[dict[str, Any]]:
+def _beside_measured(table: Reproduction, label: str, measured: Measured) -> list[dict[str, Any]]:
     from sightline.probes.dominance import compare
 
     return [
@@ -228,49 +173,23 @@ def _beside_measured(table: Reproduction, label: str, measured: measuring.Measur
 # Benchmarks ---------------------------------------------------------------------------------------------------------
 
 
-def evaluate(order: ReproduceSettings, output: Output, rank: int, world: int) -> dict[str, Any] | None:
-    """The document of a table of scores: the `eval` document, and what stands beside."""
-    from sightline.cli.live import LiveBoard
-    from sightline.jobs import evaluate as evaluating
-    from sightline.pages.tables import evaluate as evaluated
-
-    table, specs = order.table, specs_of(order)
-    if not is_bench(order.source()):
-        raise InputError(f"{table.name} asks a benchmark, and {order.source()} is none: give a path, or another bench.")
-    with output.guarded():
-        asked = find_asked(order.source(), seed=order.common.seed, limit=order.most, **order.fields())
+def _evaluate(plan: ReproductionPlan, out: Path | None, on_progress: OnProgress | None) -> ReproductionResult:
+    table, specs = plan.table, plan.specs()
+    if not is_bench(plan.source()):
+        raise InputError(f"{table.name} asks a benchmark, and {plan.source()} is none: give a path, or another bench.")
+    items = find_items(plan.source(), seed=plan.settings.seed, limit=plan.most, **plan.fields())
     # What is drawn depends on who shares a batch, which the free memory must not decide.
-    size = 1 if table.temperature is not None and order.batch_size is None else order.batch_size
-    plan = evaluating.Plan(
-        models=(order.model_name,),
-        benches=(asked,),
-        specs=specs,
-        new_tokens=table.new_tokens,
-        batch_size=size,
-        layout=order.layout,
-        sinks=order.sinks,
-        temperature=table.temperature,
+    size = 1 if table.temperature is not None and plan.settings.batch_size is None else plan.settings.batch_size
+    settings = EvaluateSettings(
+        new_tokens=table.new_tokens, batch_size=size or "auto", temperature=table.temperature, **_shared(plan)
     )
-    info = {"device": order.common.device, "batch_size": size or "auto", "limit": order.most, "path": asked.path}
-    settings = plan.settings(asked, order.common) | {"reproduction": table.name}
-    with Run.open(order.folder, "eval", settings, info=info, retry_failed=order.retry_failed, rank=rank) as run:
-        with output.guarded():
-            evaluating.evaluate(plan, order.common, [run], LiveBoard(output, plan, "official"), world)
-        with run.alone():
-            if not evaluating.is_complete(plan, [run]) or (world > 1 and run.is_summed_up):
-                return None
-            (found,) = evaluated.documents(plan, [run], order.common, "official")
-            failed = evaluated.failures(plan, [run])
-            deviations = order.deviations(len(asked.ids), _asked_total(asked), len(failed))
-            document = found | document_of(order, _beside_scored(table, found), deviations)
-            run.finish(document)
-            evaluated.write_tables(run.folder, [found])
-    tell(failed, output)
-    return document
-
-
-def _asked_total(asked: BenchmarkItems) -> int:
-    return len(asked.loaded) + len(asked.bad)
+    model = ModelSource(plan.model_name)
+    inner = EvaluationPlan((model,), (items,), specs, settings, plan.sinks, {"reproduction": table.name})
+    evaluated = run_evaluation(inner, out, on_progress)
+    scores = evaluated.to_dict()
+    deviations = plan.deviations(len(items.ids), len(items.loaded) + len(items.bad), len(evaluated.failed))
+    document = scores | plan.document(_beside_scored(table, scores), deviations)
+    return _finished(ReproductionResult(document, evaluated.failed, out, evaluated.is_main))
 
 
 def _beside_scored(table: Reproduction, found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -302,44 +221,14 @@ def _figure(told: Mapping[str, Any], name: str) -> float | None:
     return None if value is None else float(value)
 
 
-# Documents ----------------------------------------------------------------------------------------------------------
+def _follow(plan: ReproductionPlan, out: Path | None, on_progress: OnProgress | None) -> ReproductionResult:
+    document, failed = run_flows(plan, out, on_progress)
+    return _finished(ReproductionResult(document, failed, out))
 
 
-def document_of(
-    order: ReproduceSettings, beside: Sequence[dict[str, Any]], deviations: Sequence[str]
-) -> dict[str, Any]:
-    """What every document of the command has."""
-    table = order.table
-    return {
-        "reproduction": table.name,
-        "title": table.title,
-        "published_in": table.source,
-        "model": order.model_name,
-        "published_model": table.model,
-        "beside": list(beside),
-        "claims": list(table.claims),
-        "differs": list(table.differs),
-        "deviations": list(deviations),
-        "is_published_setting": not deviations,
-    }
-
-
-def tell(failed: Sequence[Record], output: Output) -> None:
-    for record in failed[:5]:
-        output.note(f"Sample {record.id} failed under {record.method} on {record.model}: {record.error}")
-    if len(failed) > 5:
-        output.note(f"... and {len(failed) - 5} more, in samples.jsonl.")
-
-
-def _flow(order: ReproduceSettings, output: Output, rank: int, world: int) -> dict[str, Any]:
-    from sightline.jobs.flows import flow
-
-    return flow(order, output, world)
-
-
-ENGINES: dict[str, Callable[[ReproduceSettings, Output, int, int], dict[str, Any] | None]] = {
-    "measure": measure,
-    "eval": evaluate,
-    "flow": _flow,
+ENGINES: dict[str, Callable[[ReproductionPlan, Path | None, OnProgress | None], ReproductionResult]] = {
+    "measure": _measure,
+    "eval": _evaluate,
+    "flow": _follow,
 }
 """By the kind of a table."""

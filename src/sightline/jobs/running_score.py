@@ -47,5 +47,5 @@ class RunningScore:
 
     def _judge(self, method: str, name: str, result: Any) -> None:
         if name in self._items:
-            verdict = self._bench.judge(self._items[name], result["response"], self._parser)
+            verdict = self._bench.verdict(self._items[name], result["response"], self._parser)
             self._verdicts.setdefault(method, {})[name] = verdict

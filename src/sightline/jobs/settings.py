@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -28,7 +29,8 @@ def setting(default: Any, help: str, **about: Any) -> Any:
 
     help    one line: meaning, unit
     about   least, most: bounds of a number; above: a bound that is not included; option: its name on the command line
-            where it is another; metavar: what stands for its value there; hidden: Python alone has it
+            where it is another; metavar: what stands for its value there; hidden: Python alone has it; pattern,
+            wanted: of text
     """
     return dataclasses.field(default=default, metadata={"help": help, **about})
 
@@ -48,7 +50,12 @@ class ModelSettings(Settings):
     """How models are loaded, and the seed of everything that is drawn."""
 
     seed: int = setting(0, "Of everything that is drawn.", least=0, most=LARGEST_SEED)
-    device: str = setting("auto", "auto, cpu, cuda, cuda:1.")
+    device: str = setting(
+        "auto",
+        "auto, cpu, cuda, cuda:1.",
+        pattern=r"auto|cpu|mps|(cuda|xpu|npu)(:\d+)?",
+        wanted="auto, cpu, cuda, cuda:1, mps, xpu or npu",
+    )
     dtype: Dtype = setting("auto", "Of the weights.")
     quantize: Quantize | None = setting(None, "Load weights through bitsandbytes.")
     layout: Path | None = setting(None, "Where text and image stand, for a model of unknown kind.", metavar="FILE")
@@ -108,19 +115,25 @@ def _check(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if value is None and type(None) in kinds:
         return
+    words = [word for kind in kinds if typing.get_origin(kind) is Literal for word in typing.get_args(kind)]
+    if isinstance(value, str) and value in words:
+        return
     for kind in kinds:
         if typing.get_origin(kind) is Literal:
-            if value not in typing.get_args(kind):
-                raise InputError(f"{field.name} is {value!r}: give {' or '.join(map(str, typing.get_args(kind)))}.")
+            if len(kinds) - (type(None) in kinds) == 1:
+                raise InputError(f"{field.name} is {value!r}: give {' or '.join(map(str, words))}.")
         elif kind in (int, float):
-            _check_number(field, kind, value)
+            _check_number(field, kind, value, words)
         elif kind is bool and not isinstance(value, bool):
             raise InputError(f"{field.name} is {value!r}: give True or False.")
-        elif kind is str and len(kinds) - (type(None) in kinds) == 1 and not isinstance(value, str):
-            raise InputError(f"{field.name} is {value!r}: give text.")
+        elif kind is str and len(kinds) - (type(None) in kinds) == 1:
+            if not isinstance(value, str):
+                raise InputError(f"{field.name} is {value!r}: give text.")
+            if "pattern" in field.metadata and not re.fullmatch(field.metadata["pattern"], value):
+                raise InputError(f"{value!r} is no {field.name}: give {field.metadata['wanted']}.")
 
 
-def _check_number(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
+def _check_number(field: dataclasses.Field[Any], kind: type, value: Any, words: list[Any]) -> None:
     is_right = not isinstance(value, bool) and (
         hasattr(value, "__index__") if kind is int else isinstance(value, int | float)
     )
@@ -130,6 +143,6 @@ def _check_number(field: dataclasses.Field[Any], kind: type, value: Any) -> None
         if above is None or value > above:
             return
         raise InputError(f"{field.name} is {value}: give a number above {above}.")
-    wanted = "a whole number" if kind is int else "a number"
+    wanted = f"{', '.join(map(str, words))} or " * bool(words) + ("a whole number" if kind is int else "a number")
     bounds = "" if least is None else f" from {least} on" if most is None else f" from {least} to {most}"
     raise InputError(f"{field.name} is {value!r}: give {wanted}{bounds}.")

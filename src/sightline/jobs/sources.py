@@ -1,5 +1,4 @@
-"""What a command works on: a JSON-lines file, a benchmark's items, the bundled scenes, or one sample of --image and
---prompt."""
+"""What a job works on: a JSON-lines file, a benchmark's items, the bundled scenes, or samples in memory."""
 
 from __future__ import annotations
 
@@ -13,9 +12,10 @@ from typing import Any
 
 from sightline.data.json_lines import read_samples
 from sightline.data.sample import Sample
+from sightline.data.sources import as_samples, samples_digest
 from sightline.errors import InputError, SightlineWarning
 from sightline.files.digest import digest_of
-from sightline.jobs.benchmark_items import find_asked, is_bench, question_digest
+from sightline.jobs.benchmark_items import find_items, is_bench, question_digest
 
 SHAPES = "shapes"
 SINGLE = "1"
@@ -29,8 +29,9 @@ SHAPES_COUNT = 100
 class Data:
     """Samples and what tells them from others.
 
-    name: for tables and folder names. settings: what a run folder records of them. is_single: one sample of --image and
-    --prompt, whose error is the command's.
+    name       for tables and folder names
+    settings   what a run folder records of them
+    is_single  one sample, whose error is the job's
     """
 
     name: str
@@ -39,41 +40,33 @@ class Data:
     is_single: bool = False
 
 
-def find_data(
-    data: str | None, images: Sequence[Path], prompt: str | None, limit: int | None, seed: int, **fields: Any
-) -> Data:
-    """The samples that --data, or --image and --prompt, stand for; InputError says what is wrong with them.
+def find_data(data: Any, *, limit: int | None = None, seed: int = 0, **fields: Any) -> Data:
+    """The samples that a job's `data` stands for; InputError says what is wrong with them.
 
-    fields: of a benchmark, as its split; without meaning for other data.
+    data: "shapes", a JSON-lines file, `BENCH` or `BENCH:PATH`, a `Sample`, several in a
+    list, a DataFrame, a `datasets.Dataset`, dicts, or chat messages. fields: of a
+    benchmark, as its split; without meaning for other data.
     """
-    if data is not None and (images or prompt is not None):
-        raise InputError("Give --data, or --image with --prompt, not both.")
-    if data is None:
-        return _single(images, prompt)
+    if isinstance(data, Data):
+        return data
+    if not isinstance(data, str | Path):
+        return _in_memory(data, limit)
     if data == SHAPES:
         return _shapes(SHAPES_COUNT if limit is None else limit, seed)
     path = Path(data)
-    if not path.exists() and is_bench(data):
-        return _bench(data, limit, seed, fields)
+    if not path.exists() and is_bench(str(data)):
+        return _bench(str(data), limit, seed, fields)
     if not path.exists() and path.suffix not in (".jsonl", ".json"):
         raise InputError(
             f"The data {data} is neither a file nor `{SHAPES}`, the bundled scenes, nor a benchmark "
             "(`sightline list benches`)."
         )
     samples = tuple(islice(read_samples(path), limit))
-    digest = digest_of(path)
-    return Data(path.stem, samples, {"data": path.name, "data_sha256": digest})
+    return Data(path.stem, samples, {"data": path.name, "data_sha256": digest_of(path)})
 
 
-def single_sample(images: Sequence[Path], prompt: str | None) -> Sample:
-    """The sample of --image and --prompt, its images opened, so that an unusable one is told before a model loads."""
-    if prompt is None:
-        raise InputError("There is no prompt: give --prompt with what to ask.")
-    sample = Sample(prompt=prompt, images=tuple(images))
-    return replace(sample, images=tuple(sample.load_images()))
-
-
-def _single(images: Sequence[Path], prompt: str | None) -> Data:
+def single_data(images: Sequence[Path], prompt: str | None) -> Data:
+    """The one sample of a command's --image and --prompt."""
     if prompt is None and not images:
         raise InputError(
             f"There is nothing to measure: give --data FILE, --data {SHAPES}, or --image FILE with --prompt."
@@ -84,21 +77,36 @@ def _single(images: Sequence[Path], prompt: str | None) -> Data:
     return Data(images[0].stem if images else "text", (replace(sample, id=SINGLE),), settings, is_single=True)
 
 
+def single_sample(images: Sequence[Path], prompt: str | None) -> Sample:
+    """The sample of --image and --prompt, its images opened, so that an unusable one shows before a model loads."""
+    if prompt is None:
+        raise InputError("There is no prompt: give --prompt with what to ask.")
+    sample = Sample(prompt=prompt, images=tuple(images))
+    return replace(sample, images=tuple(sample.load_images()))
+
+
+def _in_memory(data: Any, limit: int | None) -> Data:
+    """Samples that are there already, or what stands for them; each keeps its id, or is named by its place."""
+    samples = tuple(as_samples(data, limit=limit))
+    is_single = isinstance(data, Sample)
+    return Data("sample" if is_single else "samples", samples, {"data_sha256": samples_digest(samples)}, is_single)
+
+
 def _bench(data: str, limit: int | None, seed: int, fields: dict[str, Any]) -> Data:
-    """The items as samples; those that cannot be asked are told and left out."""
-    asked = find_asked(data, seed=seed, limit=limit, **fields)
+    """The items as samples; those that cannot be asked are named in a warning and left out."""
+    asked = find_items(data, seed=seed, limit=limit, **fields)
     samples: list[Sample] = []
-    untold = [f"{bad.id}: {bad.error}" for bad in asked.bad]
+    left_out = [f"{bad.id}: {bad.error}" for bad in asked.bad]
     for item in asked.items:
         try:
             samples.append(asked.bench.sample(item))
         except InputError as error:
-            untold.append(f"{item.id}: {error}")
+            left_out.append(f"{item.id}: {error}")
     if not samples:
-        raise InputError(f"Not one item of {data} can be asked; the first, {untold[0]}")
-    if untold:
-        told = f"{len(untold)} items of {data} cannot be asked and are left out; the first, {untold[0]}"
-        warnings.warn(told, SightlineWarning, stacklevel=2)
+        raise InputError(f"Not one item of {data} can be asked; the first, {left_out[0]}")
+    if left_out:
+        words = f"{len(left_out)} items of {data} cannot be asked and are left out; the first, {left_out[0]}"
+        warnings.warn(words, SightlineWarning, stacklevel=2)
     settings: dict[str, Any] = {"data": asked.name} | ({"fields": asked.fields} if asked.fields else {})
     if asked.path is not None:
         digests = "".join(question_digest(item) for item in asked.loaded)

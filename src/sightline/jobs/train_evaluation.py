@@ -25,9 +25,9 @@ def evaluator(settings: TrainSettings) -> Evaluate:
 
     Raises InputError for a benchmark that there is not.
     """
-    from sightline.jobs.benchmark_items import find_asked
+    from sightline.jobs.benchmark_items import find_items
 
-    asked = [find_asked(name, seed=SEED, limit=settings.eval_limit) for name in settings.eval_benches]
+    asked = [find_items(name, seed=SEED, limit=settings.eval_limit) for name in settings.eval_benches]
 
     def evaluate(vlm: VLM) -> Evaluation:
         from sightline.training.steps import Evaluation

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic
 
-from sightline.errors import RunError
+from sightline.errors import OthersAtWork, RunError
 from sightline.memory import is_out_of_memory
 from sightline.runs.batches import Attempt, Batches, Entry, Outcome
 from sightline.runs.claims import Claims
@@ -200,10 +200,6 @@ class Part:
         self._done += count
         if self._on_progress is not None:
             self._on_progress(Progress(self._title, self._done, self._total, detail))
-
-
-class OthersAtWork(RunError):
-    """Other processes still do what is left, and their end cannot be seen from here."""
 
 
 def is_of_run(error: Exception, folder: Path | None) -> bool:

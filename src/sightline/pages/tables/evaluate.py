@@ -1,4 +1,4 @@
-"""What an evaluation found: the `eval` documents of its run folders, and their tables on paper and screen."""
+"""`eval` documents as tables, on screen and in files."""
 
 from __future__ import annotations
 
@@ -6,18 +6,10 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sightline.cli.options import Common
-from sightline.cli.output import Output
-from sightline.errors import InputError
 from sightline.files.json import write_atomically
-from sightline.jobs.benchmark_items import BenchmarkItems
-from sightline.jobs.evaluate import Plan, Spec
-from sightline.runs.folder import Record, Run
-
-if TYPE_CHECKING:
-    from sightline.benchmarks.base import Parser, Verdict
+from sightline.pages.tables.table import Section, Table
 
 PARTS = ("splits", "subtasks")
 """Fields of a score document with a document a part."""
@@ -29,128 +21,19 @@ RARE = ("missing", "incomplete", "mixed_pairs", "unknown")
 """Counts that are nearly always 0."""
 
 
-def documents(plan: Plan, runs: Sequence[Run], common: Common, parser: Parser) -> list[dict[str, Any]]:
-    """An `eval` document a model and benchmark. InputError where not one item of one of them was answered."""
-    from sightline.benchmarks.compare import adjust
-
-    found: list[dict[str, Any]] = []
-    for asked, run in zip(plan.benches, runs, strict=True):
-        records = {record.key: record for record in run.all_records()}
-        found += [_document(plan, asked, run.folder, records, model, common, parser) for model in plan.models]
-    adjust(found)
-    return found
-
-
-def _document(
-    plan: Plan,
-    asked: BenchmarkItems,
-    folder: Path,
-    records: Mapping[tuple[str, str, str], Record],
-    model: str,
-    common: Common,
-    parser: Parser,
-) -> dict[str, Any]:
-    from sightline.benchmarks.compare import compare
-
-    bench, items = asked.bench, asked.items
-    names = asked.ids
-    judgements: dict[str, dict[str, Verdict]] = {}
-    methods: dict[str, dict[str, Any]] = {}
-    for spec in plan.specs:
-        lines = [records[model, spec.name, name] for name in names]
-        judgements[spec.label], methods[spec.label] = _scored(asked, spec, lines, common.seed, parser)
-    if names and not any(judgements.values()):
-        error = next(record.error for record in records.values() if record.model == model and record.error)
-        raise InputError(f"Not one of {len(names)} items of {bench.name} could be asked on {model}; the first: {error}")
-    first, *others = plan.specs
-    paired = [
-        {"a": first.label, "b": spec.label}
-        | compare(bench, items, judgements[first.label], judgements[spec.label], seed=common.seed).to_dict()
-        for spec in others
-    ]
-    answered = [name for name in names if all(name in judgements[spec.label] for spec in plan.specs)]
-    return {
-        "model": model,
-        "bench": bench.name,
-        "n": len(names),
-        "answered_by_all": len(answered),
-        "headline": bench.headline,
-        "better": bench.better,
-        "methods": methods,
-        "paired": paired,
-        "parser": parser,
-        "new_tokens": plan.longest_answer(asked),
-        "seed": common.seed,
-        "items": {"asked": len(names), "of": len(asked.loaded) + len(asked.bad)},
-        "fields": asked.fields,
-        "path": None if asked.path is None else str(asked.path),
-        "answers": str(folder / "samples.jsonl"),
-    }
-
-
-def _scored(
-    asked: BenchmarkItems, spec: Spec, records: Sequence[Record], seed: int, parser: Parser
-) -> tuple[dict[str, Verdict], dict[str, Any]]:
-    """The judgements of one method's answers, and its score document."""
-    from sightline.benchmarks.compare import intervals
-
-    bench = asked.bench
-    items = {item.id: item for item in asked.items}
-    answers = {
-        record.id: str(record.result["response"])
-        for record in records
-        if record.result is not None and record.id in items
-    }
-    judgements = {name: bench.verdict(items[name], answer, parser) for name, answer in answers.items()}
-    known = {bench.headline: (None, None), **intervals(bench, asked.items, judgements, seed=seed)}
-    seconds = [record.seconds for record in records if record.id in answers]
-    answered = [item for item in asked.items if item.id in judgements]
-    return judgements, {
-        **bench.score(answered, judgements),
-        **{f"{name}_ci95": interval and list(interval) for name, (_, interval) in known.items()},
-        "failed": len(records) - len(answers),
-        "seconds_per_item": sum(seconds) / len(seconds) if seconds else None,
-        "method": spec.name,
-    }
-
-
-def together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The command's document: the only one, or all under "evaluations"."""
-    return dict(found[0]) if len(found) == 1 else {"evaluations": list(found)}
-
-
-def failures(plan: Plan, runs: Sequence[Run]) -> list[Record]:
-    """The lines of the asked items that ended with an error."""
-    found = []
-    for asked, run in zip(plan.benches, runs, strict=True):
-        wanted = set(asked.ids)
-        specs = {spec.name for spec in plan.specs}
-        found += [
-            record
-            for record in run.all_records()
-            if record.error is not None
-            and record.id in wanted
-            and record.method in specs
-            and record.model in plan.models
-        ]
-    return found
-
-
-# Tables -------------------------------------------------------------------------------------------------------------
-
-
-def show(output: Output, found: Sequence[dict[str, Any]]) -> None:
-    """A table of scores, of parts where there are several, and of differences, a benchmark at a time."""
-    for document in found:
-        output.text(_heading(document))
-        columns, rows = score_table(document)
-        output.table("Scores (95% interval)", columns, rows)
+def sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Of each document a table of scores, of parts where there are several, and of differences."""
+    found: list[Section] = []
+    for document in documents:
+        found.append(_heading(document))
+        found.append(Table("Scores (95% interval)", *score_table(document)))
         columns, rows = part_table(document)
         if rows:
-            output.table(_words(_part_figure(document) or ""), columns, rows)
+            found.append(Table(_words(_part_figure(document) or ""), columns, rows))
         columns, rows = paired_table(document)
         if rows:
-            output.table(f"Against {document['paired'][0]['a']}", columns, rows)
+            found.append(Table(f"Against {document['paired'][0]['a']}", columns, rows))
+    return found
 
 
 def _heading(document: Mapping[str, Any]) -> str:
@@ -163,11 +46,11 @@ def _share(document: Mapping[str, Any]) -> str:
     return f"{asked} items" if asked >= total else f"{asked} of {total} items"
 
 
-Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+Cells = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Columns and rows."""
 
 
-def score_table(document: Mapping[str, Any]) -> Table:
+def score_table(document: Mapping[str, Any]) -> Cells:
     """A method a row, the headline first; intervals, where there are some, behind their figures."""
     methods = document["methods"]
     first = next(iter(methods.values()))
@@ -189,7 +72,7 @@ def score_table(document: Mapping[str, Any]) -> Table:
     return columns, rows
 
 
-def part_table(document: Mapping[str, Any]) -> Table:
+def part_table(document: Mapping[str, Any]) -> Cells:
     """A split or subtask a row, a method a column; no row where there is but one part."""
     name = _part_figure(document)
     parts = {label: _parts(told) for label, told in document["methods"].items()}
@@ -210,7 +93,7 @@ def _part_figure(document: Mapping[str, Any]) -> str | None:
     return next((name for name in (document["headline"], "score", "accuracy") if first and name in first[0]), None)
 
 
-def paired_table(document: Mapping[str, Any]) -> Table:
+def paired_table(document: Mapping[str, Any]) -> Cells:
     """A row a compared method and figure; test and flips beside the headline."""
     columns = ("method", "figure", "delta", "95% interval", "McNemar p", "right before only", "right now only", "items")
     rows: list[tuple[str, ...]] = []

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sightline.cli.output import Output
+from sightline.pages.tables.table import Section, Table
 from sightline.text import mean_std, number
 
 MASSES = {"text_mass": "text", "image_mass": "image", "video_mass": "video", "audio_mass": "audio"}
 
 
-def show_measured(output: Output, documents: Sequence[dict[str, Any]]) -> None:
-    """Tables by layer and by stage; `documents` are `measure` documents, one a model and method."""
-    if len(documents) == 1:
-        _show_layers(output, documents[0])
-    else:
-        _compare_layers(output, documents)
-    _show_stages(output, documents)
+def sections(documents: Sequence[dict[str, Any]], whole: Mapping[str, Any]) -> list[Section]:
+    """All tables of a measurement, and the answer of a single sample.
+
+    documents: `measure` documents, one a model and method. whole: the command's own, which may hold published figures.
+    """
+    found = measured_sections(documents)
+    for document in whole.get("models", [whole]):
+        found += published_sections(document["published"]) if document.get("published") else []
+    found += [f"{label(each)} answers: {each['text']}" for each in documents if each.get("text") is not None]
+    return found
 
 
-def show_published(output: Output, rows: Sequence[dict[str, Any]]) -> None:
+def measured_sections(documents: Sequence[dict[str, Any]]) -> list[Section]:
+    """Tables by layer and by stage."""
+    by_layer = _layers(documents[0]) if len(documents) == 1 else _layers_compared(documents)
+    return [by_layer, _stages(documents)]
+
+
+def published_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
     """Ours beside the published figures."""
     cells = [
         (
@@ -32,11 +41,12 @@ def show_published(output: Output, rows: Sequence[dict[str, Any]]) -> None:
         )
         for row in rows
     ]
-    output.table(f"Published: {rows[0]['source']}", ("", "ours", "published", "difference", "within 1 sd"), cells)
+    columns = ("", "ours", "published", "difference", "within 1 sd")
+    found: list[Section] = [Table(f"Published: {rows[0]['source']}", columns, cells)]
     if not rows[0]["same_queries"]:
-        output.text("The published figures are of another query set.")
-    for stage, note in {row["stage"]: row["note"] for row in rows if row["note"]}.items():
-        output.text(f"The published {stage} row {note}.")
+        found.append("The published figures are of another query set.")
+    notes = {row["stage"]: row["note"] for row in rows if row["note"]}
+    return [*found, *(f"The published {stage} row {note}." for stage, note in notes.items())]
 
 
 def _title(document: dict[str, Any]) -> str:
@@ -46,7 +56,7 @@ def _title(document: dict[str, Any]) -> str:
     return f"{document['model']}{method}: {document['samples']} sample{plural}{failed}, queries {document['queries']}"
 
 
-def _show_layers(output: Output, document: dict[str, Any]) -> None:
+def _layers(document: dict[str, Any]) -> Table:
     masses = [name for name in MASSES if any(layer.get(name) is not None for layer in document["layers"])]
     columns = ("layer", "MDI", "MDI without sinks", "AEI", *(f"attention on {MASSES[name]}" for name in masses))
     rows = [
@@ -59,10 +69,10 @@ def _show_layers(output: Output, document: dict[str, Any]) -> None:
         )
         for layer in document["layers"]
     ]
-    output.table(_title(document), columns, rows)
+    return Table(_title(document), columns, rows)
 
 
-def _compare_layers(output: Output, documents: Sequence[dict[str, Any]]) -> None:
+def _layers_compared(documents: Sequence[dict[str, Any]]) -> Table:
     by_layer = [{layer["layer"]: layer for layer in document["layers"]} for document in documents]
     layers = sorted({layer for layers in by_layer for layer in layers})
     rows = [
@@ -72,7 +82,7 @@ def _compare_layers(output: Output, documents: Sequence[dict[str, Any]]) -> None
         )
         for layer in layers
     ]
-    output.table("MDI by layer", ("layer", *map(label, documents)), rows)
+    return Table("MDI by layer", ("layer", *map(label, documents)), rows)
 
 
 def label(document: dict[str, Any]) -> str:
@@ -82,7 +92,7 @@ def label(document: dict[str, Any]) -> str:
     return name if document["method"] == "none" else f"{name} {document['method']}"
 
 
-def _show_stages(output: Output, documents: Sequence[dict[str, Any]]) -> None:
+def _stages(documents: Sequence[dict[str, Any]]) -> Table:
     rows = [
         (
             *((label(document),) if len(documents) > 1 else ()),
@@ -97,7 +107,7 @@ def _show_stages(output: Output, documents: Sequence[dict[str, Any]]) -> None:
         for stage, figures in document["stages"].items()
     ]
     columns = ("stage", "layers", "MDI", "95% interval", "MDI without sinks", "AEI")
-    output.table("Stages", columns if len(documents) == 1 else ("model", *columns), rows)
+    return Table("Stages", columns if len(documents) == 1 else ("model", *columns), rows)
 
 
 def _range(layers: Sequence[int]) -> str:

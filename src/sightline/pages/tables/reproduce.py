@@ -5,31 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sightline.cli.output import Output
 from sightline.pages.tables.evaluate import figure
+from sightline.pages.tables.evaluate import sections as score_sections
+from sightline.pages.tables.measure import measured_sections
+from sightline.pages.tables.table import Section, Table
 from sightline.text import mean_std, number
 
 
-def show(output: Output, document: Mapping[str, Any]) -> None:
-    """Tables and sentences; left out where JSON is asked for."""
-    output.text(f"{document['title']} ({document['published_in']})")
+def sections(document: Mapping[str, Any]) -> list[Section]:
+    """Ours beside the published figures, and what keeps them from being the same experiment."""
+    found: list[Section] = [f"{document['title']} ({document['published_in']})"]
     if "models" in document:
-        from sightline.pages.tables.measure import show_measured
-
-        show_measured(output, document["models"])
+        found += measured_sections(document["models"])
     if "methods" in document:
-        from sightline.pages.tables.evaluate import show as show_scores
-
-        show_scores(output, [dict(document)])
+        found += score_sections([document])
     if "flows" in document:
-        _show_flows(output, document)
-    _show_beside(output, document["beside"])
+        found += _flows(document)
+    found += _beside(document["beside"])
     for name, title in (("claims", "Published in words"), ("differs", "Not as in the source, or not known of it")):
         if document[name]:
-            output.text(f"{title}:")
-            for sentence in document[name]:
-                output.text(f"  - {sentence}")
-    output.text(verdict(document))
+            found += [f"{title}:", *(f"  - {sentence}" for sentence in document[name])]
+    return [*found, verdict(document)]
 
 
 def verdict(document: Mapping[str, Any]) -> str:
@@ -43,10 +39,9 @@ def verdict(document: Mapping[str, Any]) -> str:
     )
 
 
-def _show_beside(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:
+def _beside(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
     if not rows:
-        output.text("No published figure could be sourced, so none stands beside.")
-        return
+        return ["No published figure could be sourced, so none stands beside."]
     cells = [
         (
             row["method"],
@@ -60,16 +55,16 @@ def _show_beside(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:
         )
         for row in rows
     ]
-    output.table(
-        "Beside the published figures", ("method", "figure", "ours", "published", "difference", "status"), cells
-    )
-    for source in dict.fromkeys((row["method"], row["source"]) for row in rows):
-        output.text(f"Published {source[0]}: {source[1]}.")
-    for method, note in dict.fromkeys((row["method"], row["note"]) for row in rows if row["note"]):
-        output.text(f"Note on {method}: {note}.")
+    columns = ("method", "figure", "ours", "published", "difference", "status")
+    sources = dict.fromkeys((row["method"], row["source"]) for row in rows)
+    notes = dict.fromkeys((row["method"], row["note"]) for row in rows if row["note"])
     lints = ((row["method"], row["figure"].split(" ")[0], row["lint"]) for row in rows if row.get("lint"))
-    for method, stage, lint in dict.fromkeys(lints):
-        output.text(f"The published {stage} row of {method} {lint}.")
+    return [
+        Table("Beside the published figures", columns, cells),
+        *(f"Published {method}: {source}." for method, source in sources),
+        *(f"Note on {method}: {note}." for method, note in notes),
+        *(f"The published {stage} row of {method} {lint}." for method, stage, lint in dict.fromkeys(lints)),
+    ]
 
 
 def _ours(row: Mapping[str, Any]) -> str:
@@ -80,11 +75,11 @@ def _value(row: Mapping[str, Any], value: float) -> str:
     return number(value) if "ours_std" in row else figure(value)
 
 
-def _show_flows(output: Output, document: Mapping[str, Any]) -> None:
-    output.text(
+def _flows(document: Mapping[str, Any]) -> list[Section]:
+    found: list[Section] = [
         f"{document['model']}: {document['right']} of {document['asked']} questions answered rightly; the change of "
         f"the answer's probability in per cent, windows of {document['window']} layers."
-    )
+    ]
     flows = document["flows"]
     layers = range(max((len(told["change"]) for told in flows.values()), default=0))
     rows = [
@@ -95,7 +90,8 @@ def _show_flows(output: Output, document: Mapping[str, Any]) -> None:
         for layer in layers
     ]
     if rows:
-        output.table("Cut around layer", ("layer", *flows), rows)
+        found.append(Table("Cut around layer", ("layer", *flows), rows))
     for name, told in flows.items():
         if told["largest"] is not None:
-            output.text(f"{name}: lowest around layer {told['largest']['layer']} ({told['largest']['change']:.1f}%).")
+            found.append(f"{name}: lowest around layer {told['largest']['layer']} ({told['largest']['change']:.1f}%).")
+    return found

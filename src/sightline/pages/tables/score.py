@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.cli.output import Output
 from sightline.errors import InputError, SightlineError
 from sightline.files.json import json_text, write_atomically
+from sightline.pages.tables.table import Section, Table
 
 if TYPE_CHECKING:
     from sightline.benchmarks.answers import Scored
@@ -17,7 +17,7 @@ PARTS = ("splits", "subtasks")
 WORDS = ("bench", "parser")
 
 
-def show_score(output: Output, title: str, document: Mapping[str, Any]) -> None:
+def sections(title: str, document: Mapping[str, Any]) -> list[Section]:
     """A score document as a table: figures over all, and a row a split or subtask where it has them."""
     rows: dict[str, Mapping[str, Any]] = {"all": document}
     for part in PARTS:
@@ -26,7 +26,7 @@ def show_score(output: Output, title: str, document: Mapping[str, Any]) -> None:
     for figures in list(rows.values())[1:]:
         columns += [name for name, value in figures.items() if name not in columns and _is_cell(value)]
     cells = [(name, *(_cell(figures, column) for column in columns)) for name, figures in rows.items()]
-    output.table(title, ("", *(column.replace("_", " ") for column in columns)), cells)
+    return [Table(title, ("", *(column.replace("_", " ") for column in columns)), cells)]
 
 
 def _is_cell(value: Any) -> bool:
