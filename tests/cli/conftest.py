@@ -149,4 +149,4 @@ def idle() -> Iterator[str]:
     """A method that does nothing, registered for the length of a test; yields its spec."""
     register(Nothing)
     yield "nothing:strength=0.25"
-    del METHODS["nothing"]
+    METHODS.forget("nothing")

@@ -220,7 +220,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("sightline", "torch", "transformers", "tokenizers", "pillow", "numpy", "bitsandbytes"):
         try:
-            found[package] = metadata.version(package)
+            found[package] = metadata.version("sightline-vlm" if package == "sightline" else package)
         except metadata.PackageNotFoundError:
             continue
     return found
