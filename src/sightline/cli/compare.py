@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import Common, common_options
+from sightline.cli.options import output_options, settings_options
 from sightline.cli.output import Output
 from sightline.errors import InputError
-from sightline.jobs.benchmark_items import bench_options
+from sightline.jobs.score import ScoreSettings
 
 EXAMPLES = """\b
 Examples:
@@ -32,20 +32,11 @@ Examples:
     "others are compared with the first.",
 )
 @click.option("--data", type=click.Path(path_type=Path), metavar="PATH", help="The benchmark's official files.")
-@click.option("--field", metavar="NAME", help="Where the model's words stand in a line; without, found by name.")
-@click.option("--parser", type=click.Choice(("official", "strict")), default="official", show_default=True)
 @click.option("--method", "methods", multiple=True, metavar="SPEC", help="Whose answers, once for each run folder.")
-@bench_options
-@common_options
+@settings_options(ScoreSettings, without=("template", "method", "model", "limit"))
+@output_options
 def command(
-    common: Common,
-    bench: str,
-    sides: tuple[Path, ...],
-    data: Path | None,
-    field: str | None,
-    parser: str,
-    methods: tuple[str, ...],
-    **fields: Any,
+    is_json: bool, bench: str, sides: tuple[Path, ...], data: Path | None, methods: tuple[str, ...], **fields: Any
 ) -> None:
     """Answers to BENCH (see `sightline list benches`) of several methods or models, compared on the same items.
 
@@ -54,24 +45,23 @@ def command(
     """
     if len(sides) < 2:
         raise InputError("One set of answers has nothing to be compared with: give --answers twice or more.")
-    output = Output(common.json)
+    output = Output(is_json)
     with output.guarded():
         from sightline.jobs.compare import compare
-        from sightline.pages.tables.evaluate import show
+        from sightline.pages.tables.evaluate import sections
 
-        given = {name: value for name, value in fields.items() if value is not None}
-        is_strict = parser == "strict"
+        settings = ScoreSettings(**fields)
         found = compare(
             bench,
             *sides,
             data=data,
-            parser="strict" if is_strict else "official",
-            seed=common.seed,
+            parser=settings.parser,
+            seed=settings.seed,
             methods=methods,
-            field=field,
-            **given,
+            field=settings.field,
+            **settings.of_bench(),
         )
     for note in found.notes:
         output.note(f"Note: {note}")
-    show(output, [found.to_dict()])
+    output.sections(sections([found.to_dict()]))
     output.document(found.to_dict())
