@@ -84,6 +84,22 @@ def test_cutting_nothing_changes_nothing_and_cutting_the_picture_costs(address: 
     assert json.load(post(cut, {"heads": every}))["total"] < -1
 
 
+def test_the_lens_of_a_patch_names_words_by_layer_and_ends_in_the_models_own(
+    address: str, answer: dict[str, Any]
+) -> None:
+    last = sum(len(column) for column in answer["columns"]) - 1
+    found = json.load(urlopen(f"{address}answers/{answer['name']}/lens/{last}"))["layers"]
+    assert [layer["layer"] for layer in found] == list(range(9))
+    assert found[-1]["tokens"][0][0].strip() == answer["maps"]["words"][0][0].strip()
+
+
+def test_a_second_turn_reads_the_first(address: str, answer: dict[str, Any]) -> None:
+    turns = [["Is there a red circle in the image?", "yes"]]
+    later = asked(address, turns=turns, prompt="And a blue square?")[-1]["answer"]
+    words = [word for word, _ in later["maps"]["prompt"]]
+    assert {"circle", "yes", "square"} <= {word.strip() for word in words}
+
+
 def test_methods_and_views_change_the_answer_alone(address: str, answer: dict[str, Any]) -> None:
     names = {method["name"] for method in json.load(urlopen(address + "methods"))}
     assert {"vcd", "pai"} <= names
@@ -117,6 +133,7 @@ def test_a_wrong_question_is_one_sentence(address: str, body: dict[str, Any], se
         ("ask", {"prompt": "a", "images": ["http://example.org/a.png"]}, "no data: address"),
         ("ask", {"prompt": "a", "images": ["data:image/png;base64,%%"]}, "base64 is broken"),
         ("ask", {"prompt": "a", "images": [picture()] * 9}, "at most 8"),
+        ("ask", {"prompt": "a", "turns": ["b"]}, "a list of [question, answer]"),
         ("ask", {"prompt": "a", "new_tokens": 10**6}, "give 1 to 1024"),
         ("answers/nobody/cut", {}, "no longer kept"),
         ("answers/{name}/cut", {"positions": [10**6]}, "There is no position 1000000"),

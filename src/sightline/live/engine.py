@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
-from sightline.errors import InputError
+from sightline.errors import InputError, ModelError
 from sightline.jobs.sample_maps import keeping_maps
 from sightline.live.methods import describe_methods
 from sightline.live.question import Cut, Question
+from sightline.methods.hidden import unembed
 from sightline.methods.registry import find_method
 from sightline.models.layout import TokenLayout
 from sightline.models.transformers_api import LogitsProcessorList
@@ -105,6 +106,30 @@ class Engine:
         if name not in self.answers:
             raise InputError(f"The answer {name} is no longer kept: ask again.")
         return self.answers[name]
+
+    def lens(self, name: str, position: int) -> dict[str, Any]:
+        """The logit lens of one position of the prompt: the tokens that each layer's state is nearest to.
+
+        softmax(W_U norm(h_k)) of the state h_k behind layer k (arXiv 2410.02762, 2410.07149 for image tokens).
+        """
+        answer, anatomy = self.answer(name), self.vlm.anatomy
+        if not 0 <= position < int(answer.inputs["input_ids"].shape[1]):
+            raise InputError(f"There is no position {position} in the prompt.")
+        with torch.no_grad():
+            output = anatomy.model(**answer.inputs, output_hidden_states=True, use_cache=False)
+            states = getattr(output, "hidden_states", None)
+            if states is None:
+                raise ModelError(f"{type(anatomy.model).__name__} gives no hidden states to look at.")
+            rows = torch.stack([state[0, position].to(states[-1].device) for state in states[:-1]])
+            # The last of Transformers' states is behind the norm already.
+            logits = [*unembed(anatomy, rows, True), *unembed(anatomy, states[-1][:1, position], False)]
+        layers = []
+        for layer, row in enumerate(logits):
+            best = row.float().softmax(-1).topk(3)
+            tokens = [self.vlm.tokenizer.decode([int(token)]) for token in best.indices]
+            chances = [round(float(chance), 4) for chance in best.values]
+            layers.append({"layer": layer, "tokens": [list(pair) for pair in zip(tokens, chances, strict=True)]})
+        return {"name": name, "position": position, "layers": layers}
 
     def cut(self, name: str, cut: Cut) -> dict[str, Any]:
         """How much the log-probability of each of the answer's tokens changes when something is hidden (nats)."""

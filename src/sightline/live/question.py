@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
+from sightline.data.messages import Part, Turn
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 
@@ -21,6 +23,7 @@ class Question:
     """What a person asks.
 
     prompt: the words of the latest turn.
+    turns: earlier questions, each with its answer; the pictures belong to the first question.
     images: encoded pictures as they were uploaded.
     method: a spec such as "vcd:alpha=1", or "none".
     view: "as it is", "blank" (every picture grey), or "without" (no picture at all).
@@ -29,6 +32,7 @@ class Question:
 
     prompt: str
     images: tuple[bytes, ...] = ()
+    turns: tuple[tuple[str, str], ...] = ()
     method: str = "none"
     view: str = "as it is"
     new_tokens: int = 64
@@ -43,11 +47,16 @@ class Question:
             raise InputError(f"There is no view {self.view!r}: give 'as it is', 'blank' or 'without'.")
         if not self.prompt.strip():
             raise InputError("The question is empty: write some words.")
-        given = Sample(prompt=self.prompt, images=self.images if self.view != "without" else (), id="live")
-        if self.view != "blank":
-            return given
-        blank = tuple(Image.new("RGB", picture.size, (128, 128, 128)) for picture in given.load_images())
-        return Sample(prompt=self.prompt, images=blank, id="live")
+        images: Sequence[bytes | Image.Image] = self.images if self.view != "without" else ()
+        if self.view == "blank":
+            pictures = Sample(prompt=self.prompt, images=self.images).load_images()
+            images = [Image.new("RGB", picture.size, (128, 128, 128)) for picture in pictures]
+        if not self.turns:
+            return Sample(prompt=self.prompt, images=tuple(images), id="live")
+        turns = [Turn("user", (*(Part("image", image) for image in images), Part("text", self.turns[0][0])))]
+        for (_, answer), words in zip(self.turns, [*(words for words, _ in self.turns[1:]), self.prompt], strict=True):
+            turns += [Turn("assistant", (Part("text", answer),)), Turn("user", (Part("text", words),))]
+        return Sample(messages=tuple(turns), id="live")
 
 
 @dataclass(frozen=True)
@@ -70,11 +79,17 @@ def question_of(body: dict[str, Any]) -> Question:
         raise InputError("prompt, method and view are words.")
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         raise InputError("images is a list of pictures as data: addresses.")
+    turns = body.get("turns", [])
+    if not isinstance(turns, list) or not all(
+        isinstance(turn, list) and len(turn) == 2 and all(isinstance(words, str) for words in turn) for turn in turns
+    ):
+        raise InputError("turns is a list of [question, answer].")
     if len(images) > MOST_IMAGES:
         raise InputError(f"{len(images)} pictures were given: give at most {MOST_IMAGES}.")
     if not isinstance(tokens, int) or isinstance(tokens, bool) or not 1 <= tokens <= MOST_TOKENS:
         raise InputError(f"new_tokens is {tokens!r}: give 1 to {MOST_TOKENS}.")
-    return Question(prompt, tuple(map(_picture, images)), method, view, tokens)
+    earlier = tuple((question, answer) for question, answer in turns)
+    return Question(prompt, tuple(map(_picture, images)), earlier, method, view, tokens)
 
 
 def _picture(address: str) -> bytes:

@@ -156,6 +156,10 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
         answer_name, wanted = request.path_params["name"], cut_of(await _body(request))
         return JSONResponse(plain(await line.run(lambda: engine().cut(answer_name, wanted))))
 
+    async def lens(request: Request) -> Response:
+        answer_name, position = request.path_params["name"], request.path_params["position"]
+        return JSONResponse(plain(await line.run(lambda: engine().lens(answer_name, position))))
+
     async def answer(request: Request) -> Response:
         kept = engine().answer(request.path_params["name"])
         return JSONResponse(plain(kept.document | {"prompt": kept.question.prompt}))
@@ -191,6 +195,7 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
             Route("/ask", ask, methods=["POST"]),
             Route("/answers/{name}", answer),
             Route("/answers/{name}/cut", cut, methods=["POST"]),
+            Route("/answers/{name}/lens/{position:int}", lens),
             Route("/answers/{name}/python", code),
         ],
         middleware=[Middleware(_Guard, token=token)],

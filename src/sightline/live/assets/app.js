@@ -1,7 +1,7 @@
 "use strict";
 /* The live page: ask, look at each word, cut, compare. The painting is the report's. */
 
-const live = { methods: [], pictures: [], answers: [], request: null, isCutting: false, cuts: { columns: new Set(), heads: [] }, timer: 0 };
+const live = { turns: [], methods: [], pictures: [], answers: [], request: null, isCutting: false, cuts: { columns: new Set(), heads: [] }, timer: 0 };
 
 /* Pictures -------------------------------------------------------------------------------------------------------- */
 
@@ -75,7 +75,7 @@ async function ask(isBeside) {
   $("answer").classList.remove("bad");
   status("Waiting for the model …");
   try {
-    const body = { prompt: $("prompt").value, images: live.pictures.map(({ data: picture }) => picture), method: spec(), view: $("view").value, new_tokens: +$("tokens").value };
+    const body = { prompt: $("prompt").value, images: live.pictures.map(({ data: picture }) => picture), turns: live.turns, method: spec(), view: $("view").value, new_tokens: +$("tokens").value };
     const response = await fetch("ask", { method: "POST", body: JSON.stringify(body), signal: controller.signal });
     if (!response.ok) throw new Error((await response.json()).error);
     for await (const event of lines(response.body)) {
@@ -92,7 +92,7 @@ async function ask(isBeside) {
     live.request = null;
     $("stop").hidden = true;
     document.querySelector(".go").disabled = false;
-    $("compare").disabled = !live.answers.length;
+    $("compare").disabled = $("further").disabled = !live.answers.length;
   }
 }
 async function* lines(stream) {
@@ -166,6 +166,7 @@ function follow(state) {
       canvas.setPointerCapture(event.pointerId);
       brush(event);
     });
+    canvas.addEventListener("click", () => { if (!live.isCutting) lens(state); });
     canvas.addEventListener("pointermove", brush);
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { way = null; });
     canvas.addEventListener("keydown", (event) => { if (live.isCutting && (event.key === "Enter" || event.key === " ") && state.fixed) { event.preventDefault(); event.stopPropagation(); toggle(state.fixed.column); } });
@@ -175,6 +176,27 @@ function markChanges() {
   const [one, other] = view.panes;
   other.answerWords.forEach((button, place) => button.classList.toggle("changed", other.found.maps.words[place]?.[0] !== one.found.maps.words[place]?.[0]));
 }
+
+/** What each layer makes of a patch: the words that its state is nearest to. */
+async function lens(state) {
+  const answer = state.node.answer, position = state.fixed && (answer.columns[state.fixed.column] || [])[0];
+  if (position === undefined || position === null) { $("lens").textContent = ""; return; }
+  const response = await fetch(`answers/${answer.name}/lens/${position}`), found = await response.json();
+  $("lens").replaceChildren(...(response.ok ? [`Logit lens of ${state.fixed.label}: `, found.layers.flatMap(({ layer, tokens }) => [layer ? " · " : "", `${layer} `, el("b", {}, bdi(tokens[0][0])), ` ${share(tokens[0][1])}`])] : [found.error]).flat());
+}
+
+/* Turns ------------------------------------------------------------------------------------------------------------- */
+
+function showTurns() {
+  $("turns").replaceChildren(...live.turns.map(([question, answer], place) => el("li", {}, bdi(question), " — ", bdi(answer), " ", el("button", { type: "button", "aria-label": `Go back to before turn ${place + 1}`, click: () => { live.turns.splice(place); showTurns(); } }, "✕"))));
+}
+$("further").addEventListener("click", () => {
+  const { prompt, text } = live.answers.at(-1);
+  live.turns.push([prompt, text]);
+  showTurns();
+  $("prompt").value = "";
+  $("prompt").focus();
+});
 
 /* Cutting --------------------------------------------------------------------------------------------------------- */
 
