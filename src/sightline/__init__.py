@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from sightline.methods.adaptvis import AdaptVis
     from sightline.methods.adhh import ADHH
     from sightline.methods.base import Method
+    from sightline.methods.cdpruner import CDPruner
     from sightline.methods.controls import MaskRandom, MaskSinks, RandomVAR
     from sightline.methods.deco import DeCo
+    from sightline.methods.divprune import DivPrune
     from sightline.methods.dola import DoLa
     from sightline.methods.eah import EAH
     from sightline.methods.fastervlm import FasterVLM
@@ -42,11 +44,15 @@ if TYPE_CHECKING:
     from sightline.methods.icd import ICD
     from sightline.methods.m3id import M3ID
     from sightline.methods.pai import PAI
+    from sightline.methods.pyramiddrop import PyramidDrop
+    from sightline.methods.random_tokens import RandomPrune
     from sightline.methods.registry import find_method
+    from sightline.methods.sparsevlm import SparseVLM
     from sightline.methods.spin import SPIN
     from sightline.methods.vaf import VAF
     from sightline.methods.var import VAR
     from sightline.methods.vcd import VCD
+    from sightline.methods.visionzip import VisionZip
     from sightline.methods.vista import VISTA
     from sightline.methods.yes_bias import CutOff, YesBias
     from sightline.models.anatomy import Anatomy, find_anatomy
@@ -87,6 +93,12 @@ _HOMES = {
     "MaskSinks": "sightline.methods.controls",
     "RandomVAR": "sightline.methods.controls",
     "VAR": "sightline.methods.var",
+    "RandomPrune": "sightline.methods.random_tokens",
+    "SparseVLM": "sightline.methods.sparsevlm",
+    "PyramidDrop": "sightline.methods.pyramiddrop",
+    "VisionZip": "sightline.methods.visionzip",
+    "CDPruner": "sightline.methods.cdpruner",
+    "DivPrune": "sightline.methods.divprune",
     "CutOff": "sightline.methods.yes_bias",
     "YesBias": "sightline.methods.yes_bias",
     "VISTA": "sightline.methods.vista",
@@ -128,8 +140,10 @@ __all__ = [
     "VLM",
     "AdaptVis",
     "Anatomy",
+    "CDPruner",
     "CutOff",
     "DeCo",
+    "DivPrune",
     "DoLa",
     "Dominance",
     "FastV",
@@ -144,12 +158,16 @@ __all__ = [
     "Modality",
     "ModelError",
     "PairedScores",
+    "PyramidDrop",
+    "RandomPrune",
     "RandomVAR",
     "Sample",
     "SightlineError",
     "Sinks",
+    "SparseVLM",
     "Study",
     "TokenLayout",
+    "VisionZip",
     "YesBias",
     "__version__",
     "app",

@@ -37,6 +37,12 @@ SPECS = {
     "icd": "icd:tokens=21+22+23",
     "m3id": "m3id:lam=0.3",
     "spin": "spin:r=0.5",
+    "divprune": "divprune:keep=0.4",
+    "cdpruner": "cdpruner:keep=0.4",
+    "prune_random": "prune_random:keep=0.4",
+    "pyramiddrop": "pyramiddrop:layers=1+2,keep=0.6+0.3",
+    "sparsevlm": "sparsevlm:layers=1+2,keep=0.6+0.3",
+    "visionzip": "visionzip:keep=0.5,merged=1",
     "yes_bias": "yes_bias:yes=3+4,no=5,mass=0,margin=1",
     "fastv": "fastv:R=0.6",
     "fastv_random": "fastv_random:R=0.6",
@@ -72,7 +78,14 @@ BEAMS: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 2, "max_new_tok
 COPIES: dict[str, Any] = {"do_sample": True, "top_k": 1, "num_return_sequences": 2}
 
 
-ALIKE = {"fastervlm_random": "fastervlm", "fastv_random": "fastv"}
+ALIKE = {
+    "fastervlm_random": "fastervlm",
+    "fastv_random": "fastv",
+    "pyramiddrop": "fastv",
+    "sparsevlm": "fastv",
+    "cdpruner": "divprune",
+    "prune_random": "divprune",
+}
 NO_TOWER, WINDOWS, WHOLE = "no vision tower", "windows", "attend to all positions"
 REFUSED: dict[str, dict[str, str]] = {
     "fastervlm": {
@@ -88,6 +101,8 @@ REFUSED: dict[str, dict[str, str]] = {
         "mistral3": "can't tell which of the 48 patches",
         **{family.name: NO_TOWER for family in FAMILIES if family.modality in (TEXT, AUDIO)},
     },
+    "divprune": {"gemma3": "windows ahead"},
+    "visionzip": {"qwen2_5_vl": WINDOWS, "qwen3_vl": "needs a projector that is handed", "gemma3": "windows ahead"},
     "fastv": {
         "gemma2": WHOLE,
         "mistral": WHOLE,

@@ -8,8 +8,9 @@ that whatever else is done there (features added in deeper layers, states record
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,17 +23,23 @@ from sightline.errors import InputError, ModelError
 from sightline.methods.scoring import VISUAL, check_range, require_image
 from sightline.methods.shorten import TokenSelection
 from sightline.models.anatomy import Anatomy
-from sightline.models.layout import Modality
+from sightline.models.layout import Modality, TokenLayout
 from sightline.models.transformers_api import is_static
 
-Keep = Callable[[Tensor, Tensor], Tensor]
-"""From one sample's scores and image mask, both [positions], to the mask of what stays."""
+Keep = Callable[[Tensor, Tensor, int], Tensor]
+"""From one sample's scores, [positions], the image tokens left, alike, and the number of all, to what stays."""
+
+
+Raters = Callable[[TokenLayout, Tensor], "Tensor | None"]
+"""From a layout and what enters the first layer, [batch, positions, hidden], to the rows that score; None: the last."""
 
 
 class LayerPruning:
-    """The dropper (see `sightline.attention.attach`) of layers `first` and up."""
+    """The dropper (see `sightline.attention.attach`) that drops positions before each layer of `stages`."""
 
-    def __init__(self, name: str, anatomy: Anatomy, first: int, keep: Keep) -> None:
+    def __init__(self, name: str, anatomy: Anatomy, stages: Mapping[int, Keep], raters: Raters | None = None) -> None:
+        first = min(stages)
+        check_range(name, max(max(stages), 0), None, anatomy)
         check_range(name, max(first, 0), None, anatomy)
         if first < 1:
             raise InputError(f"{name} drops tokens by the attention of the layer before, so that K is at least 1.")
@@ -45,11 +52,12 @@ class LayerPruning:
             raise ModelError(
                 f"{name} needs layers that attend to all positions, and {kind} has others from {first} on."
             )
-        self._name, self._anatomy, self._first, self._keep = name, anatomy, first, keep
+        self._name, self._anatomy, self._stages, self._raters = name, anatomy, dict(sorted(stages.items())), raters
+        self._features: Tensor | None = None
         self._step: ForwardPass | None = None
-        self._kept: TokenSelection | None = None
+        self._kept: dict[int, TokenSelection] = {}
         self._whole: Tensor | None = None
-        self._masks: dict[int, tuple[Any, Any]] = {}
+        self._masks: dict[tuple[int, int], tuple[Any, Any]] = {}
         self._hooks = Hooks(anatomy)
 
     def begin(self, step: ForwardPass) -> None:
@@ -57,7 +65,7 @@ class LayerPruning:
         self._step, self._masks = step, {}
         if step.is_start:
             require_image(self._name, step.layout)
-            self._kept = None
+            self._kept = {}
             self._hook()
         if is_static(step.cache):
             raise InputError(f"{self._name} shortens the cache: call generate without a static cache_implementation.")
@@ -68,27 +76,55 @@ class LayerPruning:
 
     def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """The attention that tells which positions stay."""
-        if layer != self._first - 1 or not step.is_start:
+        if layer + 1 not in self._stages or not step.is_start:
             return
         present = step.layout.modality != int(Modality.PADDING)
-        end = torch.where(present, torch.arange(step.layout.length), -1).amax(1)
-        rows, index = torch.unique(end, return_inverse=True)
-        weights = attention.row_weights(rows).mean(1)
-        scores = weights[torch.arange(len(end)), index.to(weights.device)].cpu()
-        image = step.layout.mask(*VISUAL)
-        keep = torch.stack([self._keep(*sample) for sample in zip(scores, image, strict=True)])
+        image, before = step.layout.mask(*VISUAL), self._at(layer)
+        totals = image.sum(1).tolist()
+        if before is not None:
+            gone = torch.ones_like(image)
+            gone.scatter_(1, before.index.cpu(), ~before.is_real.cpu())
+            image = image & ~gone
+            if attention.call.queries != step.length:
+                shown = TokenSubset(before.index, before.is_real, before.length).scatter_call(attention.call)
+                attention = EditedCall(shown)
+        scores = self._scores(attention, step, present)
+        rule = self._stages[layer + 1]
+        keep = torch.stack([rule(*sample) for sample in zip(scores, image, totals, strict=True)])
+        keep = keep & (image | ~step.layout.mask(*VISUAL))
         device = attention.call.query.device
-        self._kept = TokenSelection.of(keep.to(device), present.to(device))
+        self._kept[layer + 1] = TokenSelection.of(keep.to(device), present.to(device))
+
+    def note_features(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before the first layer: what enters it."""
+        if self._step is not None and self._step.is_start:
+            self._features = (args[0] if args else kwargs["hidden_states"]).detach()
+
+    def _scores(self, attention: EditedCall, step: ForwardPass, present: Tensor) -> Tensor:
+        """[batch, positions]: the attention that each position gets from the rows that score, heads averaged."""
+        rated = None
+        if self._raters is not None and self._features is not None:
+            rated = self._raters(step.layout, self._features)
+        if rated is None:
+            end = torch.where(present, torch.arange(step.layout.length), -1).amax(1)
+            rated = torch.arange(step.layout.length) == end[:, None]
+        rows = rated.any(0).nonzero()[:, 0]
+        weights = attention.row_weights(rows).mean(1).cpu()
+        mine = rated[:, rows].float()
+        return torch.einsum("brk,br->bk", weights, mine) / mine.sum(1, keepdim=True).clamp_min(1)
+
+    def _at(self, layer: int) -> TokenSelection | None:
+        """What a layer runs on; None for all."""
+        return next((kept for first, kept in reversed(self._kept.items()) if first <= layer), None)
 
     def end(self, step: ForwardPass) -> None:
         """The pass is over."""
-        self._step, self._whole, self._masks = None, None, {}
+        self._step, self._whole, self._masks, self._features = None, None, {}, None
 
     def subset(self, layer: int) -> TokenSubset | None:
         """What the layer runs on."""
-        if layer < self._first or self._kept is None:
-            return None
-        return TokenSubset(self._kept.index, self._kept.is_real, self._kept.length)
+        kept = self._at(layer)
+        return None if kept is None else TokenSubset(kept.index, kept.is_real, kept.length)
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
@@ -101,14 +137,15 @@ class LayerPruning:
     def _hook(self) -> None:
         """Behind the hooks of all that was entered before, so that these see the whole sequence."""
         self._hooks.close()
-        for layer in self._anatomy.layers[self._first :]:
-            self._hooks.before(layer, self._enter)
-            self._hooks.after(layer, self._leave, prepend=True)
+        first = min(self._stages)
+        for number, layer in enumerate(self._anatomy.layers[first:], first):
+            self._hooks.before(layer, partial(self._enter, number))
+            self._hooks.after(layer, partial(self._leave, number), prepend=True)
 
     def _enter(
-        self, module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]
+        self, layer: int, module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        step, kept = self._step, self._kept
+        step, kept = self._step, self._at(layer)
         if step is None or kept is None:
             return None
         # A layer may be given by position what others are given by name.
@@ -124,8 +161,8 @@ class LayerPruning:
         changed |= {name: _cut(kept, value) for name, value in inputs.items() if name != "attention_mask"}
         return (), changed
 
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> Any:
-        whole, step, kept = self._whole, self._step, self._kept
+    def _leave(self, layer: int, module: nn.Module, args: Any, output: Any) -> Any:
+        whole, step, kept = self._whole, self._step, self._at(layer)
         if whole is None or step is None or kept is None:
             return None
         kept, self._whole = kept.with_generated(step.length - kept.length), None
@@ -138,9 +175,10 @@ class LayerPruning:
 
     def _mask(self, kept: TokenSelection, mask: Any, is_prompt: bool) -> Any:
         """The mask over what stays; layers that share a mask share its cut."""
-        if id(mask) not in self._masks:
-            self._masks[id(mask)] = (mask, self._cut_mask(kept, mask, is_prompt))
-        return self._masks[id(mask)][1]
+        key = (id(mask), int(kept.index.shape[1]))
+        if key not in self._masks:
+            self._masks[key] = (mask, self._cut_mask(kept, mask, is_prompt))
+        return self._masks[key][1]
 
     def _cut_mask(self, kept: TokenSelection, mask: Any, is_prompt: bool) -> Any:
         if mask is None:

@@ -72,7 +72,7 @@ class FasterVLM(Method):
                 raise InputError(f"{self.name} drops image tokens, and this prompt has none: give an image.")
             if bool(prompt.mask(Modality.VIDEO).any()):
                 raise InputError(f"{self.name} drops tokens of pictures, not of videos: give images.")
-            return _spread(image, tower.kept(int(image.sum()), len(image)).cpu())
+            return tower.spread(image)
 
         with tower.watching(), attach(anatomy, shortener=PromptPruning(self.name, anatomy, choose), layout=source):
             yield
@@ -81,15 +81,3 @@ class FasterVLM(Method):
         """Which tokens of one crop stay."""
         count = max(1, round(len(scores) * (1 - self.r)))
         return torch.zeros(len(scores), dtype=torch.bool).index_fill_(0, scores.topk(count).indices.cpu(), True)
-
-
-def _spread(image: Bool[Tensor, "batch positions"], kept: Bool[Tensor, " tokens"]) -> Bool[Tensor, "batch positions"]:
-    """All positions but the image tokens that go. Beams and copies of a sample, run from one encoding, share theirs."""
-    copies = int(image.sum()) // len(kept)
-    keep = ~image
-    for copy in range(copies):
-        rows = torch.arange(copy, len(image), copies)
-        part = keep[rows]
-        part[image[rows]] = kept
-        keep[rows] = part
-    return keep

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from sightline.attention import attach
-from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
-from sightline.methods.base import Method, anatomy_and_layout, register, setting
-from sightline.methods.dropping import LayerPruning
+from sightline.methods.base import register, setting
+from sightline.methods.dropping import Keep
+from sightline.methods.pruning import StagedPruning
+from sightline.models.anatomy import Anatomy
 
 
 @register
 @dataclass(frozen=True)
-class FastV(Method):
+class FastV(StagedPruning):
     """Runs layers K and up on a prompt that has lost the share R of its image tokens.
 
         score_j = mean over heads of a[last, j] in layer K - 1      last: the prompt's last token; j: image
@@ -40,24 +39,14 @@ class FastV(Method):
         if not 0 <= self.R <= 1:
             raise InputError(f"R is {self.R} in fastv: give a share from 0 to 1.")
 
-    @contextmanager
-    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
-        """Act on every prompt that runs inside.
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is dropped."""
+        return not self.R
 
-        Raises:
-            InputError: for a layer the model has not, for a prompt without an image, for training, and for a second
-                method that drops tokens between layers.
-            ModelError: for a model whose layers from K on do not all attend to all positions.
-        """
-        anatomy, source = anatomy_and_layout(model, layout)
-        dropping = LayerPruning(self.name, anatomy, self.K, self.keep)
-        if not self.R:
-            yield
-            return
-        with ExitStack() as stack:
-            stack.enter_context(attach(anatomy, dropper=dropping, layout=source))
-            stack.enter_context(dropping.hooked())
-            yield
+    def stages(self, anatomy: Anatomy) -> Mapping[int, Keep]:
+        """Once, before layer K."""
+        return {self.K: lambda scores, image, total: self.keep(scores, image)}
 
     def keep(self, scores: Tensor, image: Tensor) -> Tensor:
         """[positions], bool: which positions of one sample stay. scores: [positions]; image: [positions], bool."""

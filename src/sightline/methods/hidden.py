@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sightline.attention import is_bypassed
+from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import Method, anatomy_and_layout
@@ -103,18 +103,14 @@ class _Reader:
     @contextmanager
     def hooked(self, layers: Sequence[int]) -> Iterator[None]:
         """Inside, the states of these layers, and of the last, are noted."""
-        every, model = self._anatomy.layers, self._anatomy.model
-        handles = [
-            every[layer - 1].register_forward_hook(self._leaving(layer)) for layer in {*layers, len(every)} - {0}
-        ]
-        if 0 in layers:
-            handles.append(every[0].register_forward_pre_hook(self._entering, with_kwargs=True))
-        handles.append(model.register_forward_hook(self._passed))
-        try:
+        every = self._anatomy.layers
+        with Hooks(self._anatomy) as hooks:
+            for layer in {*layers, len(every)} - {0}:
+                hooks.after(every[layer - 1], self._leaving(layer))
+            if 0 in layers:
+                hooks.before(every[0], self._entering)
+            hooks.after(self._anatomy.model, self._passed)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def __call__(self, input_ids: Int[Tensor, "rows length"], scores: Tensor) -> Tensor:
         """The step's scores."""
@@ -137,16 +133,13 @@ class _Reader:
         self._note(0, args[0] if args else kwargs["hidden_states"])
 
     def _note(self, layer: int, output: Any) -> None:
-        if not is_bypassed(self._anatomy):
-            state = output if isinstance(output, Tensor) else output[0]
-            if state.dim() != 3:
-                kind = type(self._anatomy.model).__name__
-                raise ModelError(f"{self._method.name} can't read the hidden states of {kind}, which are no sequence.")
-            self._states[layer] = state[:, -1].detach()
+        state = output if isinstance(output, Tensor) else output[0]
+        if state.dim() != 3:
+            kind = type(self._anatomy.model).__name__
+            raise ModelError(f"{self._method.name} can't read the hidden states of {kind}, which are no sequence.")
+        self._states[layer] = state[:, -1].detach()
 
     def _passed(self, module: nn.Module, args: Any, output: Any) -> None:
-        if is_bypassed(self._anatomy):
-            return
         self._passes += 1
         if not self._is_checked:
             self._is_checked = True
@@ -213,20 +206,16 @@ def changed_outputs(anatomy: Anatomy, modules: Mapping[int, nn.Module], change: 
 
     def hook(layer: int) -> Callable[[nn.Module, Any, Any], Any]:
         def changed(module: nn.Module, args: Any, output: Any) -> Any:
-            if is_bypassed(anatomy):
-                return None
             if isinstance(output, Tensor):
                 return _shaped(change, layer, output)
             return (_shaped(change, layer, output[0]), *output[1:])
 
         return changed
 
-    handles = [module.register_forward_hook(hook(layer)) for layer, module in modules.items()]
-    try:
+    with Hooks(anatomy) as hooks:
+        for layer, module in modules.items():
+            hooks.after(module, hook(layer))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _shaped(change: Output, layer: int, output: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Controls of FasterVLM and FastV: as many image tokens stay, but random ones. Does it matter which are kept?
+"""Controls of pruning: as many image tokens stay, but random ones. Does it matter which are kept?
 
 The draw depends on `seed` and on which eight tokens score highest, in order: so it differs between images, and not with
 the place of a sample in a batch or with a beam.
@@ -17,6 +17,7 @@ from torch import Tensor
 from sightline.methods.base import register, setting
 from sightline.methods.fastervlm import FasterVLM
 from sightline.methods.fastv import FastV
+from sightline.methods.pruning import PruningMethod
 
 _NAMED = 8
 """So many of the highest scores tell one image from another; more would be closer to each other than rounding is."""
@@ -53,6 +54,25 @@ class RandomFastV(FastV):
         stays = ~image
         stays[places[draw(self.seed, scores[places])[:count]]] = True
         return stays
+
+
+@register
+@dataclass(frozen=True)
+class RandomPrune(PruningMethod):
+    """Keeps random image tokens of each sample: a control of every method that drops some before the language model.
+
+    The draw depends on `seed` and on the image, so that it differs between images.
+    """
+
+    name: ClassVar[str] = "prune_random"
+    keep: float = setting(0.098, "image tokens kept: a share up to 1, or a number above it")
+    seed: int = setting(0, "of the draw")
+
+    def pick(
+        self, image: Float[Tensor, "tokens hidden"], text: Float[Tensor, "words hidden"], count: int
+    ) -> Int[Tensor, " kept"]:
+        """Which tokens of one sample stay."""
+        return draw(self.seed, torch.linalg.vector_norm(image, dim=-1))[:count]
 
 
 def draw(seed: int, scores: Float[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:

@@ -86,6 +86,7 @@ class TowerChoice:
         self._attention = tower_attention(name, anatomy, layer)
         self.is_class_first = has_class_token(image_tower(anatomy))
         self._scores: list[Tensor] = []
+        self._keys: list[Tensor] = []
         self._packed: Tensor | None = None
 
     @contextmanager
@@ -102,9 +103,32 @@ class TowerChoice:
                     hooks.shadow(part, "pack_image_features", self._packing)
             yield
 
+    @property
+    def scores(self) -> list[Float[Tensor, " patches"]]:
+        """Of each picture (each tile) that went through the tower and is not used yet."""
+        return self._scores
+
+    @property
+    def keys(self) -> list[Float[Tensor, "patches width"]]:
+        """Alike, the keys of the patches in that layer, all heads together."""
+        return self._keys
+
+    def spread(self, image: Bool[Tensor, "batch positions"]) -> Bool[Tensor, "batch positions"]:
+        """All positions but the image tokens that go; beams and copies of a sample, from one encoding, share theirs."""
+        kept = self.kept(int(image.sum()), len(image)).cpu()
+        copies = int(image.sum()) // len(kept)
+        keep = ~image
+        for copy in range(copies):
+            rows = torch.arange(copy, len(image), copies)
+            part = keep[rows]
+            part[image[rows]] = kept
+            keep[rows] = part
+        return keep
+
     def kept(self, count: int, batch: int) -> Bool[Tensor, " tokens"]:
         """For the `count` image tokens of `batch` rows, copies of a sample (beams) once; forgets the images."""
-        scores, packed, self._scores, self._packed = self._scores, self._packed, [], None
+        scores, packed = self._scores, self._packed
+        self._scores, self._keys, self._packed = [], [], None
         if not scores:
             raise InputError(
                 f"{self._name} has to see the image go through the vision tower: enter it before the image is encoded, "
@@ -119,7 +143,7 @@ class TowerChoice:
 
     def _begin(self, *_: Any) -> None:
         """New images: what is left of a prompt that failed is forgotten."""
-        self._scores, self._packed = [], None
+        self._scores, self._keys, self._packed = [], [], None
 
     def _attend(
         self,
@@ -135,6 +159,7 @@ class TowerChoice:
         with torch.no_grad():
             call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
             self._scores += patch_scores(call, self.is_class_first)
+            self._keys += list(key.transpose(1, 2).flatten(2)[:, int(self.is_class_first) :].float())
         return original(module, query, key, value, attention_mask, **options)
 
     def _packing(self, original: Any) -> Any:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.attention import EditedCall, ForwardPass, attach, bypassed
+from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import anatomy_and_layout, register, setting
@@ -167,13 +168,10 @@ class _Steering:
         def note(module: Any, args: Any, output: Any) -> None:
             found.append((output if isinstance(output, Tensor) else output[0]).float())
 
-        handles = [layer.register_forward_hook(note) for layer in self._anatomy.layers]
-        try:
-            with bypassed(self._anatomy), torch.no_grad():
-                self._anatomy.model(**{name: value for name, value in inputs.items() if value is not None})
-        finally:
-            for handle in handles:
-                handle.remove()
+        with Hooks(self._anatomy, in_bypassed=True) as hooks, bypassed(self._anatomy), torch.no_grad():
+            for layer in self._anatomy.layers:
+                hooks.after(layer, note)
+            self._anatomy.model(**{name: value for name, value in inputs.items() if value is not None})
         mask = inputs.get("attention_mask")
         length = found[0].shape[1]
         index = torch.arange(length, device=found[0].device)

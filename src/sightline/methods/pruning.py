@@ -1,0 +1,170 @@
+"""Methods that let fewer image tokens go on: before the language model, by their features, or between its layers.
+
+`keep` is a share up to 1, or a number of tokens above it, of all image tokens of a sample. What is dropped is gone: it
+is not computed, not cached and not attended to, and the token layout that probes are shown follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sightline.attention import ForwardPass, attach
+from sightline.attention.hooks import Hooks
+from sightline.attention.passes import LayoutSource
+from sightline.errors import InputError
+from sightline.methods.base import Method, anatomy_and_layout, setting
+from sightline.methods.dropping import Keep, LayerPruning
+from sightline.methods.scoring import VISUAL, require_image
+from sightline.methods.shorten import PromptPruning
+from sightline.models.anatomy import Anatomy
+from sightline.models.layout import Modality, TokenLayout
+
+
+def kept_count(tokens: int, keep: float) -> int:
+    """How many of the image tokens stay: at least one, at most all."""
+    return max(1, min(tokens, round(tokens * keep if keep <= 1 else keep)))
+
+
+def check_keep(name: str, *keep: float) -> None:
+    """InputError for what is neither a share nor a number of tokens."""
+    for value in keep:
+        if not 0 < value < inf:
+            raise InputError(f"keep is {value} in {name}: give a share up to 1, or a number of tokens.")
+
+
+@dataclass(frozen=True)
+class PruningMethod(Method):
+    """Base of methods that choose image tokens by the features that enter the language model: `pick` is the rule."""
+
+    keep: float = setting(1.0, "image tokens kept: a share up to 1, or a number above it")
+
+    def __post_init__(self) -> None:
+        check_keep(self.name, self.keep)
+
+    def pick(
+        self, image: Float[Tensor, "tokens hidden"], text: Float[Tensor, "words hidden"], count: int
+    ) -> Int[Tensor, " kept"]:
+        """Which `count` of one sample's image tokens stay. text: the embeddings of its words behind the image."""
+        raise NotImplementedError
+
+    @contextmanager
+    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
+        """Act on every prompt that runs inside.
+
+        Raises:
+            InputError: for a prompt without an image, and for training.
+            ModelError: for a model whose prompt can't be shortened.
+        """
+        anatomy, source = anatomy_and_layout(model, layout)
+        if self.keep == 1:
+            yield
+            return
+        with attach(anatomy, shortener=_FeaturePruning(self, anatomy), layout=source):
+            yield
+
+
+class _FeaturePruning(PromptPruning):
+    """The shortener of one `with`."""
+
+    def __init__(self, method: PruningMethod, anatomy: Anatomy) -> None:
+        super().__init__(method.name, anatomy, self._chosen)
+        self._method = method
+        self._features = torch.zeros(0)
+
+    def at_decoder(self, step: ForwardPass, inputs: dict[str, Any]) -> tuple[ForwardPass, dict[str, Any]]:
+        """Image features are in place as the decoder is entered."""
+        if step.is_start:
+            require_image(self._name, step.layout)
+            self._features = inputs["inputs_embeds"].detach()
+        try:
+            return super().at_decoder(step, inputs)
+        finally:
+            self._features = torch.zeros(0)
+
+    def _chosen(self, layout: TokenLayout) -> Bool[Tensor, "batch positions"]:
+        return kept_by_features(self._method.pick, self._method.keep, layout, self._features)
+
+
+def kept_by_features(
+    pick: Callable[[Tensor, Tensor, int], Tensor],
+    keep: float,
+    layout: TokenLayout,
+    features: Float[Tensor, "batch positions hidden"],
+) -> Bool[Tensor, "batch positions"]:
+    """All positions but the image tokens that `pick` leaves out."""
+    visual = layout.mask(*VISUAL)
+    stays = ~visual
+    behind = words_behind(layout)
+    for sample, image in enumerate(visual):
+        places = image.nonzero()[:, 0]
+        if not len(places):
+            continue
+        count = kept_count(len(places), keep)
+        mine = features[sample].float()
+        chosen = pick(mine[places.to(mine.device)], mine[behind[sample].to(mine.device)], count)
+        stays[sample, places[chosen.cpu()]] = True
+    return stays
+
+
+def words_behind(layout: TokenLayout) -> Bool[Tensor, "batch positions"]:
+    """The words behind each sample's last image token."""
+    visual = layout.mask(*VISUAL)
+    index = torch.arange(layout.length)
+    last = torch.where(visual, index, -1).amax(1, keepdim=True)
+    return (index > last) & (layout.modality == int(Modality.TEXT))
+
+
+@dataclass(frozen=True)
+class StagedPruning(Method):
+    """Base of methods that drop image tokens between layers: `stages` says before which layers, by which rule."""
+
+    def stages(self, anatomy: Anatomy) -> Mapping[int, Keep]:
+        """For each first layer that runs on fewer tokens, the rule for one sample."""
+        raise NotImplementedError
+
+    def raters(self, layout: TokenLayout, features: Tensor) -> Bool[Tensor, "batch positions"] | None:
+        """The rows whose attention counts; by default the prompt's last. features: what enters the first layer."""
+        return None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether these settings drop nothing."""
+        return False
+
+    @contextmanager
+    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
+        """Act on every prompt that runs inside.
+
+        Raises:
+            InputError: for a layer the model has not, for a prompt without an image, for training, and for a second
+                method that drops tokens between layers.
+            ModelError: for a model whose layers from there on do not all attend to all positions.
+        """
+        anatomy, source = anatomy_and_layout(model, layout)
+        dropping = LayerPruning(self.name, anatomy, self.stages(anatomy), self.raters)
+        if self.is_idle:
+            yield
+            return
+        with ExitStack() as stack:
+            hooks = stack.enter_context(Hooks(anatomy))
+            hooks.before(anatomy.layers[0], dropping.note_features)
+            stack.enter_context(attach(anatomy, dropper=dropping, layout=source))
+            stack.enter_context(dropping.hooked())
+            yield
+
+
+def best_tokens(scores: Float[Tensor, " positions"], image: Bool[Tensor, " positions"], count: int) -> Tensor:
+    """[positions], bool: all positions but the image tokens of the lowest scores; ties go to the first."""
+    places = image.nonzero()[:, 0]
+    order = scores[places].argsort(descending=True, stable=True)
+    stays = ~image
+    stays[places[order[:count]]] = True
+    return stays
