@@ -118,6 +118,9 @@ class Benchmark(ABC):
     new_tokens: ClassVar[int] = 16
     response_fields: ClassVar[tuple[str, ...]] = RESPONSE_FIELDS
 
+    shares_answers_of: ClassVar[tuple[str, ...]] = ()
+    """Other benchmarks of the same questions, whose run folders can be scored by this one."""
+
     template: str | None = field(
         default=None,
         metadata={"help": "the prompt in other words, {question} in its place (on the command line --prompt)"},
@@ -215,11 +218,17 @@ BENCHMARKS: Registry[type[Benchmark]] = Registry(
     "benchmarks",
     "sightline.benchmarks",
     {
+        "amber": "sightline.benchmarks.amber",
         "blink": "sightline.benchmarks.blink",
         "chair": "sightline.benchmarks.chair",
+        "cv-bench": "sightline.benchmarks.cv_bench",
+        "hallusionbench": "sightline.benchmarks.hallusionbench",
         "mme": "sightline.benchmarks.mme",
         "mmmu-pro": "sightline.benchmarks.mmmu_pro",
+        "mmvp": "sightline.benchmarks.mmvp",
+        "naturalbench": "sightline.benchmarks.naturalbench",
         "pope": "sightline.benchmarks.pope",
+        "repope": "sightline.benchmarks.repope",
         "shapes-blink": "sightline.benchmarks.shapes",
         "shapes-chair": "sightline.benchmarks.shapes",
         "shapes-mme": "sightline.benchmarks.shapes",

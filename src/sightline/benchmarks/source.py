@@ -27,7 +27,7 @@ HELD_LIMIT = 2**27
 """A parquet file gives its images a row group at a time, encoded; of those read last at most so many bytes are held,
 and one row group at least."""
 
-IMAGE_COLUMN = re.compile(r"image(_\d+)?$")
+IMAGE_COLUMN = re.compile(r"image(_\d+)?$", re.IGNORECASE)
 
 SPLITS = ("train", "validation", "val", "dev", "test")
 
