@@ -124,6 +124,7 @@ class Amber(Benchmark):
         for item in items:
             if item.id in judgements:
                 verdict = judgements[item.id]
+                sums: tuple[float, ...]
                 if item.group == "generative":
                     detail = verdict.detail
                     sums = (0, 0, 0, 0, 0, detail["invented"], detail["nouns"], not verdict.right, 1)

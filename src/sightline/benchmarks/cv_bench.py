@@ -135,9 +135,10 @@ class CvBench(Benchmark):
         listed = "\n".join(f"({letter}) {option}" for letter, option in zip("ABCDEFGHIJ", options, strict=False))
         official = text(row.values.get("prompt")) or f"{question} Select from the following choices.\n{listed}"
         prompt = choices.worded(self.template or "{prompt}" + ENDING, {"prompt": official}, "prompt")
-        about = {"idx": idx, "type": kind, "options": options, "question": question}
-        about |= {key: text(row.values.get(key)) for key in ("task", "source")}
-        return Item(name, prompt, images, truth, about["task"], about)
+        about: dict[str, Any] = {"idx": idx, "type": kind, "options": options, "question": question}
+        task = text(row.values.get("task"))
+        about |= {"task": task, "source": text(row.values.get("source"))}
+        return Item(name, prompt, images, truth, task, about)
 
 
 def official_letter(response: str) -> str | None:
