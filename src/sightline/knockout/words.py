@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 SPACES = ("Ġ", "▁", " ")
 """How tokenizers mark that a space stands before a token."""
@@ -69,6 +71,20 @@ def _read(tokenizer: Any, token: int) -> str:
 
 def _marks(tokenizer: Any) -> str:
     """ "space", "middle" or "" by how the vocabulary marks where words begin."""
+    try:
+        return _KNOWN_MARKS[tokenizer]
+    except (KeyError, TypeError):
+        found = _find_marks(tokenizer)
+    with suppress(TypeError):  # what is no key is looked at each time
+        _KNOWN_MARKS[tokenizer] = found
+    return found
+
+
+_KNOWN_MARKS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""By tokenizer: a vocabulary of 262,000 words takes a second to copy."""
+
+
+def _find_marks(tokenizer: Any) -> str:
     try:
         vocabulary = tokenizer.get_vocab()
     except (AttributeError, NotImplementedError):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
 from sightline.models.vlm.chat import conversation, keeps_places, templated
 from sightline.models.vlm.processors import NoVideo
@@ -47,8 +48,7 @@ def encode_samples(
     if any(images):
         media["images"] = images
     if any(videos):
-        if isinstance(getattr(processor, "video_processor", None), NoVideo):
-            raise InputError("Video needs torchvision, which is not installed: pip install torchvision.")
+        _require_video(processor, anatomy)
         media["videos"] = [[frames] for frames in videos]
     if any(sample.audio for sample in samples):
         from sightline.models.vlm.audio import load_audio
@@ -130,6 +130,9 @@ def _without_template(
     token = _image_token(processor, anatomy)
     written = [_with_tokens(sample, token) for sample in samples]
     if token and any(sample.marks_places for sample in samples):
+        for place, sample in enumerate(samples):
+            if not sample.marks_places and set(media) == {"images"}:
+                written[place] = _as_alone(processor, anatomy, sample, token, media["images"][place], options)
         return _call(processor, written, media, options)
     try:
         inputs = _call(processor, prompts, media, options)
@@ -146,6 +149,37 @@ def _with_tokens(sample: Sample, token: str) -> str:
     if sample.marks_places:
         return token.join(sample.pieces())
     return token * len(sample.images) + ("\n" if sample.images else "") + sample.prompt
+
+
+def _as_alone(
+    processor: Any, anatomy: Anatomy, sample: Sample, token: str, images: list[Any], options: dict[str, Any]
+) -> str:
+    """The prompt with image tokens so that it reads as it does alone: some processors write more around them then.
+
+    Raises:
+        InputError: where no way of writing it does.
+    """
+    mine = {"images": [images]}
+    alone = _without_template(processor, anatomy, [sample], mine, options)["input_ids"].tolist()
+    tokens = token * len(sample.images)
+    for text in (_with_tokens(sample, token), tokens + sample.prompt):
+        if _call(processor, [text], mine, options)["input_ids"].tolist() == alone:
+            return text
+    raise InputError(
+        f"For this model prompts with places for images ({IMAGE_MARKER}) and prompts without cannot share a batch: "
+        "encode them apart."
+    )
+
+
+def _require_video(processor: Any, anatomy: Anatomy) -> None:
+    """InputError for a model without video, whose processor would drop one in silence."""
+    part = getattr(processor, "video_processor", None)
+    if isinstance(part, NoVideo):
+        raise InputError("Video needs torchvision, which is not installed: pip install torchvision.")
+    if part is None and not anatomy.video_token_ids:
+        raise InputError(
+            f"{type(anatomy.model).__name__} takes no video: give single frames as images, or a model that does."
+        )
 
 
 def _image_token(processor: Any, anatomy: Anatomy) -> str:

@@ -22,6 +22,7 @@ from sightline.models.vlm.answers import Answer, answer, answer_tokens, run_gene
 from sightline.models.vlm.chat import check_chat, thinks
 from sightline.models.vlm.encoding import encode_samples
 from sightline.models.vlm.generation import check_generation, generation_record
+from sightline.models.vlm.limits import refuse_endless_words, refuse_too_long
 from sightline.models.vlm.loading import find_source, load_model, load_processor, prepared
 from sightline.models.vlm.settings import ModelOptions, model_options, processor_options
 
@@ -163,7 +164,8 @@ class VLM:
             options: more keyword arguments for the processor.
 
         Raises:
-            InputError: for an unreadable image, an empty prompt, or a prompt without the image the model expects.
+            InputError: for an unreadable image, an empty prompt, a prompt without the image the model expects, and a
+                prompt of more positions than the model was made for.
         """
         from transformers import BatchFeature
 
@@ -172,7 +174,9 @@ class VLM:
         if not many:
             raise InputError("There are no samples to encode: give at least one.")
         options = {**self.processor_fields, **options}
+        refuse_endless_words(self.anatomy, self.tokenizer, many)
         inputs = encode_samples(self.processor, self.anatomy, many, allow_text_only, options, endings, self.chat)
+        refuse_too_long(self.anatomy, inputs, many)
         names = _accepted(self.model)
         accepted = {name: value for name, value in inputs.items() if name in names}
         place = self.device if device is None else torch.device(device)
