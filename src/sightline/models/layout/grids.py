@@ -19,25 +19,26 @@ from torch import Tensor
 from sightline.errors import LayoutError
 from sightline.models.layout.anyres import from_resolutions
 from sightline.models.layout.named_tiles import from_named_tiles
-from sightline.models.layout.patches import WHOLE, Grids, Media, Modality, PatchGrid, runs_of
+from sightline.models.layout.patches import WHOLE, Grids, Media, Modality, PatchGrid, Tiles, runs_of
 
 if TYPE_CHECKING:
     from sightline.models.anatomy import Anatomy
 
 
 def find_grids(
-    anatomy: Anatomy, inputs: Mapping[str, Any], modality: Tensor, processor: Any = None
+    anatomy: Anatomy, inputs: Mapping[str, Any], modality: Tensor, processor: Any = None, tiles: Tiles | None = None
 ) -> tuple[tuple[tuple[PatchGrid, ...], ...], tuple[str, ...]]:
     """Patch grids of every sample, and a sentence for each modality whose grid is not known.
 
     Args:
         modality: [batch, positions], values of `Modality`.
         processor: of the model, where it is known; it tells whether images are cut into tiles.
+        tiles: of the images, where they were seen as they were cut up.
     """
     found: Grids = [[] for _ in range(len(modality))]
     notes = []
     for kind in (Modality.IMAGE, Modality.VIDEO):
-        media = Media(kind, anatomy, inputs, [(row == kind).nonzero()[:, 0] for row in modality], processor)
+        media = Media(kind, anatomy, inputs, [(row == kind).nonzero()[:, 0] for row in modality], processor, tiles)
         if not media.total:
             continue
         finders = () if is_resampled(anatomy) else FINDERS
@@ -169,12 +170,38 @@ def from_frames(media: Media) -> Grids | None:
     return grids
 
 
+def from_known_tiles(media: Media) -> Grids | None:
+    """Tiles whose places were seen when the pictures were cut up: a square of tokens each, in their order."""
+    if media.tiles is None or media.kind is not Modality.IMAGE or len(media.tiles) != len(media.positions):
+        return None
+    boxes = [(index, box) for mine in media.tiles for index, image in enumerate(mine) for box in image]
+    each = media.total // max(1, len(boxes))
+    dealt = media.share([each] * len(boxes))
+    if dealt is None or not each:
+        return None
+    grids: Grids = []
+    for mine in dealt:
+        squares = [(item, media.square(tokens)) for item, tokens in mine]
+        if any(square is None for _, square in squares):
+            return None
+        grids.append(
+            [
+                PatchGrid(media.kind, boxes[item][0], square, box=boxes[item][1])
+                for item, square in squares
+                if square is not None
+            ]
+        )
+    return grids
+
+
 def from_crops(media: Media) -> Grids | None:
     """Square crops of one size, a square of tokens each: a whole image each, or tiles of one.
 
     Tiles of one image either follow one another in one run of positions, or stand in runs of their own.
     """
     count = _crop_count(media)
+    if count is None and media.processor is not None and media.may_tile:
+        return None  # without pixels a square of tiles can't be told from one large tile
     told = media.tensor(f"{media.name}_sizes", *_PIXELS[media.kind])
     if count is None and told is not None:
         return None  # pictures of other shapes, which none of the other finders could read
@@ -258,5 +285,6 @@ FINDERS: tuple[Callable[[Media], Grids | None], ...] = (
     from_frames,
     from_lines,
     from_named_tiles,
+    from_known_tiles,
     from_crops,
 )

@@ -64,6 +64,9 @@ class PatchGrid:
 Grids = list[list[PatchGrid]]
 """Patch grids, by sample."""
 
+Tiles = list[list[tuple[Box | None, ...]]]
+"""By sample and image, the part of the image that each of its tiles shows, in order; None where that is not known."""
+
 
 _TILING = (
     "crop_to_patches",
@@ -79,6 +82,12 @@ _TILING = (
 """Settings of image processors that cut an image into tiles."""
 
 
+def cuts_up(processor: Any) -> bool:
+    """Whether a processor's settings let it cut an image into tiles."""
+    images = getattr(processor, "image_processor", None)
+    return any(bool(getattr(images, name, False)) for name in _TILING)
+
+
 @dataclass(frozen=True)
 class Media:
     """The positions of one modality in a batch, and what inputs and configuration say about them."""
@@ -89,12 +98,13 @@ class Media:
     positions: list[Tensor]
     """For each sample, [count] positions, ascending."""
     processor: Any = None
+    tiles: Tiles | None = None
+    """Of the images, where they were seen as they were cut up."""
 
     @property
     def may_tile(self) -> bool:
         """Whether an image may come as several crops; a processor that has no setting for it never cuts one up."""
-        images = getattr(self.processor, "image_processor", None)
-        return images is None or any(bool(getattr(images, name, False)) for name in _TILING)
+        return getattr(self.processor, "image_processor", None) is None or cuts_up(self.processor)
 
     @property
     def total(self) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sightline.errors import LayoutError
 from sightline.models.layout.grids import find_grids
-from sightline.models.layout.patches import Modality, PatchGrid
+from sightline.models.layout.patches import Modality, PatchGrid, Tiles
 
 if TYPE_CHECKING:
     from sightline.models.anatomy import Anatomy
@@ -103,7 +103,9 @@ class TokenLayout:
         return f"sample {sample}: {runs}" + (f"; grids {grids}" if grids else "")
 
 
-def layout_of(anatomy: Anatomy, inputs: Mapping[str, Any], processor: Any = None) -> TokenLayout:
+def layout_of(
+    anatomy: Anatomy, inputs: Mapping[str, Any], processor: Any = None, tiles: Tiles | None = None
+) -> TokenLayout:
     """The layout of a batch, from what the model's forward or generate is given.
 
     Args:
@@ -111,6 +113,7 @@ def layout_of(anatomy: Anatomy, inputs: Mapping[str, Any], processor: Any = None
         inputs: `input_ids` [batch, positions], and what goes with it: `attention_mask`, `mm_token_type_ids`,
             `pixel_values`, `image_grid_thw`, `image_sizes` and so on, under the names the model knows.
         processor: the model's processor; only asked where inputs and configuration do not tell.
+        tiles: where the tiles of the images lie in them, by sample and image, where that is known.
 
     Raises:
         LayoutError: without `input_ids`, or when pixels or sound are given and no position is theirs.
@@ -125,7 +128,7 @@ def layout_of(anatomy: Anatomy, inputs: Mapping[str, Any], processor: Any = None
     present = present_positions(inputs, ids)
     modality[~present] = int(Modality.PADDING)
     _require_media(anatomy, inputs, modality)
-    grids, notes = find_grids(anatomy, inputs, modality, processor)
+    grids, notes = find_grids(anatomy, inputs, modality, processor, tiles)
     bos = _bos(anatomy, ids, modality, present)
     return TokenLayout(modality, int(ids.shape[1]), grids, bos, notes)
 

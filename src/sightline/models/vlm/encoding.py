@@ -13,6 +13,8 @@ from sightline.models.vlm.chat import conversation, keeps_places, templated
 from sightline.models.vlm.processors import NoVideo
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from sightline.data.sample import Sample
     from sightline.models.anatomy import Anatomy
 
@@ -25,8 +27,8 @@ def encode_samples(
     options: dict[str, Any],
     endings: Sequence[str] = (),
     chat: Mapping[str, Any] = MappingProxyType({}),
-) -> Any:
-    """What the model's forward takes: a BatchFeature on the CPU, left-padded.
+) -> tuple[Any, list[list[Image.Image]]]:
+    """What the model's forward takes, a BatchFeature on the CPU, left-padded; and each sample's pictures.
 
     Args:
         options: more keyword arguments for the processor.
@@ -58,10 +60,10 @@ def encode_samples(
         options = {"sampling_rate": rate, **options}
     options = {"padding": True, "return_tensors": "pt", **options}
     if getattr(processor, "chat_template", None):
-        return _with_template(processor, anatomy, samples, media, options, endings, chat)
+        return _with_template(processor, anatomy, samples, media, options, endings, chat), images
     if endings:
         samples = [replace(each, prompt=each.prompt + ending) for each, ending in zip(samples, endings, strict=True)]
-    return _without_template(processor, anatomy, samples, media, options)
+    return _without_template(processor, anatomy, samples, media, options), images
 
 
 def prompt_texts(

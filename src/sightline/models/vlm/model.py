@@ -25,6 +25,7 @@ from sightline.models.vlm.generation import check_generation, generation_record
 from sightline.models.vlm.limits import refuse_endless_words, refuse_too_long
 from sightline.models.vlm.loading import find_source, load_model, load_processor, prepared
 from sightline.models.vlm.settings import ModelOptions, model_options, processor_options
+from sightline.models.vlm.tiles import TilePlaces
 
 
 def load(
@@ -66,7 +67,9 @@ def load(
     return VLM(model, processor, source.name, anatomy, commit, given, *_checked(model, processor, settings))
 
 
-def _checked(model: Any, processor: Any, settings: ModelOptions) -> tuple[dict[str, Any], ...]:
+def _checked(
+    model: Any, processor: Any, settings: ModelOptions
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """What is set anew for the processor, for generation and for the chat template, each field known there."""
     return (
         processor_options(processor, settings),
@@ -121,6 +124,7 @@ class VLM:
         revision: the commit it was loaded from, where known.
         given_layout: the layout given by hand instead of the one read from the inputs.
         processor_fields, generation, chat: what is set anew for the processor, for generation, for the chat template.
+        tiles: where the tiles of encoded pictures lie, for as long as the inputs are kept.
     """
 
     model: Any
@@ -132,6 +136,7 @@ class VLM:
     processor_fields: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
     chat: Mapping[str, Any] = field(default_factory=dict)
+    tiles: TilePlaces = field(default_factory=TilePlaces)
 
     @property
     def tokenizer(self) -> Any:
@@ -175,18 +180,22 @@ class VLM:
             raise InputError("There are no samples to encode: give at least one.")
         options = {**self.processor_fields, **options}
         refuse_endless_words(self.anatomy, self.tokenizer, many)
-        inputs = encode_samples(self.processor, self.anatomy, many, allow_text_only, options, endings, self.chat)
+        inputs, pictures = encode_samples(
+            self.processor, self.anatomy, many, allow_text_only, options, endings, self.chat
+        )
         refuse_too_long(self.anatomy, inputs, many)
         names = _accepted(self.model)
         accepted = {name: value for name, value in inputs.items() if name in names}
         place = self.device if device is None else torch.device(device)
-        return BatchFeature(accepted).to(place, dtype=getattr(self.model, "dtype", torch.float32))
+        found = BatchFeature(accepted).to(place, dtype=getattr(self.model, "dtype", torch.float32))
+        self.tiles.note(self.processor, pictures, found, options)
+        return found
 
     def layout(self, inputs: Mapping[str, Any]) -> TokenLayout:
         """Which position of encoded inputs is text, image, video, audio or padding, and the patch grids."""
         if self.given_layout is not None:
             return self.given_layout.fit(inputs)
-        return layout_of(self.anatomy, inputs, self.processor)
+        return layout_of(self.anatomy, inputs, self.processor, self.tiles.find(inputs))
 
     def generate(self, inputs: Any, max_new_tokens: int = 64, **options: Any) -> Any:
         """The model's answer: a string for one prompt, a list of strings for several. Greedy by default.
