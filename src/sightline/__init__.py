@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sightline.jobs.evaluate import evaluate
     from sightline.jobs.find_sinks import find_sinks
     from sightline.jobs.measure import measure
+    from sightline.jobs.read_run import read_run
     from sightline.jobs.reproduce import reproduce
     from sightline.jobs.score import score
     from sightline.knockout.result import ImpactMap
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from sightline.models.anatomy import Anatomy, find_anatomy
     from sightline.models.layout import Modality, TokenLayout, layout_of
     from sightline.models.vlm import VLM, load, wrap
+    from sightline.pages.style import save_figure
     from sightline.probes.dominance import Dominance
     from sightline.probes.grounding import Grounding
     from sightline.probes.sinks import Sinks, read_sinks
@@ -79,6 +81,8 @@ _HOMES = {
     "Study": "sightline.knockout.study",
     "impact": "sightline.knockout.study",
     "app": "sightline.live.app",
+    "read_run": "sightline.jobs.read_run",
+    "save_figure": "sightline.pages.style",
     "find_method": "sightline.methods.registry",
     "Modality": "sightline.models.layout",
     "TokenLayout": "sightline.models.layout",
@@ -181,9 +185,11 @@ __all__ = [
     "layout_of",
     "load",
     "measure",
+    "read_run",
     "read_samples",
     "read_sinks",
     "reproduce",
+    "save_figure",
     "score",
     "wrap",
 ]

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.files.json import plain
+from sightline.jobs.result import Result
+from sightline.runs.folder import Run
 from sightline.runs.records import Record, Records
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from sightline.benchmarks.base import Verdict
     from sightline.jobs.benchmark_items import BenchmarkItems
     from sightline.jobs.evaluation_plan import EvaluationPlan
     from sightline.jobs.methods import MethodSpec
+    from sightline.pages.style import Style, Width
     from sightline.pages.tables.table import Section
 
 Answers = Mapping[str, Record]
@@ -46,6 +50,18 @@ class BenchmarkScore:
         """As it was named."""
         return str(self.document["model"])
 
+    def about(self) -> dict[str, Any]:
+        """What a run folder keeps beside its settings, so that the items are found again."""
+        items = self.items
+        return {
+            "models": [self.model],
+            "methods": [str(each["method"]) for each in self.document["methods"].values()],
+            "path": items.path,
+            "fields": items.fields,
+            "items": len(items.ids),
+            "limit": len(items.items),
+        }
+
     def rows(self) -> list[dict[str, Any]]:
         """Long form: a row an item and method, in the benchmark's order."""
         return [
@@ -73,24 +89,103 @@ class BenchmarkScore:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Result):
     """What `evaluate` found.
 
     scores   one for each benchmark and model
     failed   the records of items that could not be answered
     folder   the run folder, if there is one
+    runs     the records behind them, one for each benchmark
     is_main  False in a process whose run another process has summed up
     """
 
     scores: tuple[BenchmarkScore, ...]
     failed: tuple[Record, ...] = field(default=(), repr=False)
     folder: Path | None = None
+    runs: tuple[Records, ...] = field(default=(), repr=False, compare=False)
     is_main: bool = field(default=True, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The command's JSON document: of the only benchmark and model, or all under "evaluations"."""
         found: list[dict[str, Any]] = [plain(score.document) for score in self.scores]
-        return found[0] if len(found) == 1 else {"evaluations": found}
+        if len(found) == 1:
+            return found[0]
+        between = self.between_models()
+        return {"evaluations": found} | ({"models_paired": plain(between)} if between else {})
+
+    def between_models(self) -> list[dict[str, Any]]:
+        """The first model against each other one, benchmark by benchmark and method by method, with Holm."""
+        from sightline.jobs.paired import compare_scores
+
+        first: dict[str, BenchmarkScore] = {}
+        pairs = []
+        for score in self.scores:
+            ours = first.setdefault(score.items.name, score)
+            if ours is not score:
+                pairs += [(ours, label, score, label) for label in ours.verdicts if label in score.verdicts]
+        return compare_scores(pairs)
+
+    def compare(self, other: Evaluation) -> pd.DataFrame:
+        """Each benchmark and method of this one against the same of another evaluation, paired by item, with Holm.
+
+        One model or method is named for another: where each has a single one, they are compared whatever their names.
+        """
+        import pandas as pd
+
+        from sightline.jobs.paired import compare_scores
+
+        pairs = []
+        for ours in self.scores:
+            for theirs in (score for score in other.scores if score.items.name == ours.items.name):
+                if len(ours.verdicts) == 1 and len(theirs.verdicts) == 1:
+                    pairs.append((ours, next(iter(ours.verdicts)), theirs, next(iter(theirs.verdicts))))
+                else:
+                    pairs += [(ours, label, theirs, label) for label in ours.verdicts if label in theirs.verdicts]
+        if not pairs:
+            raise InputError("The two evaluations have no benchmark and method in common.")
+        frame: pd.DataFrame = pd.DataFrame(compare_scores(pairs))
+        return frame
+
+    def plot(
+        self, ax: Any = None, *, metric: str = "difference", style: Style = "paper", width: Width = "column"
+    ) -> Axes:
+        """A forest with 95% intervals, controls in grey; `sl.save_figure` writes what it returns.
+
+        Args:
+            ax: matplotlib axes to draw on; by default those of a new figure.
+            metric: "difference" to the first method, or "score", each benchmark's headline.
+            style: "paper" or "screen".
+            width: of the new figure, "column" or "page".
+        """
+        from sightline.pages.forest import forest
+        from sightline.pages.style import axes_of, look
+        from sightline.pages.tables.evaluate import effects
+
+        if metric not in ("difference", "score"):
+            raise InputError(f"There is no figure of {metric!r}: give difference or score.")
+        lines = effects([score.document for score in self.scores], metric)
+        if not lines:
+            raise InputError("One method alone has no difference: give metric='score'.")
+        with look(style):
+            axes = axes_of(ax, width, max(0.35, 0.09 * len(lines) + 0.15))
+            name = "difference to the first method" if metric == "difference" else "score"
+            return forest(lines, axes, name, 0.0 if metric == "difference" else None)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a run folder, or one for each benchmark below it, as the command does."""
+        from sightline.pages.tables.evaluate import write_tables
+
+        if not self.runs:
+            raise InputError("This evaluation was put together by hand and has no records to save.")
+        names = list(dict.fromkeys(score.items.name for score in self.scores))
+        for name, run in zip(names, self.runs, strict=True):
+            mine = [score for score in self.scores if score.items.name == name]
+            place = Path(folder) if len(names) == 1 else Path(folder) / name
+            with Run.open(place, "eval", run.settings, info=mine[0].about()) as kept:
+                kept.take(run.all_records())
+                kept.finish(replace(self, scores=tuple(mine)).to_dict())
+            write_tables(place, [score.document for score in mine])
+        return Path(folder)
 
     def to_pandas(self) -> pd.DataFrame:
         """Long form, a row an item, method and model: value is 1 for a right answer, 0 for a wrong one."""
@@ -112,21 +207,13 @@ class Evaluation:
         """The same, where another process has summed the run up."""
         return replace(self, is_main=False)
 
-    def __str__(self) -> str:
-        from sightline.pages.tables.plain import plain_text
-
-        return plain_text(self.sections())
-
-    def _repr_html_(self) -> str:
-        from sightline.pages.tables.plain import html_text
-
-        return html_text(self.sections())
-
     def sections(self) -> list[Section]:
         """As tables."""
-        from sightline.pages.tables.evaluate import sections
+        from sightline.pages.tables.evaluate import models_table, sections
 
-        return sections([score.document for score in self.scores])
+        between = self.between_models()
+        found = sections([score.document for score in self.scores])
+        return [*found, models_table(between)] if between else found
 
 
 def evaluation_of(plan: EvaluationPlan, runs: Sequence[Records], folder: Path | None) -> Evaluation:
@@ -151,7 +238,7 @@ def evaluation_of(plan: EvaluationPlan, runs: Sequence[Records], folder: Path | 
             and record.model in {model.name for model in plan.models}
         ]
     adjust([score.document for score in scores])
-    return Evaluation(tuple(scores), tuple(failed), folder)
+    return Evaluation(tuple(scores), tuple(failed), folder, tuple(runs))
 
 
 def _score(

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.files.json import plain
+from sightline.jobs.result import Result
+from sightline.runs.folder import Run
 from sightline.runs.records import Record, Records
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from sightline.jobs.measurement_plan import MeasurementPlan
+    from sightline.pages.style import Style, Width
     from sightline.pages.tables.table import Section
     from sightline.probes.dominance import DominanceResult
+    from sightline.probes.dominance.stages import Scheme
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Result):
     """What `measure` found.
 
     measured   by model, and for each by method, the model as it is first
@@ -73,6 +78,7 @@ class Measurement:
     published  the name of the published figures that stand beside, if some do
     failed     the records of samples that could not be measured
     folder     the run folder, if there is one
+    run        the records behind it
     is_main    False in a process whose run another process has summed up
     """
 
@@ -81,6 +87,7 @@ class Measurement:
     published: str | None = None
     failed: tuple[Record, ...] = field(default=(), repr=False)
     folder: Path | None = None
+    run: Records | None = field(default=None, repr=False, compare=False)
     is_main: bool = field(default=True, repr=False)
 
     @property
@@ -131,15 +138,60 @@ class Measurement:
 
         return sections(self.documents(), self.to_dict())
 
-    def __str__(self) -> str:
-        from sightline.pages.tables.plain import plain_text
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        metric: str = "mdi",
+        by: str = "layer",
+        style: Style = "paper",
+        width: Width = "column",
+    ) -> Axes:
+        """An index with its 95% interval, a line or bar a model and method; `sl.save_figure` writes what it returns.
 
-        return plain_text(self.sections())
+        Args:
+            ax: matplotlib axes to draw on; by default those of a new figure.
+            metric: "mdi", "aei", "mdi_no_sinks", "text_mass", ...
+            by: "layer" or "stage".
+            style: "paper" or "screen".
+            width: of the new figure, "column" or "page".
+        """
+        from sightline.pages.figures import by_layer, by_stage
+        from sightline.pages.style import axes_of, look
+        from sightline.pages.tables.measure import label
 
-    def _repr_html_(self) -> str:
-        from sightline.pages.tables.plain import html_text
+        drawn = {"layer": by_layer, "stage": by_stage}
+        if by not in drawn:
+            raise InputError(f"There is no figure by {by!r}: give {' or '.join(drawn)}.")
+        with look(style):
+            documents = {label(document): document for document in self.documents()}
+            return drawn[by](documents, axes_of(ax, width), metric)
 
-        return html_text(self.sections())
+    def compare(self, other: Measurement | None = None, *, metric: str = "mdi", seed: int = 0) -> pd.DataFrame:
+        """Paired by id, stage by stage, with intervals and Holm (see `sightline.jobs.paired.compare_measured`).
+
+        other: its models and methods against the same of this one, in their order. Without it, the first of this one
+        against each of the others: two models, or a model without and with its method.
+        """
+        from sightline.jobs.paired import compare_measured
+
+        if other is None:
+            pairs = [(self.measured[0], each) for each in self.measured[1:]]
+        else:
+            pairs = list(zip(self.measured, other.measured, strict=False))
+        if not pairs:
+            raise InputError("One model under one method has nothing to be compared with: give another measurement.")
+        return compare_measured(pairs, metric, seed)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a run folder, which `sl.read_run` and `sl.report` read; InputError where another run is there."""
+        if self.run is None:
+            raise InputError("This measurement was put together by hand and has no records to save.")
+        with Run.open(folder, "measure", self.run.settings) as kept:
+            kept.take(self.run.all_records())
+            kept.finish(self.to_dict())
+        self.draw(Path(folder) / "figures")
+        return Path(folder)
 
 
 def measurement_of(plan: MeasurementPlan, run: Records, folder: Path | None) -> Measurement:
@@ -154,15 +206,17 @@ def measurement_of(plan: MeasurementPlan, run: Records, folder: Path | None) -> 
         for spec in plan.specs
     ]
     return Measurement(
-        tuple(_measured(plan, of) for of in wanted),
+        tuple(measured_of(of, plan.settings.queries, plan.settings.stages) for of in wanted),
         len(plan.specs),
         plan.settings.published,
         tuple(record for of in wanted for record in of if record.error is not None),
         folder,
+        run,
     )
 
 
-def _measured(plan: MeasurementPlan, records: Sequence[Record]) -> Measured:
+def measured_of(records: Sequence[Record], queries: str, stages: Scheme) -> Measured:
+    """One model under one method, of its records; InputError, with the first error, where not one ended well."""
     from sightline.probes.dominance import SampleDominance, aggregate
 
     model, method = records[0].model, records[0].method
@@ -175,8 +229,8 @@ def _measured(plan: MeasurementPlan, records: Sequence[Record]) -> Measured:
     result = aggregate(
         [SampleDominance.from_dict(each["dominance"]) for each in results],
         model=model,
-        queries=plan.settings.queries,
-        stages=plan.settings.stages,
+        queries=queries,
+        stages=stages,
         failed=len(records) - len(good),
     )
     ids, texts = tuple(record.id for record in good), tuple(each["text"] for each in results)

@@ -1,4 +1,4 @@
-"""Figures of `measure` documents, written as PNG and SVG."""
+"""Figures of `measure` documents: an index by layer and by stage, in the look of `sightline.pages.style`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.errors import SightlineError
+from sightline.errors import InputError, SightlineError
+from sightline.pages.style import axes_of, distinct, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 DPI = 150
 KINDS = ("png", "svg")
+
+BALANCED = {"mdi": 1.0, "mdi_no_sinks": 1.0, "aei": 1.0, "aei_no_sinks": 1.0}
+"""The value of an index at which text and image draw alike."""
+
+_NAMES = {"mdi": "MDI (above 1: text dominates)", "aei": "AEI of text", "mdi_no_sinks": "MDI without sinks"}
 
 
 def dominance_figures(documents: Mapping[str, dict[str, Any]], folder: Path) -> list[Path]:
@@ -26,57 +32,78 @@ def dominance_figures(documents: Mapping[str, dict[str, Any]], folder: Path) -> 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            drawn[path.stem].savefig(path, dpi=DPI)
+            with look("screen"):
+                drawn[path.stem].savefig(path, dpi=DPI)
     except OSError as error:
         raise SightlineError(f"The figures could not be written into {folder} ({error.strerror or error}).") from error
     return paths
 
 
 def mdi_by_layer(documents: Mapping[str, dict[str, Any]]) -> Figure:
-    """MDI by layer, a line a document with its 95% interval; dashed, without sinks, where there is one document."""
-    from matplotlib.ticker import MaxNLocator
-
-    figure, axes = _canvas()
-    for name, document in documents.items():
-        layers = [layer for layer in document["layers"] if layer["mdi"] is not None]
-        places = [layer["layer"] for layer in layers]
-        (line,) = axes.plot(places, [layer["mdi"] for layer in layers], marker="o", markersize=4, label=name)
-        known = [layer for layer in layers if layer.get("mdi_ci95")]
-        low, high = ([layer["mdi_ci95"][side] for layer in known] for side in (0, 1))
-        axes.fill_between(
-            [layer["layer"] for layer in known], low, high, color=line.get_color(), alpha=0.2, linewidth=0
-        )
-        if len(documents) == 1:
-            rest = [layer for layer in layers if layer["mdi_no_sinks"] is not None]
-            axes.plot(
-                [layer["layer"] for layer in rest],
-                [layer["mdi_no_sinks"] for layer in rest],
-                color=line.get_color(),
-                linestyle="--",
-                label="without sinks",
-            )
-    _balanced(axes)
-    axes.set_xlabel("layer")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _finished(figure, axes, documents)
+    """MDI by layer for the screen."""
+    with look("screen"):
+        return by_layer(documents, axes_of(None, "page", 0.6)).figure  # type: ignore[return-value]
 
 
 def stage_bars(documents: Mapping[str, dict[str, Any]]) -> Figure:
-    """MDI of early, middle and late layers, a bar a document, with its 95% interval."""
-    figure, axes = _canvas()
+    """MDI by stage for the screen."""
+    with look("screen"):
+        return by_stage(documents, axes_of(None, "page", 0.6)).figure  # type: ignore[return-value]
+
+
+def by_layer(documents: Mapping[str, dict[str, Any]], axes: Axes, metric: str = "mdi") -> Axes:
+    """An index by layer, a line a document with its 95% interval; dashed, without sinks, where one document is drawn.
+
+    Raises:
+        InputError: for an index that the documents have not.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    for (name, document), form in zip(documents.items(), distinct(), strict=False):
+        _require(metric, document["layers"][0])
+        layers = [layer for layer in document["layers"] if layer[metric] is not None]
+        places = [layer["layer"] for layer in layers]
+        axes.plot(places, [layer[metric] for layer in layers], label=name, **form)
+        known = [layer for layer in layers if layer.get(f"{metric}_ci95")]
+        low, high = ([layer[f"{metric}_ci95"][side] for layer in known] for side in (0, 1))
+        axes.fill_between([layer["layer"] for layer in known], low, high, color=form["color"], alpha=0.2, linewidth=0)
+        rest = [layer for layer in layers if layer.get(f"{metric}_no_sinks") is not None]
+        if len(documents) == 1 and rest:
+            axes.plot(
+                [layer["layer"] for layer in rest],
+                [layer[f"{metric}_no_sinks"] for layer in rest],
+                color=form["color"],
+                linestyle="--",
+                marker="",
+                label="without sinks",
+            )
+    _balanced(axes, metric)
+    axes.set_xlabel("layer")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _finished(axes, documents, metric)
+
+
+def by_stage(documents: Mapping[str, dict[str, Any]], axes: Axes, metric: str = "mdi") -> Axes:
+    """An index of early, middle and late layers, a bar a document, with its 95% interval.
+
+    Raises:
+        InputError: for an index that the documents have not.
+    """
     stages = list(next(iter(documents.values()))["stages"])
     width = 0.8 / len(documents)
-    for number, (name, document) in enumerate(documents.items()):
+    for number, ((name, document), form) in enumerate(zip(documents.items(), distinct(), strict=False)):
         figures = [document["stages"][stage] for stage in stages]
-        heights = [stage["mdi"] or 0.0 for stage in figures]
+        _require(metric, figures[0])
+        heights = [stage[metric] or 0.0 for stage in figures]
         places = [place + (number - (len(documents) - 1) / 2) * width for place in range(len(stages))]
-        bounds = [stage.get("mdi_ci95") or (height, height) for stage, height in zip(figures, heights, strict=True)]
+        intervals = [stage.get(f"{metric}_ci95") for stage in figures]
+        bounds = [found or (height, height) for found, height in zip(intervals, heights, strict=True)]
         errors = [
             [max(0.0, height - low) for height, (low, _) in zip(heights, bounds, strict=True)],
             [max(0.0, high - height) for height, (_, high) in zip(heights, bounds, strict=True)],
         ]
-        axes.bar(places, heights, width * 0.9, yerr=errors, capsize=3, label=name)
-    _balanced(axes)
+        axes.bar(places, heights, width * 0.9, yerr=errors, capsize=2, label=name, color=form["color"])
+    _balanced(axes, metric)
     layers = [{_layers(document["stages"][stage]["layers"]) for document in documents.values()} for stage in stages]
     same = all(len(names) == 1 for names in layers)
     axes.set_xticks(
@@ -84,7 +111,13 @@ def stage_bars(documents: Mapping[str, dict[str, Any]]) -> Figure:
         [f"{stage}\n{min(names)}" if same else stage for stage, names in zip(stages, layers, strict=True)],
     )
     axes.margins(y=0.2)  # room for the legend
-    return _finished(figure, axes, documents)
+    return _finished(axes, documents, metric)
+
+
+def _require(metric: str, figures: Mapping[str, Any]) -> None:
+    if metric not in figures:
+        known = [name for name in figures if f"{name}_ci95" in figures]
+        raise InputError(f"There is no index {metric!r} to draw: give one of {', '.join(known)}.")
 
 
 def _layers(numbers: Sequence[int]) -> str:
@@ -94,42 +127,35 @@ def _layers(numbers: Sequence[int]) -> str:
     return f"layers {numbers[0]} to {numbers[-1]}"
 
 
-def _canvas() -> tuple[Figure, Axes]:
-    # No pyplot: it keeps every figure, and picks a window system.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _balanced(axes: Axes) -> None:
-    axes.axhline(1.0, color="0.4", linewidth=1, linestyle=":")
+def _balanced(axes: Axes, metric: str) -> None:
+    if metric not in BALANCED:
+        return
+    axes.axhline(BALANCED[metric], color="0.4", linewidth=1, linestyle=":", marker="")
     axes.annotate(
         "balanced",
-        (1.0, 1.0),
+        (1.0, BALANCED[metric]),
         xycoords=("axes fraction", "data"),
         xytext=(3, 0),
         textcoords="offset points",
         va="center",
-        fontsize=8,
+        fontsize="small",
         color="0.4",
         annotation_clip=False,
     )
 
 
-def _finished(figure: Figure, axes: Axes, documents: Mapping[str, dict[str, Any]]) -> Figure:
-    axes.set_ylabel("MDI (above 1: text dominates)")
-    axes.set_title(_title(documents.values()), fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="best")
-    return figure
+def _finished(axes: Axes, documents: Mapping[str, dict[str, Any]], metric: str) -> Axes:
+    axes.set_ylabel(_NAMES.get(metric, metric.replace("_", " ")))
+    axes.set_title(_title(documents.values(), metric))
+    axes.legend(loc="best")
+    return axes
 
 
-def _title(documents: Iterable[dict[str, Any]]) -> str:
+def _title(documents: Iterable[dict[str, Any]], metric: str) -> str:
     """How many samples, whose attention, and what the band or the bars' whiskers are, where there are some."""
     documents = list(documents)
     counts = sorted({document["samples"] for document in documents})
     samples = " to ".join(map(str, [counts[0], *counts[1:][-1:]])) + (" sample" if counts == [1] else " samples")
     figures = [figure for document in documents for figure in (*document["layers"], *document["stages"].values())]
-    interval = ", 95% interval of the mean" if any(figure.get("mdi_ci95") for figure in figures) else ""
+    interval = ", 95% interval of the mean" if any(figure.get(f"{metric}_ci95") for figure in figures) else ""
     return f"{samples}, queries {documents[0]['queries']}{interval}"

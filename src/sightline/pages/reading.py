@@ -60,7 +60,7 @@ def read_runs(folders: Iterable[str | Path]) -> list[RunFolder]:
     found: dict[Path, RunFolder] = {}
     for folder in map(Path, folders):
         for place in _places(folder):
-            found.setdefault(place.resolve(), read_run(place))
+            found.setdefault(place.resolve(), read_run_folder(place))
     return list(found.values())
 
 
@@ -80,7 +80,7 @@ def _places(folder: Path) -> list[Path]:
     raise InputError(f"{folder} is no run folder: there is no {RUN_FILE}, nor a folder with one; give one of --out.")
 
 
-def read_run(folder: Path) -> RunFolder:
+def read_run_folder(folder: Path) -> RunFolder:
     """One run folder; InputError where run.json is torn, or nothing was recorded yet."""
     if not (folder / RUN_FILE).exists():
         return _read_training(folder)

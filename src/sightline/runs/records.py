@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,6 +81,18 @@ class Records:
         self._write(record)
         self.records[record.key] = record
         return record
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Keeps records of another run, as they ended there."""
+        for record in records:
+            self.record(
+                record.id,
+                model=record.model,
+                method=record.method,
+                result=record.result,
+                error=record.error,
+                seconds=record.seconds,
+            )
 
     def pin(self, name: str, value: str) -> None:
         """Adds a setting that is known only now, such as a model's revision; refused as InputError when it differs."""

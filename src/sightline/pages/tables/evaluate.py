@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sightline.files.json import write_atomically
+from sightline.pages.forest import Effect
+from sightline.pages.tables.latex import latex_text
 from sightline.pages.tables.table import Section, Table
+
+CONTROLS = ("yes_bias", "cut_off", "prompt_tilt")
+"""Methods that read nothing better, beside those whose names say so."""
 
 PARTS = ("splits", "subtasks")
 """Fields of a score document with a document a part."""
@@ -107,11 +112,55 @@ def paired_table(document: Mapping[str, Any]) -> Cells:
     return columns, rows
 
 
+def models_table(entries: Sequence[Mapping[str, Any]]) -> Table:
+    """A row a benchmark, method and pair of models."""
+    columns = ("bench", "a", "b", "delta", "95% interval", "McNemar p", "right in a only", "right in b only", "items")
+    rows = [
+        (
+            pair["bench"],
+            pair["a"],
+            pair["b"],
+            figure(pair["delta"], is_signed=True),
+            _interval(pair["ci95"], is_signed=True),
+            _p_value(pair),
+            *map(str, pair["flips"]),
+            str(pair["n"]),
+        )
+        for pair in entries
+    ]
+    return Table("Models against each other", columns, rows)
+
+
 def _p_value(pair: Mapping[str, Any]) -> str:
     """With Holm's adjustment where there are several comparisons."""
     adjusted = pair.get("p_holm", pair["p_value"])
     plain = f"{pair['p_value']:.3g}"
     return plain if adjusted == pair["p_value"] else f"{plain} (Holm {adjusted:.3g})"
+
+
+def effects(found: Sequence[dict[str, Any]], metric: str) -> list[Effect]:
+    """The lines of a forest: differences to the first method, or scores, with their intervals."""
+    lines = []
+    for document in found:
+        places = [document["model"]] * (len({each["model"] for each in found}) > 1)
+        where = [document["bench"], *places]
+        if metric == "difference":
+            for pair in document["paired"]:
+                low, high = pair["ci95"] or (None, None)
+                name = ", ".join([pair["b"], *where])
+                lines.append(Effect(name, pair["delta"], low, high, _is_control(pair["b"])))
+            continue
+        for label, values in document["methods"].items():
+            value = values.get(document["headline"])
+            low, high = values.get(f"{document['headline']}_ci95") or (None, None)
+            if value is not None:
+                lines.append(Effect(", ".join([label, *where]), value, low, high, _is_control(label)))
+    return lines
+
+
+def _is_control(label: str) -> bool:
+    name = label.partition(":")[0]
+    return name in CONTROLS or name.endswith("_random") or name.startswith("mask_") or "target=text" in label
 
 
 def write_tables(folder: Path, found: Sequence[dict[str, Any]]) -> None:
@@ -139,6 +188,7 @@ def write_tables(folder: Path, found: Sequence[dict[str, Any]]) -> None:
     writer.writerows(lines)
     write_atomically(folder / "table.csv", text.getvalue().rstrip("\n"))
     write_atomically(folder / "table.md", "\n\n".join(_markdown(document) for document in found))
+    write_atomically(folder / "table.tex", latex_text(sections(found)))
 
 
 def _markdown(document: Mapping[str, Any]) -> str:

@@ -1,0 +1,128 @@
+"""Measurements and evaluations against each other: the same samples on both sides, differences with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline.errors import InputError
+from sightline.stats import holm, mean_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sightline.jobs.evaluation import BenchmarkScore
+    from sightline.jobs.measurement import Measured
+
+RESAMPLES = 2000
+
+
+def compare_measured(pairs: Sequence[tuple[Measured, Measured]], metric: str = "mdi", seed: int = 0) -> pd.DataFrame:
+    """A row a pair and stage, over the samples that both measured.
+
+    Columns: a and b ("model" or "model, method"), stage, metric, n, mean_a, mean_b, difference (b - a, a sample's stage
+    being the mean over its layers), ci_low and ci_high (95% percentile bootstrap over samples), p_value (Wilcoxon's
+    signed-rank test) and p_holm, adjusted for all rows.
+
+    Raises:
+        InputError: where two have no sample in common, or no such metric.
+    """
+    import pandas as pd
+
+    rows = [row for pair in pairs for row in _stages(*pair, metric, seed)]
+    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+    frame: pd.DataFrame = pd.DataFrame(rows)
+    return frame
+
+
+def _stages(first: Measured, second: Measured, metric: str, seed: int) -> list[dict[str, Any]]:
+    ours, theirs = _by_stage(first, metric), _by_stage(second, metric)
+    found = []
+    for stage in [name for name in ours if name in theirs]:
+        ids = [name for name in ours[stage] if name in theirs[stage]]
+        if not ids:
+            raise InputError(f"{_name(first)} and {_name(second)} measured no sample in common: compare on one data.")
+        before = np.array([ours[stage][name] for name in ids])
+        after = np.array([theirs[stage][name] for name in ids])
+        change = after - before
+        low, high = mean_interval(change, RESAMPLES, seed) if len(set(change.tolist())) > 1 else (None, None)
+        found.append(
+            {
+                "a": _name(first),
+                "b": _name(second),
+                "stage": stage,
+                "metric": metric,
+                "n": len(ids),
+                "mean_a": float(before.mean()),
+                "mean_b": float(after.mean()),
+                "difference": float(change.mean()),
+                "ci_low": low,
+                "ci_high": high,
+                "p_value": _signed_rank(change),
+            }
+        )
+    return found
+
+
+def _by_stage(measured: Measured, metric: str) -> dict[str, dict[str, float]]:
+    """A sample's mean over each stage's layers, by stage and id; samples for which it is undefined are left out."""
+    rows = [row for row in measured.rows() if row["metric"] == metric]
+    if not rows:
+        known = sorted({row["metric"] for row in measured.rows()})
+        raise InputError(f"There is no metric {metric!r}: give one of {', '.join(known)}.")
+    values: dict[str, dict[str, list[float | None]]] = {}
+    for stage, layers in measured.result.stage_layers.items():
+        for row in rows:
+            if row["layer"] in layers:
+                values.setdefault(stage, {}).setdefault(row["id"], []).append(row["value"])
+    return {
+        stage: {
+            name: float(np.mean([value for value in given if value is not None]))
+            for name, given in of.items()
+            if all(value is not None and np.isfinite(value) for value in given)
+        }
+        for stage, of in values.items()
+    }
+
+
+def _signed_rank(change: np.ndarray) -> float:
+    from scipy.stats import wilcoxon
+
+    return 1.0 if not change.any() else float(wilcoxon(change).pvalue)
+
+
+def _name(measured: Measured) -> str:
+    return measured.model if measured.method == "none" else f"{measured.model}, {measured.method}"
+
+
+def compare_scores(
+    pairs: Sequence[tuple[BenchmarkScore, str, BenchmarkScore, str]], seed: int = 0
+) -> list[dict[str, Any]]:
+    """An entry a pair as in `paired` of an `eval` document, with "bench"; p values are adjusted for all pairs.
+
+    pairs: (score, method's label, other score, its label), of one benchmark each; items that both answered count.
+
+    Raises:
+        InputError: where two have no item in common.
+    """
+    from sightline.benchmarks.compare import compare
+
+    found: list[dict[str, Any]] = []
+    for ours, label, theirs, other in pairs:
+        known = {item.id for item in theirs.items.items}
+        items = [item for item in ours.items.items if item.id in known]
+        if not items:
+            raise InputError(f"{ours.model} and {theirs.model} were asked no {ours.items.name} item in common.")
+        names = (_label(ours, label), _label(theirs, other))
+        entry = compare(ours.items.bench, items, ours.verdicts[label], theirs.verdicts[other], seed=seed).to_dict()
+        found.append({"bench": ours.items.name, "a": names[0], "b": names[1]} | entry)
+    for entry, adjusted in zip(found, holm([entry["p_value"] for entry in found]), strict=True):
+        entry["p_holm"] = adjusted
+    return found
+
+
+def _label(score: BenchmarkScore, method: str) -> str:
+    return score.model if method == "none" else f"{score.model}, {method}"
