@@ -110,7 +110,7 @@ def test_more_than_two_are_adjusted_for_each_other(tmp_path: Path, data: Path) -
 
 
 def test_label_files_are_no_answers(data: Path) -> None:
-    with pytest.raises(InputError, match="is each item's question"):
+    with pytest.raises(InputError, match="holds no answers to pope"):
         sl.compare("pope", data, data, data=data)
 
 

@@ -80,6 +80,10 @@ def read_answers(
     for line in lines:
         if line.value is None:
             raise InputError(f"{path}, line {line.number}: {line.error}; one JSON object a line is expected.")
+    records = [line.value for line in lines if line.value is not None]
+    foreign = foreign_records(path, records)
+    if foreign is not None:
+        return answers_of(enumerate(foreign, start=1), order)
     return answers_of(((line.number, line.value) for line in lines if line.value is not None), order)
 
 

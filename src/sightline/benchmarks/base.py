@@ -223,6 +223,7 @@ BENCHMARKS: Registry[type[Benchmark]] = Registry(
         "chair": "sightline.benchmarks.chair",
         "cv-bench": "sightline.benchmarks.cv_bench",
         "hallusionbench": "sightline.benchmarks.hallusionbench",
+        "judged": "sightline.benchmarks.judged",
         "mme": "sightline.benchmarks.mme",
         "mmmu-pro": "sightline.benchmarks.mmmu_pro",
         "mmvp": "sightline.benchmarks.mmvp",

@@ -245,7 +245,7 @@ def _has_words(record: Mapping[str, Any]) -> bool:
 def _carried(record: Mapping[str, Any]) -> MmeLine | None:
     """The item that a line carries beside the response; None where anything is lacking."""
     subtask = record.get("subtask", record.get("category"))
-    image = record.get("image", record.get("question_id"))
+    image = record.get("image", record.get("question_id", record.get("image_path")))
     question = record.get("question", record.get("prompt"))
     truth = record.get("truth", record.get("label", record.get("answer") if _has_words(record) else None))
     found = [value for value in (subtask, image, question, truth) if isinstance(value, str)]

@@ -250,9 +250,15 @@ def _item_of_answer(number: int, record: Mapping[str, Any], truth: str, seen: Co
     names = (name_of(record.get(field)) for field in ("id", "question_id", "index"))
     given = next((name for name in names if name is not None), str(number))
     name = given if not group or given.startswith(f"{group}/") else f"{group}/{given}"
+    if "doc_id" in record:  # of lmms-eval, whose newer form does not name the split
+        name = f"doc {name_of(record['doc_id'])}"
     seen[name] += 1
     question = str(record.get("question") or record.get("prompt") or record.get("text") or "")
-    about = {"question_id": given, "question": question, "image": str(record.get("image") or "")}
+    about = {
+        "question_id": given,
+        "question": question,
+        "image": str(record.get("image") or record.get("image_source") or ""),
+    }
     return Item(
         name if seen[name] == 1 else f"{name}/{seen[name]}", question, (), truth_of(record[truth]), group, about
     )

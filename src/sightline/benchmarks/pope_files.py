@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sightline.benchmarks.answer_fields import STRONG
 from sightline.benchmarks.base import Item
 from sightline.errors import InputError
 from sightline.files.jsonl import Line, json_objects
 from sightline.runs.folder import RUN_FILE
+
+_WORDS = (*STRONG, "answer", "caption")
 
 SPLITS = ("random", "popular", "adversarial")
 
@@ -90,7 +93,8 @@ def answer_lines(path: Path) -> list[dict[str, Any]] | None:
             if line.value is None:
                 raise InputError(f"{named[0]}, line {line.number}: {line.error}; one JSON object a line is expected.")
             found.append({**line.value, "split": split})
-    return found
+    are_labels = all("label" in record and not any(name in record for name in _WORDS) for record in found)
+    return None if are_labels else found
 
 
 def _is_answers(file: Path, split: str) -> bool:

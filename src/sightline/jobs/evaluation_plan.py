@@ -36,13 +36,14 @@ class BenchmarkSettings(ModelSettings):
     image_list: Path | None = setting(None, "CHAIR: a file that names the images.", metavar="FILE")
     singular: str | None = setting(None, "CHAIR: how words are made singular: script, plain, nltk or pattern.")
     mode: str | None = setting(None, "MMMU-Pro: direct or cot.")
+    metric: str | None = setting(None, "judged: which of the scores that stand in the lines, not the first.")
 
     def of_bench(self) -> dict[str, Any]:
         """The fields of benchmarks among them."""
         return {name: getattr(self, name) for name in BENCH_FIELDS if getattr(self, name) is not None}
 
 
-BENCH_FIELDS = ("template", "split", "synonyms", "image_list", "singular", "mode")
+BENCH_FIELDS = ("template", "split", "synonyms", "image_list", "singular", "mode", "metric")
 
 
 @dataclass(frozen=True, kw_only=True)
