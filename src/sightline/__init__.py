@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sightline.live.app import app
     from sightline.methods.adaptvis import AdaptVis
     from sightline.methods.adhh import ADHH
+    from sightline.methods.avisc import AvisC
     from sightline.methods.base import Method
     from sightline.methods.cdpruner import CDPruner
     from sightline.methods.controls import MaskRandom, MaskSinks, RandomVAR
@@ -44,12 +45,17 @@ if TYPE_CHECKING:
     from sightline.methods.fastv import FastV
     from sightline.methods.icd import ICD
     from sightline.methods.m3id import M3ID
+    from sightline.methods.memvr import MemVR
+    from sightline.methods.only import ONLY
     from sightline.methods.pai import PAI
+    from sightline.methods.projectaway import ProjectAway
     from sightline.methods.pyramiddrop import PyramidDrop
     from sightline.methods.random_tokens import RandomPrune
     from sightline.methods.registry import find_method
+    from sightline.methods.sid import SID
     from sightline.methods.sparsevlm import SparseVLM
     from sightline.methods.spin import SPIN
+    from sightline.methods.steer import VTI, Direction, Steer, find_direction
     from sightline.methods.vaf import VAF
     from sightline.methods.var import VAR
     from sightline.methods.vcd import VCD
@@ -97,6 +103,15 @@ _HOMES = {
     "MaskSinks": "sightline.methods.controls",
     "RandomVAR": "sightline.methods.controls",
     "VAR": "sightline.methods.var",
+    "find_direction": "sightline.methods.steer",
+    "Direction": "sightline.methods.steer",
+    "ProjectAway": "sightline.methods.projectaway",
+    "VTI": "sightline.methods.steer",
+    "Steer": "sightline.methods.steer",
+    "MemVR": "sightline.methods.memvr",
+    "ONLY": "sightline.methods.only",
+    "SID": "sightline.methods.sid",
+    "AvisC": "sightline.methods.avisc",
     "RandomPrune": "sightline.methods.random_tokens",
     "SparseVLM": "sightline.methods.sparsevlm",
     "PyramidDrop": "sightline.methods.pyramiddrop",
@@ -135,18 +150,23 @@ __all__ = [
     "EAH",
     "ICD",
     "M3ID",
+    "ONLY",
     "PAI",
+    "SID",
     "SPIN",
     "VAF",
     "VAR",
     "VCD",
     "VISTA",
     "VLM",
+    "VTI",
     "AdaptVis",
     "Anatomy",
+    "AvisC",
     "CDPruner",
     "CutOff",
     "DeCo",
+    "Direction",
     "DivPrune",
     "DoLa",
     "Dominance",
@@ -158,10 +178,12 @@ __all__ = [
     "LayoutError",
     "MaskRandom",
     "MaskSinks",
+    "MemVR",
     "Method",
     "Modality",
     "ModelError",
     "PairedScores",
+    "ProjectAway",
     "PyramidDrop",
     "RandomPrune",
     "RandomVAR",
@@ -169,6 +191,7 @@ __all__ = [
     "SightlineError",
     "Sinks",
     "SparseVLM",
+    "Steer",
     "Study",
     "TokenLayout",
     "VisionZip",
@@ -179,6 +202,7 @@ __all__ = [
     "compare",
     "evaluate",
     "find_anatomy",
+    "find_direction",
     "find_method",
     "find_sinks",
     "impact",

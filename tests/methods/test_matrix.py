@@ -37,6 +37,10 @@ SPECS = {
     "icd": "icd:tokens=21+22+23",
     "m3id": "m3id:lam=0.3",
     "spin": "spin:r=0.5",
+    "avisc": "avisc:lam=0.3",
+    "sid": "sid:keep=2",
+    "memvr": "memvr:threshold=0.5,first_layer=0",
+    "projectaway": "projectaway:tokens=33,layer=1,weight=2",
     "divprune": "divprune:keep=0.4",
     "cdpruner": "cdpruner:keep=0.4",
     "prune_random": "prune_random:keep=0.4",
@@ -51,10 +55,12 @@ SPECS = {
 }
 """Settings that act on a tiny model; a method that is not named here has its defaults."""
 
+OTHERS = ("repeat", "steer", "vti")
+"""Those that measure, or need a file made for the model: their tests stand elsewhere."""
 NAMES = [
     name for name, home in sorted(METHODS.homes.items()) if home.startswith("sightline.methods.") and name != "repeat"
 ]
-"""All but those that measure: `repeat` has its own tests beside the figures it is for."""
+
 BASES = ("var", "pai", "vcd", "deco", "fastv", "fastervlm")
 """Methods that stand for their base: these run on every family, the others on six that differ. With SIGHTLINE_TEST_ALL
 in the environment all run on all."""
@@ -84,6 +90,7 @@ ALIKE = {
     "pyramiddrop": "fastv",
     "sparsevlm": "fastv",
     "cdpruner": "divprune",
+    "sid": "fastv",
     "prune_random": "divprune",
 }
 NO_TOWER, WINDOWS, WHOLE = "no vision tower", "windows", "attend to all positions"
@@ -101,6 +108,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "mistral3": "can't tell which of the 48 patches",
         **{family.name: NO_TOWER for family in FAMILIES if family.modality in (TEXT, AUDIO)},
     },
+    "only": {"gemma3": "needs layers with two norms", "paligemma2": "needs layers with two norms"},
     "divprune": {"gemma3": "windows ahead"},
     "visionzip": {"qwen2_5_vl": WINDOWS, "qwen3_vl": "needs a projector that is handed", "gemma3": "windows ahead"},
     "fastv": {
@@ -208,8 +216,8 @@ def test_cell(name: str, family: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(after.scores, before.scores, strict=True))
 
 
-UNCACHED = [name for name in NAMES if name not in ("pai", "vcd", "m3id", "icd")]
-"""The four run second passes of their own, and refuse several sequences without a cache."""
+UNCACHED = [name for name in NAMES if name not in ("pai", "vcd", "m3id", "icd", "avisc", "sid", "memvr")]
+"""These run second passes of their own, and refuse several sequences without a cache."""
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen2_5_vl", "gemma3"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,14 +26,17 @@ from sightline.errors import InputError, SightlineError
 from sightline.methods.base import Method, anatomy_and_layout
 from sightline.methods.generating import Processor, cut_off, processed
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import cache_from, cache_of, is_static, with_cache
+from sightline.models.transformers_api import cache_from, cache_of, is_static, with_cache, without_encoder_outputs
 
 _RECORDS = ("output_attentions", "output_hidden_states")
 """Options of the first pass alone."""
 
 
 class Change(Protocol):
-    """How the second pass differs from the first."""
+    """How the second pass differs from the first.
+
+    One that needs hooks of its own has a context manager `acting()` as well, entered for each `generate`.
+    """
 
     def at_start(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The forward's inputs on the prompt, one row a sample, from those of the first pass."""
@@ -89,7 +92,7 @@ class ContrastMethod(Method):
         def begin(given: Mapping[str, Any]) -> Iterator[Processor]:
             change = self.change(anatomy, model, source, given)
             second = SecondPass(self.name, anatomy, given, change, self.combine)
-            with Hooks(anatomy) as hooks:
+            with getattr(change, "acting", nullcontext)(), Hooks(anatomy) as hooks:
                 hooks.before(anatomy.model, second.record)
                 yield second
 
@@ -188,6 +191,12 @@ def _ancestors(before: Tensor, now: Tensor, repeats: int) -> Tensor | None:
         raise SightlineError("A row of this step goes on from no row of the step before, so no cache fits it.")
     start = torch.arange(len(same), device=now.device)[:, None] * repeats
     return (same.int().argmax(-1) + start).reshape(-1)
+
+
+def same_prompt(anatomy: Anatomy, given: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The first pass's inputs over again, with the images in the place of what was encoded ahead from them."""
+    rest = {name: value for name, value in without_encoder_outputs(inputs).items() if value is not None}
+    return rest | image_inputs(anatomy, given, rest)
 
 
 def image_inputs(anatomy: Anatomy, given: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:

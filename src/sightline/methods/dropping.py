@@ -37,7 +37,14 @@ Raters = Callable[[TokenLayout, Tensor], "Tensor | None"]
 class LayerPruning:
     """The dropper (see `sightline.attention.attach`) that drops positions before each layer of `stages`."""
 
-    def __init__(self, name: str, anatomy: Anatomy, stages: Mapping[int, Keep], raters: Raters | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        anatomy: Anatomy,
+        stages: Mapping[int, Keep],
+        raters: Raters | None = None,
+        in_bypassed: bool = False,
+    ) -> None:
         first = min(stages)
         check_range(name, max(max(stages), 0), None, anatomy)
         check_range(name, max(first, 0), None, anatomy)
@@ -58,7 +65,7 @@ class LayerPruning:
         self._kept: dict[int, TokenSelection] = {}
         self._whole: Tensor | None = None
         self._masks: dict[tuple[int, int], tuple[Any, Any]] = {}
-        self._hooks = Hooks(anatomy)
+        self._hooks = Hooks(anatomy, in_bypassed)
 
     def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
@@ -120,6 +127,19 @@ class LayerPruning:
     def end(self, step: ForwardPass) -> None:
         """The pass is over."""
         self._step, self._whole, self._masks, self._features = None, None, {}, None
+
+    @property
+    def has_chosen(self) -> bool:
+        """Whether the prompt at hand has lost positions."""
+        return bool(self._kept)
+
+    def repeat(self, times: int) -> None:
+        """Each sample goes on as so many rows."""
+        for layer, kept in self._kept.items():
+            index, is_real, dropped = (
+                part.repeat_interleave(times, 0) for part in (kept.index, kept.is_real, kept.dropped)
+            )
+            self._kept[layer] = TokenSelection(index, is_real, dropped, kept.length)
 
     def subset(self, layer: int) -> TokenSubset | None:
         """What the layer runs on."""

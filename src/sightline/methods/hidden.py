@@ -43,6 +43,10 @@ class Lens:
         return unembed(self.anatomy, self.states[layer], norm)
 
 
+Scores = Callable[[Tensor, Lens, int], Tensor]
+"""From a step's scores, its hidden states and the number of tokens before it to its new scores."""
+
+
 @dataclass(frozen=True)
 class HiddenMethod(Method):
     """Base of methods that make their scores of earlier layers: `layers_read` names them, `scores` is the formula."""
@@ -75,8 +79,8 @@ class HiddenMethod(Method):
             yield
 
     @contextmanager
-    def reading(self, anatomy: Anatomy) -> Iterator[None]:
-        """Inside, every `generate` has its scores made by `scores`."""
+    def reading(self, anatomy: Anatomy, scores: Scores | None = None) -> Iterator[None]:
+        """Inside, every `generate` has its scores made by `scores`, by default the method's own."""
         layers = sorted(set(self.layers_read(anatomy)))
         if self.is_idle:
             yield
@@ -84,7 +88,7 @@ class HiddenMethod(Method):
 
         @contextmanager
         def begin(given: Mapping[str, Any]) -> Iterator[Processor]:
-            reader = _Reader(self, anatomy, int(given["input_ids"].shape[1]))
+            reader = _Reader(self.name, scores or self.scores, anatomy, int(given["input_ids"].shape[1]))
             with reader.hooked(layers):
                 yield reader
 
@@ -95,8 +99,8 @@ class HiddenMethod(Method):
 class _Reader:
     """The processor of one `generate`."""
 
-    def __init__(self, method: HiddenMethod, anatomy: Anatomy, length: int) -> None:
-        self._method, self._anatomy, self._length = method, anatomy, length
+    def __init__(self, name: str, scores: Scores, anatomy: Anatomy, length: int) -> None:
+        self._name, self._scores, self._anatomy, self._length = name, scores, anatomy, length
         self._states: dict[int, Tensor] = {}
         self._passes, self._is_checked = 0, False
 
@@ -114,14 +118,14 @@ class _Reader:
 
     def __call__(self, input_ids: Int[Tensor, "rows length"], scores: Tensor) -> Tensor:
         """The step's scores."""
-        name = self._method.name
+        name = self._name
         if self._passes != 1 or any(len(state) != len(scores) for state in self._states.values()):
             raise InputError(
                 f"{name} follows one forward pass a step: leave prefill_chunk_size and assistant models out."
             )
         self._passes = 0
         lens = Lens(self._anatomy, {layer: state.to(scores.device) for layer, state in self._states.items()})
-        return self._method.scores(scores, lens, int(input_ids.shape[1]) - self._length)
+        return self._scores(scores, lens, int(input_ids.shape[1]) - self._length)
 
     def _leaving(self, layer: int) -> Callable[[nn.Module, Any, Any], None]:
         def note(module: nn.Module, args: Any, output: Any) -> None:
@@ -136,14 +140,14 @@ class _Reader:
         state = output if isinstance(output, Tensor) else output[0]
         if state.dim() != 3:
             kind = type(self._anatomy.model).__name__
-            raise ModelError(f"{self._method.name} can't read the hidden states of {kind}, which are no sequence.")
+            raise ModelError(f"{self._name} can't read the hidden states of {kind}, which are no sequence.")
         self._states[layer] = state[:, -1].detach()
 
     def _passed(self, module: nn.Module, args: Any, output: Any) -> None:
         self._passes += 1
         if not self._is_checked:
             self._is_checked = True
-            check_unembedding(self._method.name, self._anatomy, self._states[len(self._anatomy.layers)], output.logits)
+            check_unembedding(self._name, self._anatomy, self._states[len(self._anatomy.layers)], output.logits)
 
 
 def unembed(anatomy: Anatomy, state: Float[Tensor, "*rows hidden"], norm: bool = True) -> Float[Tensor, "*rows words"]:

@@ -1,0 +1,355 @@
+"""AvisC, SID, ONLY, MemVR, Steer, VTI and ProjectAway equal what one would do by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from families import BY_NAME, IMAGE, PADDING, VIDEO, Case
+from methods.plain_decoding import GREEDY, RECORD, STEPS, contrasted, grown, last_logits
+from methods.test_hidden import read_out, states
+from sightline.attention import AttentionCall, Block, Edit, EditedCall, ForwardPass, attach
+from sightline.errors import InputError
+from sightline.methods.avisc import AvisC
+from sightline.methods.base import Method
+from sightline.methods.memvr import MemVR
+from sightline.methods.only import ONLY
+from sightline.methods.projectaway import ProjectAway
+from sightline.methods.sid import SID
+from sightline.methods.steer import VTI, Steer, find_direction, read_direction
+from sightline.models.anatomy import find_anatomy
+
+FAMILIES = ["llava", "qwen2_5_vl", "llava_next"]
+
+
+def answered(method: Method, model: Any, case: Case) -> tuple[Any, Tensor]:
+    with torch.no_grad(), method.on(model):
+        output = model.generate(**case.inputs, **GREEDY, **RECORD)
+    return output, output.sequences[:, -STEPS:]
+
+
+def agree(scores: Tensor, expected: Tensor) -> bool:
+    known = scores.isfinite() & expected.isfinite()
+    return bool(known.any(-1).all()) and torch.allclose(scores[known].double(), expected[known].double(), atol=5e-4)
+
+
+def images(case: Case) -> list[list[int]]:
+    return [[at for at, kind in enumerate(row) if kind in (IMAGE, VIDEO)] for row in case.modality]
+
+
+class LastRows:
+    """The calls of a plain pass, and the weights of its last row."""
+
+    def __init__(self) -> None:
+        self.weights: dict[int, Tensor] = {}
+        self.calls: dict[int, AttentionCall] = {}
+
+    def begin(self, step: ForwardPass) -> None: ...
+
+    def end(self, step: ForwardPass) -> None: ...
+
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
+        self.weights[layer] = attention.row_weights(torch.tensor([attention.call.queries - 1]))[:, :, 0]
+        self.calls[layer] = attention.call
+
+
+def last_rows(model: Any, inputs: dict[str, Tensor]) -> LastRows:
+    reader = LastRows()
+    with torch.no_grad(), attach(find_anatomy(model), reader=reader):
+        model(**inputs)
+    return reader
+
+
+@contextmanager
+def hooked(*pairs: tuple[Any, Callable[..., Any]]) -> Iterator[None]:
+    handles = [module.register_forward_hook(hook) for module, hook in pairs]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_avisc_keeps_blind_tokens_alone(family: str) -> None:
+    case, model = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model()
+    output, tokens = answered(AvisC(alpha=0.7, gamma=0.5, lam=0.3), model, case)
+    rows = last_rows(model, case.inputs).weights
+    silent = torch.zeros(len(case.modality), len(case.modality[0]), dtype=torch.bool)
+    for sample, image in enumerate(images(case)):
+        weights = {layer: rows[layer][sample].mean(0)[image] for layer in rows}
+        order = sorted(weights, key=lambda layer: -float(weights[layer].sum()))
+        total, held, chosen = sum(float(w.sum()) for w in weights.values()), 0.0, []
+        for layer in order:
+            chosen.append(layer)
+            held += float(weights[layer].sum()) / total
+            if held >= 0.5:
+                break
+        m = torch.stack([weights[layer] for layer in chosen]).mean(0)
+        silent[sample, [at for at, value in zip(image, m, strict=True) if value < m.mean() + 0.3 * m.std()]] = True
+
+    def mute(module: Any, args: Any, kwargs: Any) -> Any:
+        embeds = kwargs["inputs_embeds"].clone()
+        embeds[:, : silent.shape[1]][silent] = 0
+        return args, {**kwargs, "inputs_embeds": embeds}
+
+    for step in range(STEPS):
+        handle = find_anatomy(model).decoder.register_forward_pre_hook(mute, with_kwargs=True)
+        second = last_logits(model, case.inputs, tokens[:, :step])
+        handle.remove()
+        assert agree(output.scores[step], contrasted(output.logits[step], second, 0.7, 0.1))
+
+
+class Hide:
+    """Hides keys from every row in layers K and up."""
+
+    def __init__(self, hidden: Tensor, first: int) -> None:
+        self.hidden, self.first = hidden, first
+
+    def begin(self, step: ForwardPass) -> None: ...
+
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
+        if layer < self.first:
+            return None
+        hidden = torch.nn.functional.pad(self.hidden, (0, call.keys - self.hidden.shape[1]))
+
+        def hide(block: Block) -> Tensor:
+            # A dropped row is read by nobody: it may go on seeing what it likes.
+            seen = block.values.masked_fill(hidden[:, None, None], float("-inf"))
+            return torch.where(seen.isfinite().any(-1, keepdim=True), seen, block.values)
+
+        return Edit(torch.arange(call.queries), scores=hide)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sid_hides_all_but_the_least_attended(family: str) -> None:
+    case, model = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model()
+    output, tokens = answered(SID(alpha=0.7, K=2, keep=3), model, case)
+    rows = last_rows(model, case.inputs).weights[1]
+    hidden = torch.zeros(len(case.modality), len(case.modality[0]), dtype=torch.bool)
+    for sample, image in enumerate(images(case)):
+        order = sorted(image, key=lambda at: float(rows[sample].mean(0)[at]))
+        hidden[sample, order[3:]] = True
+    for step in range(STEPS):
+        with attach(find_anatomy(model), editor=Hide(hidden, 2)):
+            second = last_logits(model, case.inputs, tokens[:, :step])
+        assert agree(output.scores[step], contrasted(output.logits[step], second, 0.7, 0.1))
+
+
+def entropy(values: list[float]) -> float:
+    total = sum(values)
+    return -sum(value / total * math.log(value / total + 1e-6) for value in values)
+
+
+def without_peaks(values: list[float]) -> list[float]:
+    mean = sum(values) / len(values)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return [0.0 if value > mean + deviation else value for value in values]
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_only_answers_from_text_heads_in_one_layer_more(family: str) -> None:
+    case, model = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model()
+    anatomy = find_anatomy(model)
+    output, tokens = answered(ONLY(threshold=0.35), model, case)
+    distances = []
+    for step in range(STEPS):
+        inputs = grown(case.inputs, tokens[:, :step])
+        logits, hidden = states(model, inputs)
+        read = last_rows(model, inputs)
+        values = read.calls[0].value.repeat_interleave(read.calls[0].group_size, 1)
+        for sample, image in enumerate(images(case)):
+            kinds = case.modality[sample]
+            start = sum(kind == PADDING for kind in kinds)
+            width = read.weights[0].shape[-1]
+            text = [at for at in range(start + 1, width) if at not in image]
+            heads = []
+            for head, weights in enumerate(read.weights[0][sample]):
+                changed = weights.clone()
+                ours = without_peaks(weights[text].tolist())
+                theirs = without_peaks(weights[image].tolist())
+                changed[text], changed[image] = torch.tensor(ours), torch.tensor(theirs)
+                heads.append((entropy(ours) / entropy(theirs), changed @ values[sample, head]))
+            mean = sum(ratio for ratio, _ in heads) / len(heads)
+            out = torch.cat([part if ratio >= mean else torch.zeros_like(part) for ratio, part in heads])
+            layer: Any = anatomy.layers[-1]
+            with torch.no_grad():
+                b = anatomy.attentions[0].o_proj(out)  # type: ignore[union-attr, operator]
+                g = 0.2 * hidden[len(anatomy.layers) - 1][sample] + layer.input_layernorm(b)
+                g = g + layer.mlp(layer.post_attention_layernorm(g))
+                text_logits = read_out(model, g)
+            p, q = logits[sample].softmax(-1), text_logits.softmax(-1)
+            distances.append(float((p - q).abs().sum()))
+            near = distances[-1] < 0.35
+            expected = logits[sample] + 3 * text_logits if near else 2 * logits[sample] - text_logits
+            expected[p < 0.1 * p.max()] = -torch.inf
+            assert agree(output.scores[step][sample : sample + 1], expected[None])
+    assert distances
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_memvr_shows_the_image_to_the_next_feed_forward_part(family: str) -> None:
+    case, model = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model()
+    anatomy = find_anatomy(model)
+    method = MemVR(r=0.4, threshold=0.9, first_layer=0, last_layer=2)
+    output, tokens = answered(method, model, case)
+    features: list[Tensor] = []
+    handle = anatomy.layers[0].register_forward_pre_hook(
+        lambda module, args, kwargs: features.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+    )
+    with torch.no_grad():
+        model(**case.inputs)
+    handle.remove()
+    # On a cache, a generated token's pass has a trigger of its own, which a pass over the whole has not.
+    logits, shown = states_with(model, case, tokens, features[0], 0, method)
+    assert agree(output.scores[0], logits)
+    assert shown
+
+
+def states_with(
+    model: Any, case: Case, tokens: Tensor, features: Tensor, step: int, method: MemVR
+) -> tuple[Tensor, int]:
+    """The logits of a prompt whose feed-forward parts are shown the image, and how many rows were."""
+    anatomy = find_anatomy(model)
+    rows = len(case.modality)
+    done, due, shown = [False] * rows, [False] * rows, 0
+
+    def look(module: Any, args: Any, output: Any) -> None:
+        state = output if isinstance(output, Tensor) else output[0]
+        for row in range(rows):
+            p = read_out(model, state[row, -1]).softmax(-1).topk(10).values
+            p = p / p.sum()
+            u = -float((p * p.log()).sum()) / math.log(10)
+            due[row] = u > 0.9 and not done[row]
+            done[row] = done[row] or due[row]
+
+    def show(module: Any, args: Any, output: Tensor) -> Tensor:
+        nonlocal shown
+        changed = output.clone()
+        for row in range(rows):
+            if due[row]:
+                shown += 1
+                v = features[row, images(case)[row]]
+                start = sum(kind == PADDING for kind in case.modality[row])
+                again = args[0][row] @ v.T @ v
+                c = output[row, start:].abs().mean() / again[start:].abs().mean()
+                changed[row] = 0.6 * output[row] + 0.4 * c * again
+        return changed
+
+    pairs = [(anatomy.layers[layer], look) for layer in (0, 1, 2)]
+    pairs += [(anatomy.layers[layer + 1].mlp, show) for layer in (0, 1, 2)]
+    with hooked(*pairs):
+        logits, _ = states(model, grown(case.inputs, tokens[:, :step]))
+    return logits, shown
+
+
+def test_a_direction_is_the_mean_difference_and_bound_to_the_weights(tmp_path: Path) -> None:
+    model = BY_NAME["llava"].model()
+    anatomy = find_anatomy(model)
+    pairs = [(BY_NAME["llava"].make_inputs(1, None, 1).inputs, BY_NAME["llava"].make_inputs(1, None, 2).inputs)] * 2
+    text = {"input_ids": torch.tensor([[1, 5, 9, 33]])}
+    other = {"input_ids": torch.tensor([[1, 7, 9, 34]])}
+    found = find_direction(model, [(text, other), *pairs[:1]])
+    last: list[Tensor] = []
+    hooks = [(layer, lambda module, args, output: last.append(output if isinstance(output, Tensor) else output[0]))
+             for layer in anatomy.layers]  # fmt: skip
+    with hooked(*hooks), torch.no_grad():
+        for inputs in (text, other, *pairs[0]):
+            model(**inputs)
+    a, b, c, d = (torch.stack([state[0, -1] for state in last[4 * n : 4 * n + 4]]) for n in range(4))
+    assert torch.allclose(found.values, (a - b + c - d) / 2, atol=1e-5)
+    file = tmp_path / "direction.safetensors"
+    found.save(file)
+    assert torch.equal(read_direction(file).values, found.values)
+    case = BY_NAME["llava"].make_inputs(1, None)
+    with torch.no_grad(), Steer(str(file), strength=0.5, layers=(1, 2)).on(model):
+        steered = model(**case.inputs).logits
+    unit = torch.nn.functional.normalize(found.values, dim=-1)
+
+    def turn(layer: int) -> Any:
+        def hook(module: Any, args: Any, x: Tensor) -> Tensor:
+            new = x / x.norm(dim=-1, keepdim=True) + 0.5 * unit[layer]
+            return x.norm(dim=-1, keepdim=True) * new / new.norm(dim=-1, keepdim=True)
+
+        return hook
+
+    with hooked(*[(anatomy.layers[layer].mlp, turn(layer)) for layer in (1, 2)]), torch.no_grad():
+        assert torch.allclose(steered, model(**case.inputs).logits, atol=1e-5)
+    elsewhere = BY_NAME["qwen2_vl"].model()
+    with pytest.raises(InputError, match="was found in other weights"), Steer(str(file)).on(elsewhere):
+        pass
+    with pytest.raises(InputError, match="steer needs a direction"):
+        Steer().require_complete()
+    (tmp_path / "no.txt").write_text("no")
+    with pytest.raises(InputError, match="holds no direction"), Steer(str(tmp_path / "no.txt")).on(model):
+        pass
+
+
+def test_pca_adds_the_axis_along_which_differences_vary() -> None:
+    model = BY_NAME["llava"].model()
+    texts = [{"input_ids": torch.tensor([[1, 5 + n, 9, 33 + n]])} for n in range(5)]
+    pairs = list(zip(texts[1:], [texts[0]] * 4, strict=True))
+    mean, pca = find_direction(model, pairs), find_direction(model, pairs, kind="pca")
+    single = torch.stack([find_direction(model, [pair]).values for pair in pairs])
+    for layer in range(len(mean.values)):
+        centred = single[:, layer] - single[:, layer].mean(0)
+        values, vectors = torch.linalg.eigh(centred.T @ centred / 4)
+        axis = (pca.values - mean.values)[layer]
+        assert math.isclose(float(axis.norm()), float(values[-1]) ** 0.5, rel_tol=1e-3)
+        assert math.isclose(abs(float(axis @ vectors[:, -1])), float(axis.norm()), rel_tol=1e-3)
+        assert float(axis @ mean.values[layer]) >= 0
+
+
+def test_vti_steers_decoder_and_tower(tmp_path: Path) -> None:
+    case, model = BY_NAME["llava"].make_inputs(1, None), BY_NAME["llava"].model()
+    dark = {**case.inputs, "pixel_values": torch.zeros_like(case.inputs["pixel_values"])}
+    files = {}
+    for part in ("text", "tower"):
+        found = find_direction(model, [(case.inputs, dark)], part=part)  # type: ignore[arg-type]
+        files[part] = str(tmp_path / f"{part}.safetensors")
+        found.save(files[part])
+
+    def logits(method: Method) -> Tensor:
+        with torch.no_grad(), method.on(model):
+            return model(**case.inputs).logits[:, -1]
+
+    both, text = logits(VTI(files["text"], files["tower"])), logits(VTI(files["text"]))
+    vision = logits(VTI(vision=files["tower"]))
+    assert torch.equal(text, logits(Steer(files["text"], strength=0.09)))
+    assert torch.equal(vision, logits(Steer(files["tower"], strength=0.09)))
+    with ExitStack() as stack:
+        stack.enter_context(Steer(files["text"], strength=0.09).on(model))
+        assert torch.equal(both, logits(Steer(files["tower"], strength=0.09)))
+    assert not torch.equal(both, logits(VTI(files["text"], files["tower"], random=True)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_projectaway_takes_a_word_out_of_the_image(family: str) -> None:
+    case, model = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model()
+    anatomy = find_anatomy(model)
+    output, tokens = answered(ProjectAway(tokens=(33, 40), weight=1.5, layer=2, text_layer=3), model, case)
+    bos = sorted(anatomy.bos_token_ids)[:1]
+    words = []
+    for token in (33, 40):
+        with torch.no_grad():
+            state = model(input_ids=torch.tensor([[*bos, token]]), output_hidden_states=True).hidden_states[3]
+        words.append(torch.nn.functional.normalize(state[0, -1], dim=-1))
+
+    def erase(module: Any, args: Any, out: Any) -> Any:
+        state = (out if isinstance(out, Tensor) else out[0]).clone()
+        for sample, image in enumerate(images(case)):
+            for at in image:
+                for t in words:
+                    state[sample, at] -= 1.5 * max(0.0, float(state[sample, at] @ t)) * t
+        return state if isinstance(out, Tensor) else (state, *out[1:])
+
+    for step in range(STEPS):
+        with hooked((anatomy.layers[1], erase)):
+            assert torch.allclose(last_logits(model, case.inputs, tokens[:, :step]), output.logits[step], atol=5e-4)
