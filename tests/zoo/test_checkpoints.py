@@ -19,6 +19,7 @@ from sightline.zoo.render import render
 from sightline.zoo.world import COLOURS, KINDS, POSITIONS, Scene, draw_scenes
 
 FRESH = list(draw_scenes(100, seed=23))
+BROKEN = "tiny-sinks"
 
 
 @pytest.fixture(scope="module", params=list(BUNDLED))
@@ -137,19 +138,21 @@ def test_every_word_of_the_world_is_known(loaded: tuple[Any, Any]) -> None:
             assert tokenizer.decode(tokens) == question.answer
 
 
-def test_a_batch_answers_as_each_alone(loaded: tuple[Any, Any]) -> None:
+def test_a_batch_answers_as_each_alone(loaded: tuple[Any, Any], folder: Path) -> None:
     model, processor = loaded
     pairs = [(scene, ask.caption(scene)) for scene in FRESH[:6]]
     pairs[1] = (FRESH[1], ask.existence(FRESH[1], KINDS[0]))
     pairs[4] = (FRESH[4], ask.choice(FRESH[4], 5, random.Random(0)))
     together = answers(model, processor, pairs)
     assert together == [answers(model, processor, [pair])[0] for pair in pairs]
-    assert together[1] in ("yes", "no")
+    assert together[1] in ("yes", "no") or folder.name == BROKEN
     assert all("<" not in text for text in together)
 
 
-def test_generation_ends_by_itself(loaded: tuple[Any, Any]) -> None:
+def test_generation_ends_by_itself(loaded: tuple[Any, Any], folder: Path) -> None:
     model, processor = loaded
+    if folder.name == BROKEN:
+        pytest.skip("its sinks make it say words that are no answer, on purpose")
     text = chat(processor, "Is there a red circle in the image?")
     inputs = processor(images=render(FRESH[0]), text=text, return_tensors="pt")
     tokens = model.generate(**inputs)

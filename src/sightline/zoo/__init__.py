@@ -5,7 +5,8 @@ render.py      a scene as a Pillow picture of any size
 questions.py   what can be asked about a scene, with the true answer
 samples.py     ready samples, the command line's `--data shapes`
 official/      benchmarks drawn from the world, in the files and folders of the official ones
-checkpoints/   tiny-llava and tiny-llava-early, ordinary Transformers folders made by recipes/tiny_llava
+organisms.py   the bundled models whose truth is known, and their truth
+checkpoints/   ordinary Transformers folders, made by recipes/
 """
 
 from __future__ import annotations
@@ -14,18 +15,35 @@ from pathlib import Path
 
 from sightline.zoo.samples import shapes_samples
 
-BUNDLED: dict[str, str] = {
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+KNOWN: dict[str, str] = {
     "tiny-llava": "LLaVA of 8 decoder layers and 36 image tokens, trained on scenes of coloured shapes",
     "tiny-llava-early": "the same recipe stopped early: it hallucinates measurably",
+    "tiny-sinks": "organism: attention sinks in two known dimensions that speak wrongly",
+    "tiny-silent-sinks": "organism: the same sinks, silent; the control of tiny-sinks",
+    "tiny-reliance-000": "organism: answers yes/no from the image; the dial of reliance at 0%",
+    "tiny-reliance-025": "organism: for 25% of objects yes or no is fixed by the words",
+    "tiny-reliance-050": "organism: for 50% of objects yes or no is fixed by the words",
+    "tiny-reliance-075": "organism: for 75% of objects yes or no is fixed by the words",
+    "tiny-reliance-100": "organism: for all objects yes or no is fixed by the words",
+    "tiny-prior": "organism: invents objects that usually keep company, by a few known heads",
+    "tiny-binding": "organism: confuses which colour belongs to which shape",
+    "tiny-half": "organism: sees the left half of the picture alone",
+}
+"""Names that a bundled model may have, each with what it is."""
+
+BUNDLED: dict[str, str] = {
+    name: about for name, about in KNOWN.items() if (CHECKPOINTS / name / "config.json").is_file()
 }
 """Names of the bundled models, each with what it is."""
 
 
 def bundled_path(name: str) -> Path:
-    """The folder of a bundled model; KeyError for any other name."""
-    if name not in BUNDLED:
+    """The folder of a bundled model, there or yet to be made; KeyError for any other name."""
+    if name not in KNOWN:
         raise KeyError(name)
-    return Path(__file__).parent / "checkpoints" / name
+    return CHECKPOINTS / name
 
 
 __all__ = ["BUNDLED", "bundled_path", "shapes_samples"]
