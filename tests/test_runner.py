@@ -89,8 +89,13 @@ def test_errors_of_the_run_are_nobody_s_record(tmp_path: Path, error: Exception)
             raise error
         return echo(batch)
 
-    with Run.open(tmp_path / "run", "test", {}) as run, Runner(run) as runner, pytest.raises(type(error)):
+    with (
+        Run.open(tmp_path / "run", "test", {}) as run,
+        Runner(run) as runner,
+        pytest.raises((RunError, type(error))) as found,
+    ):
         runner.work(WORDS, [Condition("m", "none", attempt)])
+    assert isinstance(found.value, RunError) == isinstance(error, OSError | RunError)
     assert {record.id: record.error for record in read_records(tmp_path / "run")} == {"a": None, "bbb": None}
 
 
@@ -110,7 +115,11 @@ def test_what_a_file_of_the_run_cannot_take_ends_it(tmp_path: Path) -> None:
     def attempt(batch: Sequence[Word]) -> list[dict[str, Any]]:
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "run" / "figures" / "a.png"))
 
-    with Run.open(tmp_path / "run", "test", {}) as run, Runner(run) as runner, pytest.raises(PermissionError):
+    with (
+        Run.open(tmp_path / "run", "test", {}) as run,
+        Runner(run) as runner,
+        pytest.raises(RunError, match="Permission denied"),
+    ):
         runner.work(WORDS, [Condition("m", "none", attempt)])
 
 

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from sightline.jobs.compare import PairedScores, compare
     from sightline.jobs.evaluate import evaluate
     from sightline.jobs.find_sinks import find_sinks
+    from sightline.jobs.impact import impact
     from sightline.jobs.measure import measure
     from sightline.jobs.read_run import read_run
     from sightline.jobs.reproduce import reproduce
     from sightline.jobs.score import score
     from sightline.knockout.result import ImpactMap
-    from sightline.knockout.study import Study, impact
+    from sightline.knockout.study import Study
     from sightline.live.app import app
     from sightline.methods.adaptvis import AdaptVis
     from sightline.methods.adhh import ADHH
@@ -85,7 +86,6 @@ _HOMES = {
     "compare": "sightline.jobs.compare",
     "ImpactMap": "sightline.knockout.result",
     "Study": "sightline.knockout.study",
-    "impact": "sightline.knockout.study",
     "app": "sightline.live.app",
     "read_run": "sightline.jobs.read_run",
     "save_figure": "sightline.pages.style",
@@ -142,6 +142,7 @@ _HOMES = {
     "measure": "sightline.jobs.measure",
     "reproduce": "sightline.jobs.reproduce",
     "score": "sightline.jobs.score",
+    "impact": "sightline.jobs.impact",
 }
 """Where each exported name is defined."""
 

@@ -98,7 +98,7 @@ def test_it_is_read_and_not_done_again(
     words = ("impact", tiny, "--image", picture, *ASK, "--out", "run", "--json")
     first = sightline(*words).document
     with monkeypatch.context() as patch:
-        patch.setattr("sightline.jobs.impact.load_model", lambda *_: pytest.fail("the model was loaded"))
+        patch.setattr("sightline.jobs.models.load_model", lambda *_: pytest.fail("the model was loaded"))
         assert sightline(*words).document == first
     refused = sightline(*words, "--seed", 3)
     assert refused.code == 2
@@ -139,7 +139,7 @@ def test_a_file_of_prompts(
     assert second["prompt"] == "what do you see ?"
     assert {token["modality"] for token in second["tokens"]} == {"text"}
     with monkeypatch.context() as patch:
-        patch.setattr("sightline.jobs.impact.load_model", lambda *_: pytest.fail("the model was loaded"))
+        patch.setattr("sightline.jobs.models.load_model", lambda *_: pytest.fail("the model was loaded"))
         assert sightline(*words).document == document
         assert "largest effects" in sightline(*words[:-1]).out
     shutil.rmtree("run/prompts/001-1")

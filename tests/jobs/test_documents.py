@@ -84,6 +84,34 @@ def test_reproduce() -> None:
     require_same(found.to_dict(), printed(*command))
 
 
+def test_impact() -> None:
+    _file()
+    sample = sl.read_samples("data.jsonl")[0]
+    words = ("--image", "picture.png", "--prompt", sample.prompt, "--tokens", "image", "--block", 6)
+    command = printed("impact", "tiny-llava", *words, "--out", "run")
+    found = sl.impact("tiny-llava", sample, tokens="image", block=6, out="again")
+    require_same(found.to_dict(), command)
+    one = sl.impact("tiny-llava", sample, tokens="image", block=6)
+    assert one.to_dict()["maps"] == command["maps"]
+    two = sl.impact("tiny-llava", "data.jsonl", tokens="image", block=6)
+    assert [len(each.maps) for each in two.prompts.values()] == [1, 1]
+    assert [line["id"] for line in two.to_dict()["prompts"]] == ["red", "blue"]
+
+
+def test_a_full_disk_marks_no_prompt_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    _file()
+    with monkeypatch.context() as patch:
+        patch.setattr("sightline.jobs.impact_files._write_table", full)
+        with pytest.raises(sl.SightlineError, match="the disk is full"):
+            sl.impact("tiny-llava", "data.jsonl", tokens="image", block=6, out="run")
+    assert sl.impact("tiny-llava", "data.jsonl", tokens="image", block=6, out="run").to_dict()["failed"] == 0
+
+
 def test_models_in_memory_are_taken() -> None:
     vlm = sl.load("tiny-llava")
     named = sl.measure("tiny-llava", "shapes", limit=2).to_dict()

@@ -116,8 +116,8 @@ def test_one_sentence_each() -> None:
 @pytest.mark.parametrize(
     ("sample", "fields", "sentence"),
     [
-        (None, {}, "is a NoneType: give a Sample"),
-        ([SAMPLE], {}, "is a list: give a Sample"),
+        (None, {}, "is of type NoneType: give"),
+        ([3], {}, "is of type int is no sample: give"),
         (SAMPLE, {"layers": 3}, "The layers are 3: give a list"),
         (SAMPLE, {"positions": 5}, "The positions are 5: give a list"),
         (SAMPLE, {"positions": [1.5]}, "1.5"),

@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from sightline.data.sample import Sample
 from sightline.errors import InputError
-from sightline.jobs.settings import Settings
-from sightline.jobs.sources import Data, find_data, single_data
+from sightline.jobs.sources import SINGLE, Data, find_data, single_data, single_sample
 from sightline.methods.registry import check_method
 from sightline.plugins import load_plugin
 
@@ -27,7 +27,7 @@ Parse = Callable[[str], Any]
 
 
 def settings_options(
-    kind: type[Settings], parse: Mapping[str, Parse] | None = None, without: tuple[str, ...] = ()
+    kind: type[Any], parse: Mapping[str, Parse] | None = None, without: tuple[str, ...] = ()
 ) -> Callable[[Function], Function]:
     """Decorator: an option for each field of a settings class, which the command is given by the fields' names.
 
@@ -222,15 +222,16 @@ def common_options(function: Function) -> Function:
 
 
 def sample_options(function: Function) -> Function:
-    """--image (repeatable) and --prompt: one sample from the command line."""
+    """--image (repeatable) and --prompt: one sample from the command line, see `given_sample`."""
     images = click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
     prompt = click.option("--prompt", help="What to ask about the image.")
-    layout = click.option(
-        "--layout",
-        type=click.Path(path_type=Path),
-        help='Where text and image stand, for a model of unknown kind: {"text": [[start, end]], "image": ...}.',
-    )
-    return images(prompt(layout(function)))
+    return images(prompt(function))
+
+
+def given_sample(images: tuple[Path, ...], prompt: str | None) -> Sample:
+    """The sample of these options, its images opened once, so that an unusable one shows before a model loads."""
+    single_sample(images, prompt)
+    return Sample(prompt=prompt or "", images=tuple(images), id=SINGLE)
 
 
 method_option = click.option(

@@ -1,186 +1,249 @@
-"""What `impact` does: each prompt's maps into the run folder, and the documents of it."""
+"""`impact`: what a model would do without each token, at each layer."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.cli.output import Output
+from sightline.data.sample import Sample
 from sightline.errors import InputError
-from sightline.files.json import json_text, write_atomically
 from sightline.jobs.impact_config import Request
-from sightline.jobs.load import load_model, pin_folder
-from sightline.runs.batches import Batches, free_memory
+from sightline.jobs.impact_files import JSON_FILE, PromptImpact, document_of
+from sightline.jobs.impact_plan import ImpactPlan, ImpactSettings, requests_of
+from sightline.jobs.models import ModelSource, model_sources
+from sightline.jobs.settings import job, settings_of
+from sightline.jobs.sources import find_data
+from sightline.knockout.study import Study
+from sightline.runs.batches import free_memory
 from sightline.runs.folder import Run
+from sightline.runs.processes import launched_as
+from sightline.runs.progress import OnProgress, Progress
+from sightline.runs.records import Record, Records
+from sightline.runs.runner import Condition, Runner
 
 if TYPE_CHECKING:
-    from sightline.cli.impact import Task
     from sightline.knockout.result import ImpactMap
     from sightline.models.vlm import VLM
+    from sightline.pages.tables.table import Section
 
-JSON_FILE, CSV_FILE = "impact.json", "impact.csv"
-
-TOP = 5
-"""Sources that a stage is summed up by."""
+STUDY = tuple(each.name for each in dataclasses.fields(Study))
+"""The settings of `impact` that say what is hidden."""
 
 
-def work(task: Task, run: Run, output: Output) -> None:
+@dataclass(frozen=True)
+class Impacts:
+    """What `impact` found of one prompt or of several.
+
+    document  as the command prints it: a single prompt's own, else a line a prompt
+    summary   {"model", "prompts": [a line a prompt], "failed"}
+    prompts   what was made in this run, by id; what a folder held before is there alone
+    failed    the records of prompts that could not be done
+    folder    the run folder, if there is one
+    """
+
+    document: dict[str, Any]
+    summary: dict[str, Any] = field(repr=False)
+    prompts: Mapping[str, PromptImpact] = field(repr=False)
+    failed: tuple[Record, ...] = field(default=(), repr=False)
+    folder: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The command's JSON document."""
+        return self.document
+
+    def sections(self) -> list[Section]:
+        """As sentences and tables."""
+        from sightline.pages.tables.impact import sections
+
+        return sections(self.document)
+
+    def __str__(self) -> str:
+        from sightline.pages.tables.plain import plain_text
+
+        return plain_text(self.sections())
+
+    def _repr_html_(self) -> str:
+        from sightline.pages.tables.plain import html_text
+
+        return html_text(self.sections())
+
+
+@job(ImpactSettings, Study)
+def impact(
+    model: Any,
+    data: Any,
+    mode: str = "causal",
+    *,
+    compare: Any = None,
+    out: str | Path | None = None,
+    processor: Any = None,
+    on_progress: OnProgress | None = None,
+    **fields: Any,
+) -> ImpactMap | Impacts | Any:
+    """What a model would do without each token, at each layer.
+
+    Args:
+        model: a bundled name, a hub name, a folder, a `VLM`, or a Transformers model; without processor=, what its
+            forward takes is the data.
+        data: a `Sample`, or what the model's forward takes, of one prompt; several Samples, or what stands for some.
+        mode: "local", "causal", "vision", "tower" or "deepstack", see `Study`.
+        compare: another model on the same prompts (local and causal).
+        out: the run folder, with tables and figures; an interrupted run in it is continued.
+        processor: of a Transformers model in memory.
+        on_progress: is called as the run goes on.
+
+    Returns:
+        Of one sample without out=, compare= and new_tokens= its `ImpactMap`; else `Impacts`.
+
+    Raises:
+        InputError: one sentence, for a source after the row, a row without sources, an empty selection, a layer out of
+            range, a setting that the mode does not have.
+        ModelError: when the model's attention can't be reached.
+    """
+    study = Study(mode=mode, **{name: value for name, value in fields.items() if name in STUDY})  # type: ignore[arg-type]
+    layout = fields.get("layout")
+    is_plain = isinstance(data, Mapping | Sample)
+    if is_plain and compare is None and out is None and study.new_tokens is None and not isinstance(model, str | Path):
+        settings_of(ImpactSettings, _own(fields) | {"layout": None})
+        (found,) = study.run(model if processor is None else _wrapped(model, processor), data, layout)
+        return found
+    settings = settings_of(ImpactSettings, _own(fields) | {"seed": study.seed})
+    (source,) = model_sources(model, settings, processor)
+    other = None if compare is None else model_sources(compare, replace(settings, layout=None))[0]
+    given = find_data(data, seed=settings.seed)
+    plan = ImpactPlan(source, requests_of(given.samples, study), settings, other, given.is_single)
+    done = run_impact(plan, None if out is None else Path(out), on_progress)
+    if out is None and compare is None and study.new_tokens is None and given.is_single:
+        return done.prompts[given.samples[0].id].maps[0]
+    return done
+
+
+def _own(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are no study's."""
+    return {name: value for name, value in fields.items() if name not in STUDY}
+
+
+def _wrapped(model: Any, processor: Any) -> Any:
+    from sightline.models.vlm import wrap
+
+    return wrap(model, processor)
+
+
+def run_impact(plan: ImpactPlan, out: Path | None, on_progress: OnProgress | None = None) -> Impacts:
     """Does what the run does not have yet. A prompt's files are whole before its line is written."""
-    models = [task.model, *([] if task.compare is None else [task.compare])]
-    for name in dict.fromkeys(models):
-        pin_folder(name, run)
-    done = run.done_ids(task.model)
-    todo = [request for request in task.requests if request.id not in done or not _is_kept(task, run, request)]
-    if not todo:
-        return
-    if len(todo) < len(task.requests):
-        output.note(f"{len(task.requests) - len(todo)} of {len(task.requests)} prompts are already in {run.folder}.")
-    if task.compare is None:
-        vlm = _load(task, task.model, run)
-        attempt = _writer(task, run, output, vlm)
-    else:
-        attempt = _comparer(task, run, _first_maps(task, run, todo), _load(task, task.compare, run))
-    with output.progress("prompts", len(task.requests), len(task.requests) - len(todo)) as bar:
-        for outcome in Batches(1).outcomes(todo, attempt):
-            if outcome.error is not None and task.is_single:
-                raise outcome.error
-            run.record(outcome.id, model=task.model, **outcome.fields())
-            bar.advance(bar.task_ids[0])
+    if launched_as()[1] > 1:
+        raise InputError("sightline impact runs in one process: start it without accelerate launch.")
+    settings = plan.settings
+    opened: Any = (
+        nullcontext(Records(plan.of_run()))
+        if out is None
+        else Run.open(
+            out, "impact", plan.of_run(), info={"device": settings.device}, retry_failed=settings.retry_failed
+        )
+    )
+    made: dict[str, PromptImpact] = {}
+    with opened as run, Runner(run, on_progress=on_progress, raises=lambda error: plan.is_single) as runner:
+        for source in {each.name: each for each in (plan.model, plan.compare) if each is not None}.values():
+            source.pin(run)
+        lost = [request for request in plan.requests if not _is_kept(plan, run, request)]
+        runner.take_up(plan.model.name, "none")
+        todo = [*runner.open(plan.requests, plan.model.name, "none"), *lost]
+        if todo:
+            maker = _maker(plan, run, todo, on_progress)
+
+            def attempt(batch: Sequence[Request]) -> list[dict[str, Any]]:
+                (request,) = batch
+                found = made[request.id] = maker(request)
+                if out is not None:
+                    found.write(plan.place_of(request, out))
+                return [found.line(plan.place_of(request))]
+
+            for request in lost:  # their lines are there, and their files are not
+                attempt([request])
+            runner.work(plan.requests, [Condition(plan.model.name, "none", attempt, "prompts")])
+        summary, failed = _summary(plan, run)
+        document = _own_document(plan, made, out) if plan.is_single else summary
+        if isinstance(run, Run):
+            run.finish(summary)
+    return Impacts(document, summary, made, failed, out)
 
 
-def _load(task: Task, name: str, run: Run) -> VLM:
-    vlm = load_model(name, task.common, task.layout if name == task.model else None)
-    if vlm.revision is not None:
-        run.pin(f"revision of {name}", vlm.revision)
-    return vlm
+def _is_kept(plan: ImpactPlan, run: Records, request: Request) -> bool:
+    """Whether a finished prompt's document is still there; one that failed has none."""
+    record = run.records.get((plan.model.name, "none", request.id))
+    if record is None or record.error is not None or run.folder is None:
+        return True
+    return (plan.place_of(request, run.folder) / JSON_FILE).is_file()
 
 
-def _writer(task: Task, run: Run, output: Output, vlm: VLM) -> Callable[[Sequence[Request]], list[dict[str, Any]]]:
-    def write(batch: Sequence[Request]) -> list[dict[str, Any]]:
-        from sightline.pages.impact_figures import impact_figures, parts_figure
-        from sightline.pages.pictures import keep_thumbnails
+def _maker(
+    plan: ImpactPlan, run: Records, todo: Sequence[Request], on_progress: OnProgress | None
+) -> Callable[[Request], PromptImpact]:
+    """What makes one prompt's maps."""
+    if plan.compare is not None:
+        return _comparer(plan, plan.compare, run, todo)
+    vlm = plan.model.open(plan.settings, run)
 
-        (request,) = batch
-        found = _maps(request, vlm, output)
-        folder = place_of(task, run.folder, request)
-        folder.mkdir(parents=True, exist_ok=True)
-        pictures = request.sample.load_images()
-        for number, each in enumerate(found):
-            stem = f"token{number:02d}_" if request.study.new_tokens is not None else ""
-            impact_figures(each, folder / "figures", pictures, stem)
-        keep_thumbnails(pictures, folder)
-        _write_table(folder / CSV_FILE, found, request)
-        document = _document(request, found, vlm)
-        if found[0].reference and request.study.tokens != "text":
+    def make(request: Request) -> PromptImpact:
+        maps = _maps(request, vlm, on_progress)
+        document, parts = document_of(request, maps, vlm), None
+        if maps[0].reference and request.study.tokens != "text":
             from sightline.knockout.parts import image_parts
 
             parts = image_parts(vlm, request.sample, request.study)
             if parts is not None:
-                parts_figure(parts, folder / "figures", pictures)
                 document["every_row"] = parts.to_dict()
-        write_atomically(folder / JSON_FILE, json_text(document))
-        return [_line(task, run, request, found)]
+        return PromptImpact(request, tuple(maps), document, parts)
 
-    return write
+    return make
 
 
-def _maps(request: Request, vlm: VLM, output: Output) -> list[ImpactMap]:
-    """The maps of one prompt; passes of the tower have a bar of their own."""
-    sample = request.sample
-    if not vlm.anatomy.is_multimodal and sample.images and request.study.mode in ("local", "causal"):
+def _maps(request: Request, vlm: VLM, on_progress: OnProgress | None) -> list[ImpactMap]:
+    sample, study = request.sample, request.study
+    if not vlm.anatomy.is_multimodal and sample.images and study.mode in ("local", "causal"):
         raise InputError(f"{vlm.name} reads text alone, and the prompt comes with an image: leave --image out.")
-    study = request.study
     if study.mode == "causal" and study.scope == "row" and study.new_tokens is None:
         study = replace(study, reference=True)
-    if study.mode != "tower":
+    if study.mode != "tower" or on_progress is None:
         return study.run(vlm, sample)
-    with output.progress("passes", 1) as bar:
-        return study.run(
-            vlm, sample, on_pass=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total)
-        )
+    tell = on_progress
+    return study.run(vlm, sample, on_pass=lambda done, total: tell(Progress("passes", done, total)))
 
 
-def _write_table(path: Path, found: Sequence[ImpactMap], request: Request) -> None:
-    """One CSV; over an answer with a first column that counts its tokens."""
-    if request.study.new_tokens is None:
-        found[0].to_csv(path)
-        return
-    import pandas as pd
+def _comparer(
+    plan: ImpactPlan, other: ModelSource, run: Records, todo: Sequence[Request]
+) -> Callable[[Request], PromptImpact]:
+    """The first model's maps are made before the second is loaded, so that never two are held."""
+    from sightline.knockout.compare import compare
 
-    frames = [each.to_pandas().assign(token=number) for number, each in enumerate(found)]
-    table = pd.concat(frames)
-    columns = ["token", *(name for name in table.columns if name != "token")]
-    table[columns].to_csv(path, index=False, encoding="utf-8")
-
-
-def _document(request: Request, found: Sequence[ImpactMap], vlm: VLM) -> dict[str, Any]:
-    """The map's document; over an answer {"model", "mode", "text", "new_tokens": [documents]}."""
-    if request.study.new_tokens is None:
-        return found[0].to_dict() | {"prompt": request.sample.prompt}
-    tokens = [each.baseline.get("predicted", each.baseline["token"]) for each in found]
-    return {
-        "model": vlm.name,
-        "mode": request.study.mode,
-        "prompt": request.sample.prompt,
-        "text": vlm.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
-        "new_tokens": [each.to_dict() for each in found],
-    }
-
-
-def _line(task: Task, run: Run, request: Request, found: Sequence[ImpactMap]) -> dict[str, Any]:
-    """What the run's line tells of a prompt; the maps themselves stand in its folder."""
-    first = found[0]
-    return {
-        "folder": str(place_of(task, Path(), request)),
-        "prompt": request.sample.prompt,
-        "mode": first.mode,
-        "row": first.row,
-        "sources": len(first.tokens),
-        "answers": [each.baseline.get("text") for each in found],
-        "prob": first.baseline.get("prob"),
-        "top": [
-            {"position": source.position, "text": source.text, "row": source.row, "col": source.col, "effect": effect}
-            for source, effect in first.top(first.layers, TOP)
-        ],
-    }
-
-
-def place_of(task: Task, folder: Path, request: Request) -> Path:
-    """Where a prompt's files stand: the run folder itself for a single one, else a folder of its own in it."""
-    if task.is_single:
-        return folder
-    number = [each.id for each in task.requests].index(request.id) + 1
-    name = re.sub(r"[^\w.-]+", "_", request.id)[:60].strip("._")
-    return folder / "prompts" / (f"{number:03d}-{name}" if name else f"{number:03d}")
-
-
-def _is_kept(task: Task, run: Run, request: Request) -> bool:
-    """Whether a finished prompt's document is still there; one that failed has none."""
-    record = run.records.get((task.model, "none", request.id))
-    return record is None or record.error is not None or (place_of(task, run.folder, request) / JSON_FILE).is_file()
-
-
-# Two models ---------------------------------------------------------------------------------------------------------
-
-
-def _first_maps(task: Task, run: Run, todo: Sequence[Request]) -> dict[str, ImpactMap | Exception]:
-    """The first model's maps, made before the second is loaded, so that never two are held."""
-    vlm = _load(task, task.model, run)
-    found: dict[str, ImpactMap | Exception] = {}
+    vlm = plan.model.open(plan.settings, run)
+    first: dict[str, ImpactMap | Exception] = {}
     for request in todo:
         try:
-            found[request.id] = _for_one(request, vlm)
+            first[request.id] = _for_one(request, vlm)
         except Exception as error:
-            if task.is_single:
+            if plan.is_single:
                 raise
-            found[request.id] = error
+            first[request.id] = error
     del vlm
     free_memory()
-    return found
+    second = other.open(replace(plan.settings, layout=None), run)
+
+    def make(request: Request) -> PromptImpact:
+        before = first[request.id]
+        if isinstance(before, Exception):
+            raise before
+        after = _for_one(request, second)
+        found = compare(before, after)
+        document = found.to_dict() | {"prompt": request.sample.prompt}
+        return PromptImpact(request, (before, after), document, comparison=found)
+
+    return make
 
 
 def _for_one(request: Request, vlm: VLM) -> ImpactMap:
@@ -190,63 +253,32 @@ def _for_one(request: Request, vlm: VLM) -> ImpactMap:
     return found
 
 
-def _comparer(
-    task: Task, run: Run, first: dict[str, ImpactMap | Exception], vlm: VLM
-) -> Callable[[Sequence[Request]], list[dict[str, Any]]]:
-    def write(batch: Sequence[Request]) -> list[dict[str, Any]]:
-        from sightline.knockout.compare import compare
-        from sightline.pages.compare_figures import compare_figures
+def _own_document(plan: ImpactPlan, made: Mapping[str, PromptImpact], out: Path | None) -> dict[str, Any]:
+    from sightline.files.json import plain
 
-        (request,) = batch
-        before = first[request.id]
-        if isinstance(before, Exception):
-            raise before
-        after = _for_one(request, vlm)
-        found = compare(before, after)
-        folder = place_of(task, run.folder, request)
-        folder.mkdir(parents=True, exist_ok=True)
-        compare_figures(found, folder / "figures")
-        before.to_csv(folder / "impact_a.csv")
-        after.to_csv(folder / "impact_b.csv")
-        write_atomically(folder / JSON_FILE, json_text(found.to_dict() | {"prompt": request.sample.prompt}))
-        line = _line(task, run, request, [before])
-        return [line | {"aligned": len(found.pairs), "unaligned": [len(found.only_a), len(found.only_b)]}]
-
-    return write
-
-
-# Documents ----------------------------------------------------------------------------------------------------------
-
-
-def document(task: Task, run: Run) -> dict[str, Any]:
-    """The command's JSON document: a single prompt's own, else what `summary` tells."""
-    if not task.is_single:
-        return summary(task, run)
-    path = place_of(task, run.folder, task.requests[0]) / JSON_FILE
+    (request,) = plan.requests
+    if out is None:
+        own: dict[str, Any] = plain(made[request.id].document)
+        return own
+    path = plan.place_of(request, out) / JSON_FILE
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: delete {run.folder}, or give another folder.") from error
+        raise InputError(f"{path} cannot be read: delete {out}, or give another folder.") from error
     return found
 
 
-def summary(task: Task, run: Run) -> dict[str, Any]:
+def _summary(plan: ImpactPlan, run: Records) -> tuple[dict[str, Any], tuple[Record, ...]]:
     """{"model", "prompts": [a line a prompt], "failed"}; InputError when not one prompt could be done."""
-    records = [run.records[task.model, "none", request.id] for request in task.requests]
-    good = [record for record in records if record.result is not None]
-    if not good:
+    records = [run.records[plan.model.name, "none", request.id] for request in plan.requests]
+    failed = tuple(record for record in records if record.result is None)
+    if len(failed) == len(records):
         raise InputError(
-            f"Not one of {len(records)} prompts could be done on {task.model}; the first: {records[0].error}"
+            f"Not one of {len(records)} prompts could be done on {plan.model.name}; the first: {records[0].error}"
         )
     lines = [
         {"id": record.id, **(record.result or {}), **({} if record.error is None else {"error": record.error})}
         for record in records
     ]
-    return {"model": task.model, "compare": task.compare, "failed": len(records) - len(good), "prompts": lines}
-
-
-def told(task: Task) -> str:
-    """The files of the run folder, in words."""
-    own = "impact_a.csv, impact_b.csv" if task.compare is not None else CSV_FILE
-    files = f"{JSON_FILE}, {own}, figures/"
-    return files if task.is_single else f"prompts/*/ ({files}), samples.jsonl, summary.json"
+    compare = None if plan.compare is None else plan.compare.name
+    return {"model": plan.model.name, "compare": compare, "failed": len(failed), "prompts": lines}, failed

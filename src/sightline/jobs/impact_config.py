@@ -1,28 +1,29 @@
-"""The file of `sightline impact --config`: prompts, images and settings, each wrong word of it told in one sentence."""
+"""The file of `sightline impact --config`: prompts, images and settings, a wrong word of it refused in a sentence."""
 
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.files.digest import digest_of
 from sightline.files.yaml import read_yaml
-
-if TYPE_CHECKING:
-    from sightline.knockout.study import Study
+from sightline.knockout.study import Study
 
 TOP = ("prompts", "images", "settings")
 ENTRY = ("id", "prompt", "image", "images", "settings")
 
-INTEGERS = ("block", "window", "new_tokens", "control")
-WORDS = ("mode", "tokens", "unit", "scope", "among", "fill")
-SETTINGS = (*WORDS, *INTEGERS, "row", "layers", "positions", "per_head", "target")
+HINTS = typing.get_type_hints(Study)
+SETTINGS = tuple(each.name for each in fields(Study) if not each.metadata.get("hidden"))
 """Fields of `Study` that a file may set; the seed is the command's."""
+
+INTEGERS = tuple(name for name in SETTINGS if HINTS[name] in (int, int | None))
+WORDS = tuple(name for name in SETTINGS if typing.get_origin(HINTS[name]) is typing.Literal)
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,6 @@ def _request(
     given: Mapping[str, Any],
     seed: int,
 ) -> Request:
-    from sightline.knockout.study import Study
-
     where = f"prompt {number} of {path}"
     if isinstance(entry, str):
         entry = {"prompt": entry}

@@ -17,22 +17,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sightline.errors import InputError
+from sightline.settings import setting
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantize = Literal["4bit", "8bit"]
 
 LARGEST_SEED = 2**31 - 1
 
-
-def setting(default: Any, help: str, **about: Any) -> Any:
-    """A field of a settings class.
-
-    help    one line: meaning, unit
-    about   least, most: bounds of a number; above: a bound that is not included; option: its name on the command line
-            where it is another; metavar: what stands for its value there; hidden: Python alone has it; pattern,
-            wanted: of text
-    """
-    return dataclasses.field(default=default, metadata={"help": help, **about})
+__all__ = ["ModelSettings", "Settings", "job", "setting", "settings_of"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,21 +71,25 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def job(kind: type[Settings]) -> Callable[[Function], Function]:
-    """Decorator: a function whose `**fields` are those of a settings class, in its signature and its docstring."""
+def job(*kinds: type[Any]) -> Callable[[Function], Function]:
+    """Decorator: a function whose `**fields` are those of settings classes, in its signature and its docstring."""
 
     def decorate(function: Function) -> Function:
         own = inspect.signature(function)
         kept = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
-        hints = typing.get_type_hints(kind)
-        fields = [
-            inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-            )
-            for field in dataclasses.fields(kind)
-        ]
-        function.__signature__ = own.replace(parameters=[*kept, *fields])  # type: ignore[attr-defined]
-        lines = [f"    {field.name}: {field.metadata['help']}" for field in dataclasses.fields(kind)]
+        taken = {each.name for each in kept}
+        found: dict[str, inspect.Parameter] = {}
+        lines: list[str] = []
+        for kind in kinds:
+            hints = typing.get_type_hints(kind)
+            for field in dataclasses.fields(kind):
+                if field.name in taken or field.name in found:
+                    continue
+                found[field.name] = inspect.Parameter(
+                    field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+                )
+                lines.append(f"    {field.name}: {field.metadata['help']}")
+        function.__signature__ = own.replace(parameters=[*kept, *found.values()])  # type: ignore[attr-defined]
         function.__doc__ = f"{inspect.getdoc(function)}\n\nSettings:\n" + "\n".join(lines)
         return function
 

@@ -2,7 +2,7 @@
 
     sightline.impact(vlm, sample, mode="causal")      a map, layer by token: to_pandas(), to_csv(), plot()
 
-study.py       Study: the settings; impact(); the maps of one prompt or of each token of an answer
+study.py       Study: the settings; the maps of one prompt or of each token of an answer
 sources.py     what is hidden: tokens, words, blocks of patches, modalities, random controls
 result.py      ImpactMap: the document, the table, a figure
 maps.py        local and causal maps of a decoder, exactly
@@ -12,6 +12,6 @@ compare.py     two models side by side
 
 from sightline.knockout.result import ImpactMap
 from sightline.knockout.sources import Selection, Source
-from sightline.knockout.study import Study, impact
+from sightline.knockout.study import Study
 
-__all__ = ["ImpactMap", "Selection", "Source", "Study", "impact"]
+__all__ = ["ImpactMap", "Selection", "Source", "Study"]

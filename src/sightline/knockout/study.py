@@ -21,6 +21,7 @@ from sightline.knockout.words import pieces_of
 from sightline.memory import is_out_of_memory
 from sightline.methods.base import anatomy_and_layout
 from sightline.models.layout import Modality, TokenLayout, layout_of
+from sightline.settings import setting
 
 if TYPE_CHECKING:
     from sightline.attention.passes import LayoutSource
@@ -58,25 +59,34 @@ class Study:
             what lies between the two comes to the row by way of other positions (causal, scope "row"; a few passes).
     """
 
-    mode: Mode = "causal"
-    tokens: Tokens = "all"
-    unit: Unit = "token"
-    block: int | None = None
-    positions: tuple[int | tuple[int, ...], ...] | None = None
-    row: str | int = "last"
-    layers: tuple[int, ...] | None = None
-    window: int = 1
-    scope: Scope = "row"
-    per_head: bool = False
-    target: str | int = "predicted"
-    new_tokens: int | None = None
-    control: int = 0
-    among: Among = "same"
-    fill: Fill = "gray"
-    seed: int = 0
-    reference: bool = False
+    mode: Mode = setting(
+        "causal", "What is changed and where the effect is read: the layer's own output, or the answer."
+    )
+    tokens: Tokens = setting("all", "Which are hidden.")
+    unit: Unit = setting("token", "What is hidden as one.")
+    block: int | None = setting(None, "Patches are hidden in blocks of K x K.", least=1, metavar="K")
+    positions: tuple[int | tuple[int, ...], ...] | None = setting(
+        None, "Hide these alone: 3,7,10+11 (a plus joins).", metavar="LIST"
+    )
+    row: str | int = setting("last", "Whose view: a position, last or all.")
+    layers: tuple[int, ...] | None = setting(None, "Only these layers: 0,4-7.", metavar="LIST")
+    window: int = setting(1, "Layers that are cut together.", least=1)
+    scope: Scope = setting("row", "Cut from the row alone, or from every row after the token (slow).")
+    per_head: bool = setting(False, "Also the distance of each head's output (local).")
+    target: str | int = setting("predicted", "Token id that is followed.")
+    new_tokens: int | None = setting(None, "A map for each of N tokens of the answer.", least=1, metavar="N")
+    control: int = setting(0, "Beside, N random groups of equal size.", least=0, metavar="N")
+    among: Among = setting("same", "Of which modality the controls are.")
+    fill: Fill = setting("gray", "What parts of the picture are painted over with (vision).")
+    seed: int = setting(0, "Of the controls.", hidden=True)
+    reference: bool = setting(False, "Also hide all image tokens together at every layer.", hidden=True)
 
     def __post_init__(self) -> None:
+        if self.positions is not None:
+            groups = tuple(map(_group, _listing("positions", self.positions)))
+            object.__setattr__(self, "positions", groups)
+        if self.layers is not None:
+            object.__setattr__(self, "layers", _listing("layers", self.layers))
         _require_choice("mode", self.mode, MODES)
         _require_choice("scope", self.scope, SCOPES)
         _require_choice("fill", self.fill, FILLS)
@@ -103,12 +113,12 @@ class Study:
 
     def _refuse_idle_settings(self) -> None:
         """InputError for a setting that this mode would pass over in silence."""
-        for setting in fields(self):
-            modes = _ONLY.get(setting.name, MODES)
-            if getattr(self, setting.name) != setting.default and self.mode not in modes:
+        for each in fields(self):
+            modes = _ONLY.get(each.name, MODES)
+            if getattr(self, each.name) != each.default and self.mode not in modes:
                 told = f"mode {modes[0]}" if len(modes) == 1 else f"modes {', '.join(modes[:-1])} and {modes[-1]}"
                 raise InputError(
-                    f"The mode {self.mode} has no setting {setting.name}, which is of the {told}: leave it out."
+                    f"The mode {self.mode} has no setting {each.name}, which is of the {told}: leave it out."
                 )
         if self.row == "all" and self.mode != "local":
             raise InputError(
@@ -243,63 +253,6 @@ class Study:
             controls=answer.sources[cut:],
             control_maps={name: values[..., cut:] for name, values in found.items()} if answer.controls else {},
         )
-
-
-def impact(
-    model: Any,
-    sample: Sample | Mapping[str, Any],
-    mode: Mode = "causal",
-    *,
-    tokens: Tokens = "all",
-    unit: Unit = "token",
-    block: int | None = None,
-    positions: Sequence[int | Sequence[int]] | None = None,
-    row: str | int = "last",
-    layers: Sequence[int] | None = None,
-    window: int = 1,
-    scope: Scope = "row",
-    per_head: bool = False,
-    target: str | int = "predicted",
-    control: int = 0,
-    among: Among = "same",
-    fill: Fill = "gray",
-    seed: int = 0,
-    layout: LayoutSource | None = None,
-) -> ImpactMap:
-    """What a model would do without each token, at each layer: `sightline.knockout(vlm, sample, mode="causal")`.
-
-    Args:
-        model: a `VLM`, or a bare Transformers model, then with encoded inputs in place of the sample.
-        sample: a `Sample`, or what the model's forward takes, of one prompt.
-        layout: which position is text and which image, where it is not to be derived from the inputs.
-        others: see `Study`.
-
-    Returns:
-        An `ImpactMap`: `to_dict()`, `to_pandas()`, `to_csv(path)`, `plot()`.
-
-    Raises:
-        InputError: one sentence, for a source after the row, a row without sources, an empty selection, a layer out of
-            range, a setting that the mode does not have.
-        ModelError: when the model's attention can't be reached.
-    """
-    (found,) = Study(
-        mode=mode,
-        tokens=tokens,
-        unit=unit,
-        block=block,
-        positions=None if positions is None else tuple(map(_group, _listing("positions", positions))),
-        row=row,
-        layers=None if layers is None else _listing("layers", layers),
-        window=window,
-        scope=scope,
-        per_head=per_head,
-        target=target,
-        control=control,
-        among=among,
-        fill=fill,
-        seed=seed,
-    ).run(model, sample, layout)
-    return found
 
 
 def encoded(model: Any, sample: Sample | Mapping[str, Any]) -> Mapping[str, Any]:

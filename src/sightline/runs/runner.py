@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Generic
 
 from sightline.errors import OthersAtWork, RunError
+from sightline.files.json import write_error
 from sightline.memory import is_out_of_memory
 from sightline.runs.batches import Attempt, Batches, Entry, Outcome
 from sightline.runs.claims import Claims
@@ -124,7 +125,20 @@ class Runner:
         on_outcome: called after each record; what it returns goes with the progress. Returns when every entry has its
         record, by whichever process. Raises RunError where a file system without locks does not say who does what.
         """
-        laid = Arrangement[Entry]() if arrangement is None else arrangement
+        try:
+            self._work(entries, conditions, Arrangement[Entry]() if arrangement is None else arrangement, on_outcome)
+        except OSError as error:
+            if self.run.folder is None or not self._is_of_run(error):
+                raise
+            raise write_error(self.run.folder, error, f"{len(self.run.records)} entries are kept there") from error
+
+    def _work(
+        self,
+        entries: Sequence[Entry],
+        conditions: Sequence[Condition[Entry]],
+        laid: Arrangement[Entry],
+        on_outcome: Callable[[Condition[Entry], Outcome], str] | None,
+    ) -> None:
         for condition in conditions:
             self.take_up(condition.model, condition.method)
         shown = [Part(condition, entries, self) for condition in conditions]

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline.cli.output import Output
+from sightline.pages.tables.table import Section, Sections
 
 if TYPE_CHECKING:
-    from sightline.cli.impact import Task
     from sightline.knockout.result import ImpactMap
     from sightline.knockout.sources import Source
 
@@ -24,21 +23,21 @@ TOLD = 12
 """Sources without a partner that are named."""
 
 
-def show(output: Output, task: Task, document: dict[str, Any]) -> None:
-    """What stands out, in words and tables; left out where JSON is asked for."""
-    if output.is_json:
-        return
-    if not task.is_single:
-        _show_prompts(output, document)
+def sections(document: dict[str, Any]) -> list[Section]:
+    """What stands out in a document of `impact`, in words and tables."""
+    found = Sections()
+    if "prompts" in document:
+        _show_prompts(found, document)
     elif "aligned" in document:
-        _show_comparison(output, document)
+        _show_comparison(found, document)
     elif "new_tokens" in document:
-        _show_answer(output, document)
+        _show_answer(found, document)
     else:
-        _show_map(output, document)
+        _show_map(found, document)
+    return found
 
 
-def _show_map(output: Output, document: dict[str, Any]) -> None:
+def _show_map(output: Sections, document: dict[str, Any]) -> None:
     from sightline.knockout.result import MEASURES, ImpactMap
 
     found = ImpactMap.from_dict(document)
@@ -61,7 +60,7 @@ def _show_map(output: Output, document: dict[str, Any]) -> None:
         _show_parts(output, ImpactMap.from_dict(document["every_row"]))
 
 
-def _show_sums(output: Output, found: ImpactMap, name: str) -> None:
+def _show_sums(output: Sections, found: ImpactMap, name: str) -> None:
     """How much a source of each modality does on average, beside the random controls."""
     values, rows = np.abs(found.values(name)), []
     for modality in dict.fromkeys(source.modality for source in found.tokens):
@@ -74,7 +73,7 @@ def _show_sums(output: Output, found: ImpactMap, name: str) -> None:
     output.table(f"Mean size of the effect ({name}), over layers", ("", "sources", name), rows)
 
 
-def _show_reference(output: Output, found: ImpactMap) -> None:
+def _show_reference(output: Sections, found: ImpactMap) -> None:
     """Whether the row looks at the image itself, or knows it from other rows."""
     row, every = (found.reference[scope]["logprob"] for scope in ("row", "every-row"))
     output.text(
@@ -85,7 +84,7 @@ def _show_reference(output: Output, found: ImpactMap) -> None:
         output.text("The row knows the image by way of other rows: --scope every-row cuts those as well.")
 
 
-def _show_parts(output: Output, found: ImpactMap) -> None:
+def _show_parts(output: Sections, found: ImpactMap) -> None:
     """The parts of the picture that the answer depends on most."""
     name = found.measure
     best = [f"{_where(source)} {_short(effect)}" for source, effect in found.top(found.layers, 3, name)]
@@ -94,7 +93,7 @@ def _show_parts(output: Output, found: ImpactMap) -> None:
     )
 
 
-def _show_answer(output: Output, document: dict[str, Any]) -> None:
+def _show_answer(output: Sections, document: dict[str, Any]) -> None:
     from sightline.knockout.result import ImpactMap
 
     maps = [ImpactMap.from_dict(each) for each in document["new_tokens"]]
@@ -109,7 +108,7 @@ def _show_answer(output: Output, document: dict[str, Any]) -> None:
     output.texts(f"Largest effects on each token: {maps[0].measure}", ("token", "probability", "hidden"), rows)
 
 
-def _show_comparison(output: Output, document: dict[str, Any]) -> None:
+def _show_comparison(output: Sections, document: dict[str, Any]) -> None:
     aligned, rest = document["aligned"], document["unaligned"]
     a, b = document["a"]["model"], document["b"]["model"]
     output.text(f"{len(aligned['tokens'])} tokens aligned; {len(rest['a'])} only in {a}, {len(rest['b'])} only in {b}.")
@@ -131,7 +130,7 @@ def _show_comparison(output: Output, document: dict[str, Any]) -> None:
     output.table(f"Mean over relative depth: {measure}{told}", ("hidden", a, b), rows)
 
 
-def _show_prompts(output: Output, document: dict[str, Any]) -> None:
+def _show_prompts(output: Sections, document: dict[str, Any]) -> None:
     rows = []
     for entry in document["prompts"]:
         if "error" in entry:

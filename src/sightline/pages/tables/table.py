@@ -18,3 +18,19 @@ class Table:
 
 
 Section: TypeAlias = str | Table
+
+
+class Sections(list[Section]):
+    """Sections as they are put together."""
+
+    def text(self, text: str) -> None:
+        """A sentence."""
+        self.append(text)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table of numbers."""
+        self.append(Table(title, columns, rows))
+
+    def texts(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table of words."""
+        self.append(Table(title, columns, rows, is_prose=True))

@@ -1,0 +1,42 @@
+"""How the lists of `sightline impact` are written on the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def _row(text: str) -> str | int:
+    return text if text in ("last", "all") else _integer(text, "a position, last or all")
+
+
+def _target(text: str) -> str | int:
+    return text if text == "predicted" else _integer(text, "the id of a token, or predicted")
+
+
+def _integer(text: str, wanted: str) -> int:
+    if not re.fullmatch(r"-?\d{1,9}", text):
+        raise ValueError(f"{text!r} is not {wanted}")
+    return int(text)
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    """ "0,4-7" as (0, 4, 5, 6, 7)."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+        if match is None or (match[2] and int(match[2]) < int(match[1])):
+            raise ValueError(f"{part!r} is no layer: write 0,4-7")
+        found.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(dict.fromkeys(found))
+
+
+def _positions(text: str) -> Any:
+    """ "3,7,10+11" as (3, 7, (10, 11)): what a plus joins is hidden together."""
+    groups = [
+        [_integer(item.strip(), "a position: write 3,7,10+11") for item in part.split("+")] for part in text.split(",")
+    ]
+    return tuple(group[0] if len(group) == 1 else tuple(group) for group in groups)
+
+
+PARSE = {"row": _row, "target": _target, "layers": _layers, "positions": _positions}

@@ -1,0 +1,116 @@
+"""What `impact` finds of one prompt, as a document, a line, and the files of its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.files.json import json_text, write_atomically
+from sightline.jobs.impact_config import Request
+
+if TYPE_CHECKING:
+    from sightline.knockout.compare import Comparison
+    from sightline.knockout.result import ImpactMap
+    from sightline.models.vlm import VLM
+
+JSON_FILE, CSV_FILE = "impact.json", "impact.csv"
+
+TOP = 5
+"""Sources that a prompt is summed up by."""
+
+
+@dataclass(frozen=True)
+class PromptImpact:
+    """One prompt's maps, one a token of the answer where that is followed; with `compare` a map of each model.
+
+    document  as the command prints it
+    parts     the image's parts cut from every row, where they were
+    """
+
+    request: Request
+    maps: tuple[ImpactMap, ...]
+    document: dict[str, Any] = field(repr=False)
+    parts: ImpactMap | None = None
+    comparison: Comparison | None = None
+
+    def line(self, folder: Path) -> dict[str, Any]:
+        """What the run's line holds of it; folder: where its files stand in the run folder."""
+        first = self.maps[0]
+        line = {
+            "folder": str(folder),
+            "prompt": self.request.sample.prompt,
+            "mode": first.mode,
+            "row": first.row,
+            "sources": len(first.tokens),
+            "answers": [each.baseline.get("text") for each in self.maps[: 1 if self.comparison is not None else None]],
+            "prob": first.baseline.get("prob"),
+            "top": [
+                {
+                    "position": source.position,
+                    "text": source.text,
+                    "row": source.row,
+                    "col": source.col,
+                    "effect": effect,
+                }
+                for source, effect in first.top(first.layers, TOP)
+            ],
+        }
+        if self.comparison is None:
+            return line
+        found = self.comparison
+        return line | {"aligned": len(found.pairs), "unaligned": [len(found.only_a), len(found.only_b)]}
+
+    def write(self, folder: Path) -> None:
+        """The prompt's files; its document is written last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.comparison is None:
+            self._write_maps(folder)
+        else:
+            from sightline.pages.compare_figures import compare_figures
+
+            compare_figures(self.comparison, folder / "figures")
+            for name, found in zip("ab", self.maps, strict=True):
+                found.to_csv(folder / f"impact_{name}.csv")
+        write_atomically(folder / JSON_FILE, json_text(self.document))
+
+    def _write_maps(self, folder: Path) -> None:
+        from sightline.pages.impact_figures import impact_figures, parts_figure
+        from sightline.pages.pictures import keep_thumbnails
+
+        pictures = self.request.sample.load_images()
+        for number, each in enumerate(self.maps):
+            stem = f"token{number:02d}_" if self.request.study.new_tokens is not None else ""
+            impact_figures(each, folder / "figures", pictures, stem)
+        keep_thumbnails(pictures, folder)
+        _write_table(folder / CSV_FILE, self.maps, self.request)
+        if self.parts is not None:
+            parts_figure(self.parts, folder / "figures", pictures)
+
+
+def _write_table(path: Path, found: Sequence[ImpactMap], request: Request) -> None:
+    """One CSV; over an answer with a first column that counts its tokens."""
+    if request.study.new_tokens is None:
+        found[0].to_csv(path)
+        return
+    import pandas as pd
+
+    frames = [each.to_pandas().assign(token=number) for number, each in enumerate(found)]
+    table = pd.concat(frames)
+    columns = ["token", *(name for name in table.columns if name != "token")]
+    table[columns].to_csv(path, index=False, encoding="utf-8")
+
+
+def document_of(request: Request, found: Sequence[ImpactMap], vlm: VLM) -> dict[str, Any]:
+    """The map's document; over an answer {"model", "mode", "text", "new_tokens": [documents]}."""
+    if request.study.new_tokens is None:
+        return found[0].to_dict() | {"prompt": request.sample.prompt}
+    tokens = [each.baseline.get("predicted", each.baseline["token"]) for each in found]
+    return {
+        "model": vlm.name,
+        "mode": request.study.mode,
+        "prompt": request.sample.prompt,
+        "text": vlm.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
+        "new_tokens": [each.to_dict() for each in found],
+    }
