@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from sightline.methods.m3id import M3ID
     from sightline.methods.memvr import MemVR
     from sightline.methods.only import ONLY
+    from sightline.methods.opera import OPERA
     from sightline.methods.pai import PAI
     from sightline.methods.projectaway import ProjectAway
     from sightline.methods.pyramiddrop import PyramidDrop
@@ -103,6 +104,7 @@ _HOMES = {
     "MaskSinks": "sightline.methods.controls",
     "RandomVAR": "sightline.methods.controls",
     "VAR": "sightline.methods.var",
+    "OPERA": "sightline.methods.opera",
     "find_direction": "sightline.methods.steer",
     "Direction": "sightline.methods.steer",
     "ProjectAway": "sightline.methods.projectaway",
@@ -152,6 +154,7 @@ __all__ = [
     "ICD",
     "M3ID",
     "ONLY",
+    "OPERA",
     "PAI",
     "SID",
     "SPIN",

@@ -55,8 +55,8 @@ SPECS = {
 }
 """Settings that act on a tiny model; a method that is not named here has its defaults."""
 
-OTHERS = ("repeat", "steer", "vti")
-"""Those that measure, or need a file made for the model: their tests stand elsewhere."""
+OTHERS = ("opera", "repeat", "steer", "vti")
+"""Those that measure, need a file made for the model, or are a loop of their own: their tests stand elsewhere."""
 NAMES = [
     name for name, home in sorted(METHODS.homes.items()) if home.startswith("sightline.methods.") and name != "repeat"
 ]

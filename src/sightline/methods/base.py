@@ -76,6 +76,7 @@ METHODS: Registry[type[Method]] = Registry(
         "mask_sinks": "sightline.methods.controls",
         "memvr": "sightline.methods.memvr",
         "only": "sightline.methods.only",
+        "opera": "sightline.methods.opera",
         "pai": "sightline.methods.pai",
         "projectaway": "sightline.methods.projectaway",
         "prune_random": "sightline.methods.random_tokens",
