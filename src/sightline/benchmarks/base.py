@@ -118,6 +118,9 @@ class Benchmark(ABC):
     new_tokens: ClassVar[int] = 16
     response_fields: ClassVar[tuple[str, ...]] = RESPONSE_FIELDS
 
+    asks_without_image: ClassVar[bool] = False
+    """Whether some of its questions are meant to have no image."""
+
     shares_answers_of: ClassVar[tuple[str, ...]] = ()
     """Other benchmarks of the same questions, whose run folders can be scored by this one."""
 

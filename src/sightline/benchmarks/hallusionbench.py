@@ -43,6 +43,7 @@ class HallusionBench(Benchmark):
     title: ClassVar[str] = "HallusionBench"
     headline: ClassVar[str] = "a_acc"
     new_tokens: ClassVar[int] = 64
+    asks_without_image: ClassVar[bool] = True
     response_fields: ClassVar[tuple[str, ...]] = (
         "model_prediction",
         *(name for name in Benchmark.response_fields if name != "model_prediction"),

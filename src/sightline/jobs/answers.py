@@ -21,9 +21,18 @@ LONG_TOKEN = 128
 
 
 def answerer(
-    vlm: VLM, bench: Benchmark, method: Method | None, new_tokens: int, seed: int = 0, temperature: float | None = None
+    vlm: VLM,
+    bench: Benchmark,
+    method: Method | None,
+    new_tokens: int,
+    seed: int = 0,
+    temperature: float | None = None,
+    view: Callable[[Item], Item] | None = None,
 ) -> Callable[[Sequence[Item]], list[dict[str, Any]]]:
-    """What answers a batch: for each item {"response", "tokens", "question"}. temperature: None decodes greedily."""
+    """What answers a batch: for each item {"response", "tokens", "question"}. temperature: None decodes greedily.
+
+    view: makes an item the one that is shown, as one without its image; None: as it is.
+    """
     drawing: dict[str, Any] = {"do_sample": False}
     if temperature is not None:
         drawing = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
@@ -31,7 +40,9 @@ def answerer(
     def answer(batch: Sequence[Item]) -> list[dict[str, Any]]:
         import torch
 
-        inputs = vlm.encode([sample_of(vlm, bench, item) for item in batch])
+        shown = batch if view is None else [view(item) for item in batch]
+        is_meant = view is not None or bench.asks_without_image
+        inputs = vlm.encode([sample_of(vlm, bench, item) for item in shown], allow_text_only=is_meant)
         # For answers that are drawn, and methods that draw without a seed of their own; of the batch, since they draw
         # for all of it at once.
         torch.manual_seed(seed_of(seed, batch[0].id))

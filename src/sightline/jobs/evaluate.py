@@ -16,9 +16,10 @@ from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.jobs.answers import answerer, sample_of
 from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, question_digest
+from sightline.jobs.blind import seen_as
 from sightline.jobs.evaluation import Evaluation, evaluation_of
 from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
-from sightline.jobs.methods import method_specs, sinks_of
+from sightline.jobs.methods import blind_specs, method_specs, sinks_of
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
@@ -62,6 +63,8 @@ def evaluate(
     settings = settings_of(EvaluateSettings, fields)
     sinks = sinks_of(settings.sinks)
     specs = method_specs(methods, sinks)
+    if settings.blind:
+        specs += blind_specs(specs[0])
     items = bench_items(benchmarks, seed=settings.seed, limit=settings.limit, **settings.of_bench())
     plan = EvaluationPlan(model_sources(model, settings, processor), items, specs, settings, sinks)
     return run_evaluation(plan, None if out is None else Path(out), on_progress)
@@ -196,7 +199,15 @@ def _on_bench(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner, vlm: 
         Condition(
             model,
             spec.name,
-            answerer(vlm, items.bench, spec.method, new_tokens, settings.seed, settings.temperature),
+            answerer(
+                vlm,
+                items.bench,
+                spec.method,
+                new_tokens,
+                settings.seed,
+                settings.temperature,
+                None if spec.view is None else seen_as(spec.view, items.loaded or items.items),
+            ),
             f"{items.bench.title} {spec.label}",
         )
         for spec in plan.specs

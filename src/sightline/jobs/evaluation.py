@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.files.json import plain
+from sightline.jobs.blind import earned
 from sightline.jobs.result import Result
 from sightline.runs.folder import Run
 from sightline.runs.records import Record, Records
@@ -278,6 +279,8 @@ def _score(
         "path": None if items.path is None else str(items.path),
         "answers": None if folder is None else str(folder / "samples.jsonl"),
     }
+    if any(spec.view for spec in plan.specs):
+        document["blind"] = earned(document)
     return BenchmarkScore(document, items, verdicts, lines, folder)
 
 
@@ -301,7 +304,15 @@ def _of_method(
     return verdicts, {
         **bench.score(answered, verdicts),
         **{f"{name}_ci95": interval and list(interval) for name, (_, interval) in known.items()},
+        "at_limit": _at_limit([record for record in records if record.id in answers], plan.longest_answer(items)),
         "failed": len(records) - len(answers),
         "seconds_per_item": sum(seconds) / len(seconds) if seconds else None,
         "method": spec.name,
     }
+
+
+def _at_limit(records: Sequence[Record], new_tokens: int) -> float | None:
+    """The share of answers that are as long as they may be: most of them are cut off."""
+    lengths = [record.result.get("tokens") for record in records if record.result is not None]
+    known = [length for length in lengths if isinstance(length, int)]
+    return sum(length >= new_tokens for length in known) / len(known) if known else None

@@ -60,6 +60,9 @@ class EvaluateSettings(BenchmarkSettings):
         least=1,
     )
     sinks: Any = setting(None, "The model's sinks, as `sightline sinks` writes them.", metavar="FILE", is_file=True)
+    blind: bool = setting(
+        False, "Ask every item also without its image, with a blank one and with another item's: what the image earns."
+    )
     retry_failed: bool = setting(False, "Ask items that failed before again.")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
+from sightline.jobs.blind import VIEWS, View
 from sightline.methods.base import Method
 from sightline.methods.registry import find_method
 
@@ -20,11 +21,15 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method. label: as the user wrote it. name: in full, as the run folder calls it. method: None of `none`."""
+    """A method. label: as the user wrote it. name: in full, as the run folder calls it. method: None of `none`.
+
+    view: without which image items are asked, to see what it earns; None: as they are.
+    """
 
     label: str
     name: str
     method: Method | None = None
+    view: View | None = None
 
 
 def method_specs(methods: Any, sinks: Sinks | None = None) -> tuple[MethodSpec, ...]:
@@ -44,6 +49,11 @@ def method_specs(methods: Any, sinks: Sinks | None = None) -> tuple[MethodSpec, 
     if not found:
         raise InputError("There is no method: give at least one; `none` is the model as it is.")
     return tuple(found)
+
+
+def blind_specs(first: MethodSpec) -> tuple[MethodSpec, ...]:
+    """The first method without the image, with a blank one, and with another item's."""
+    return tuple(MethodSpec(view, f"{first.name}@{view}", first.method, view) for view in VIEWS)
 
 
 def _spec(given: Any, sinks: Sinks | None) -> MethodSpec:

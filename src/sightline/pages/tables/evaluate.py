@@ -22,8 +22,8 @@ PARTS = ("splits", "subtasks")
 BESIDE = ("n", "failed", "seconds_per_item", "unparsed")
 """Numbers of a method's document that have a column of their own."""
 
-RARE = ("missing", "incomplete", "mixed_pairs", "unknown")
-"""Counts that are nearly always 0."""
+RARE = ("missing", "incomplete", "mixed_pairs", "unknown", "at_limit")
+"""Counts and shares that are nearly always 0."""
 
 
 def sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
@@ -35,10 +35,28 @@ def sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
         columns, rows = part_table(document)
         if rows:
             found.append(Table(_words(_part_figure(document) or ""), columns, rows))
+        if document.get("blind"):
+            found.append(Table("What the image earns", *blind_table(document)))
         columns, rows = paired_table(document)
         if rows:
             found.append(Table(f"Against {document['paired'][0]['a']}", columns, rows))
     return found
+
+
+def blind_table(document: Mapping[str, Any]) -> Cells:
+    """A row a view: the headline under it, and how much of the first method's the image earns."""
+    columns = ("asked with", _words(document["headline"]), "the image earns", "95% interval", "McNemar p")
+    rows = [
+        (
+            view,
+            figure(of["score"]),
+            figure(of["earned"], is_signed=True),
+            _interval(of["ci95"], is_signed=True),
+            f"{of['p_value']:.3g}",
+        )
+        for view, of in document["blind"].items()
+    ]
+    return columns, rows
 
 
 def _heading(document: Mapping[str, Any]) -> str:

@@ -1,0 +1,84 @@
+"""How much of a score the image earns: every item also without its image, with a blank one, and with another item's.
+
+A model that answers from language has the same score without looking. The three are conditions like methods, on the
+same items and compared with the first method in pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sightline.data.sample import IMAGE_MARKER
+from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.benchmarks.base import Item
+
+View = Literal["no image", "blank image", "other image"]
+
+VIEWS: tuple[View, ...] = ("no image", "blank image", "other image")
+
+GREY = (128, 128, 128)
+
+
+def seen_as(view: View, items: Sequence[Item]) -> Callable[[Item], Item]:
+    """What makes an item one with this view; items: all of the benchmark, whose images the others may get.
+
+    Another item's image is that of the item half the list further on, or of the next one after it, with as many images
+    and none of them the same. InputError, when its turn comes, for an item for which there is none.
+    """
+    if view == "no image":
+        return _without
+    if view == "blank image":
+        return _blank
+    places = {item.id: place for place, item in enumerate(items)}
+
+    def other(item: Item) -> Item:
+        if not item.images:
+            return item
+        start = places[item.id] + max(1, len(items) // 2)
+        own = set(map(_name, item.images))
+        for step in range(len(items)):
+            found = items[(start + step) % len(items)].images
+            if len(found) == len(item.images) and own.isdisjoint(map(_name, found)):
+                return replace(item, images=found)
+        raise InputError(f"No other item has {len(item.images)} other images than {item.id}.")
+
+    return other
+
+
+def earned(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each view the part of the first method's headline that the image earns, with its interval and p value.
+
+    {view: {"score", "earned", "ci95", "p_value"}}; earned: positive where the score is better with the image.
+    """
+    sign = -1 if document["better"] == "larger" else 1
+    found: dict[str, Any] = {}
+    for pair in document["paired"]:
+        if pair["b"] in VIEWS and pair["delta"] is not None:
+            interval = pair["ci95"] and sorted(sign * end for end in pair["ci95"])
+            score = document["methods"][pair["b"]][document["headline"]]
+            about = {"score": score, "earned": sign * pair["delta"], "ci95": interval, "p_value": pair["p_value"]}
+            found[pair["b"]] = about
+    return found
+
+
+def _without(item: Item) -> Item:
+    return replace(item, images=(), prompt=item.prompt.replace(IMAGE_MARKER, "").strip())
+
+
+def _blank(item: Item) -> Item:
+    """Grey images of the same size."""
+    from PIL import Image
+
+    from sightline.data.pictures import load_image
+
+    return replace(item, images=tuple(Image.new("RGB", load_image(image).size, GREY) for image in item.images))
+
+
+def _name(image: Any) -> str:
+    """What tells images apart without opening them: a path, or the object's own words for itself."""
+    return str(image) if isinstance(image, str | Path) else repr(image)
