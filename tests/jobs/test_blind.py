@@ -44,7 +44,7 @@ def test_another_items_image_is_never_its_own() -> None:
 def test_eval_says_what_the_image_earns(tmp_path: Path) -> None:
     run = tmp_path / "run"
     for _ in range(2):  # the second time it is continued, and nothing is asked again
-        found = sl.evaluate("tiny-llava", "shapes-pope", ["none"], limit=12, blind=True, out=run).to_dict()
+        found = sl.evaluate("tiny-llava", "shapes-pope", ["none"], limit=36, blind=True, out=run).to_dict()
     assert list(found["methods"]) == ["none", *VIEWS]
     assert found["methods"]["none"]["at_limit"] == 0.0
     for view in VIEWS:
@@ -53,4 +53,4 @@ def test_eval_says_what_the_image_earns(tmp_path: Path) -> None:
         assert of["earned"] == pytest.approx(found["methods"]["none"]["accuracy"] - of["score"])
         assert of["ci95"][0] <= of["earned"] <= of["ci95"][1]
     assert found["blind"]["no image"]["earned"] > 0.2
-    assert len((run / "samples.jsonl").read_text().splitlines()) == 4 * 12
+    assert len((run / "samples.jsonl").read_text().splitlines()) == 4 * 36

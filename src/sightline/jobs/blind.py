@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sightline.data.sample import IMAGE_MARKER
+from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
 
 if TYPE_CHECKING:

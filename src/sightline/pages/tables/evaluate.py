@@ -46,7 +46,7 @@ def sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
 def blind_table(document: Mapping[str, Any]) -> Cells:
     """A row a view: the headline under it, and how much of the first method's the image earns."""
     columns = ("asked with", _words(document["headline"]), "the image earns", "95% interval", "McNemar p")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             view,
             figure(of["score"]),
