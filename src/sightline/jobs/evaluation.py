@@ -118,11 +118,11 @@ class Evaluation(Result):
         """The first model against each other one, benchmark by benchmark and method by method, with Holm."""
         from sightline.jobs.paired import compare_scores
 
-        first: dict[str, BenchmarkScore] = {}
+        first: dict[tuple[str, str], BenchmarkScore] = {}
         pairs = []
         for score in self.scores:
-            ours = first.setdefault(score.items.name, score)
-            if ours is not score:
+            ours = first.setdefault((score.items.name, str(score.items.path)), score)
+            if ours.model != score.model:
                 pairs += [(ours, label, score, label) for label in ours.verdicts if label in score.verdicts]
         return compare_scores(pairs)
 
