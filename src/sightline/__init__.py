@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from sightline.jobs.impact import impact
     from sightline.jobs.measure import measure
     from sightline.jobs.read_run import read_run
+    from sightline.jobs.report import report
     from sightline.jobs.reproduce import reproduce
     from sightline.jobs.score import score
+    from sightline.jobs.train import train
     from sightline.knockout.result import ImpactMap
     from sightline.knockout.study import Study
     from sightline.live.app import app
@@ -139,12 +141,14 @@ _HOMES = {
     "VLM": "sightline.models.vlm",
     "load": "sightline.models.vlm",
     "wrap": "sightline.models.vlm",
+    "impact": "sightline.jobs.impact",
     "evaluate": "sightline.jobs.evaluate",
     "find_sinks": "sightline.jobs.find_sinks",
     "measure": "sightline.jobs.measure",
     "reproduce": "sightline.jobs.reproduce",
     "score": "sightline.jobs.score",
-    "impact": "sightline.jobs.impact",
+    "train": "sightline.jobs.train",
+    "report": "sightline.jobs.report",
 }
 """Where each exported name is defined."""
 
@@ -216,9 +220,11 @@ __all__ = [
     "read_run",
     "read_samples",
     "read_sinks",
+    "report",
     "reproduce",
     "save_figure",
     "score",
+    "train",
     "wrap",
 ]
 

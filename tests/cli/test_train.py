@@ -59,7 +59,7 @@ def test_a_file_of_samples_bad_lines_told(sightline: Any, data: Path, tiny: Path
         (("--data", "shapes", "--set", "a=["), "cannot be read"),
         (("--data", "shapes", "--lora", "--qlora"), "not both"),
         (("--data", "shapes", "--resume"), "give --out"),
-        (("--data", "shapes", "--prompt", " "), "--prompt is empty"),
+        (("--data", "shapes", "--prompt", " "), "prompt is empty"),
         (("--data", "shapes", "--config", "gone.yaml"), "cannot be read"),
         (("--data", "shapes", "--limit", "4", "--set", "layers=99", "--no-eval"), "Layer 99 is out of range"),
         (("--data", "shapes", "--limit", "4", "--set", "eval_benches=[gone]"), "no benchmark named 'gone'"),

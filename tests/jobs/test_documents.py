@@ -112,6 +112,22 @@ def test_a_full_disk_marks_no_prompt_as_failed(monkeypatch: pytest.MonkeyPatch) 
     assert sl.impact("tiny-llava", "data.jsonl", tokens="image", block=6, out="run").to_dict()["failed"] == 0
 
 
+def test_generate_report_and_train() -> None:
+    from sightline.jobs.generate import generate
+
+    _file()
+    sample = sl.read_samples("data.jsonl")[0]
+    words = ("--image", "picture.png", "--prompt", sample.prompt, "--new-tokens", 3)
+    require_same(generate("tiny-llava", sample, new_tokens=3).to_dict(), printed("generate", "tiny-llava", *words))
+    sl.measure("tiny-llava", "data.jsonl", new_tokens=2, out="run")
+    page = sl.report("run", "a.html").to_dict()
+    assert {**printed("report", "run", "--out", "a.html"), "bytes": 0} == {**page, "bytes": 0}
+    quick: dict[str, Any] = {"steps": 1, "batch_size": 2, "limit": 4}
+    found = sl.train("tiny-llava-early", "shapes", out="t", eval_limit=0, **quick).to_dict()
+    options = ("--steps", 1, "--batch-size", 2, "--limit", 4, "--no-eval", "--out", "u")
+    require_same(found, printed("train", "tiny-llava-early", "--data", "shapes", *options))
+
+
 def test_models_in_memory_are_taken() -> None:
     vlm = sl.load("tiny-llava")
     named = sl.measure("tiny-llava", "shapes", limit=2).to_dict()

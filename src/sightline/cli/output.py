@@ -88,16 +88,17 @@ class Output:
                 self.table(section.title, section.columns, section.rows)
 
     @contextmanager
-    def job(self, out: Path | None, noun: str = "samples") -> Iterator[OnProgress]:
+    def job(self, out: Path | None, noun: str = "samples", stopped: str = "") -> Iterator[OnProgress]:
         """Around a job: its progress is drawn, what libraries print goes to standard error.
 
-        Where it is stopped from the keyboard, the sentence says how to go on. noun: what `out` then holds some of.
+        Where it is stopped from the keyboard, the sentence says how to go on. noun: what `out` then holds some
+        of; stopped: another sentence.
         """
         with self.guarded(), self._bars() as bars:
             try:
                 yield bars
             except KeyboardInterrupt:
-                raise SightlineError(_stopped(out, noun)) from None
+                raise SightlineError(stopped or _stopped(out, noun)) from None
 
     @contextmanager
     def _bars(self) -> Iterator[OnProgress]:

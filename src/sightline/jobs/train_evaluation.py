@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sightline.jobs.answers import answerer
+from sightline.jobs.benchmark_items import find_items
+from sightline.runs.records import Records
+from sightline.runs.runner import Arrangement, Condition, Runner
+
 if TYPE_CHECKING:
+    from sightline.benchmarks.base import Item
     from sightline.jobs.benchmark_items import BenchmarkItems
     from sightline.models.vlm import VLM
     from sightline.training.settings import TrainSettings
@@ -25,8 +31,6 @@ def evaluator(settings: TrainSettings) -> Evaluate:
 
     Raises InputError for a benchmark that there is not.
     """
-    from sightline.jobs.benchmark_items import find_items
-
     asked = [find_items(name, seed=SEED, limit=settings.eval_limit) for name in settings.eval_benches]
 
     def evaluate(vlm: VLM) -> Evaluation:
@@ -50,17 +54,15 @@ def evaluator(settings: TrainSettings) -> Evaluate:
 
 
 def _document(vlm: VLM, asked: BenchmarkItems) -> dict[str, Any]:
-    from sightline.runs.batches import Batches
-
-    judgements = {}
-    items = {item.id: item for item in asked.items}
-
-    def attempt(batch: Any) -> list[dict[str, Any]]:
-        inputs = vlm.encode([asked.bench.sample(item) for item in batch])
-        said = vlm.generate(inputs, max_new_tokens=asked.bench.new_tokens)
-        return [{"response": text} for text in ([said] if isinstance(said, str) else said)]
-
-    for outcome in Batches(BATCH).outcomes(asked.items, attempt):
-        if outcome.result is not None:
-            judgements[outcome.id] = asked.bench.verdict(items[outcome.id], outcome.result["response"])
-    return asked.bench.score(list(items.values()), judgements)
+    """The score of greedy answers, made by this process alone and kept nowhere."""
+    run, items = Records(), {item.id: item for item in asked.items}
+    answer = answerer(vlm, asked.bench, None, asked.bench.new_tokens, SEED)
+    arrangement: Arrangement[Item] = Arrangement(BATCH, kind=lambda item: bool(item.images))
+    with Runner(run) as runner:
+        runner.work(asked.items, [Condition("", "none", answer)], arrangement)
+    verdicts = {
+        record.id: asked.bench.verdict(items[record.id], record.result["response"])
+        for record in run.all_records()
+        if record.result is not None
+    }
+    return asked.bench.score(list(items.values()), verdicts)

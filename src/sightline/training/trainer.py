@@ -14,8 +14,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.data.training_files import BadLine, TrainingData, TrainingSample
 from sightline.errors import InputError, SightlineError
 from sightline.files.json import json_text, write_atomically
-from sightline.runs.processes import launched_as
+from sightline.runs.processes import held_alone, launched_as
 from sightline.training import adapters
 from sightline.training.checkpoints import checkpoints, drop_torn, is_whole, last_whole, step_of
 from sightline.training.collator import Collator, TrainingSet
@@ -111,12 +111,17 @@ def train(
     data = samples if isinstance(samples, TrainingData) else TrainingData("samples", tuple(samples))
     _require_reporter(settings.report_to)
     name = model if isinstance(model, str) else model.name
-    last = _claim(folder, _told(settings, name, data, about or {}), resume)
-    try:
-        return _trained(_loaded(model, settings), data, settings, folder, last, evaluate, tell)
-    except SightlineError:
-        _release(folder)
-        raise
+    if settings.keep == "best" and evaluate is None:
+        raise InputError("keep is best, and nothing is evaluated: give an evaluation (eval_limit), or keep the last.")
+    document = _told(settings, name, data, about or {})
+    _checked(folder, document, resume)
+    with _owned(folder):
+        last = _claim(folder, document, resume)
+        try:
+            return _trained(_loaded(model, settings), data, settings, folder, last, evaluate, tell)
+        except SightlineError:
+            _release(folder)
+            raise
 
 
 def _trained(
@@ -247,6 +252,20 @@ def _claim(folder: Path, told: Mapping[str, Any], resume: bool) -> Path | None:
             drop_torn(place)
         write_atomically(folder / TRAINING_FILE, json_text(told, indent=1))
     return last_whole(place) if resume else None
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Inside, no other training may write into the folder; of several processes the first holds it for all."""
+    if launched_as()[0]:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be written ({error.strerror}): give another.") from error
+    with held_alone(folder, "trained into"):
+        yield
 
 
 def _is_bare(folder: Path) -> bool:

@@ -1,0 +1,61 @@
+"""`report`: one HTML page of run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+
+PAGE_FILE = "report.html"
+
+SHOWN = 400
+"""Samples that a page shows at most, unless it is set otherwise."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written. path: of the page. size: in bytes. runs: the run folders on it."""
+
+    path: Path
+    size: int
+    runs: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The command's JSON document."""
+        return {"report": str(self.path), "bytes": self.size, "runs": list(map(str, self.runs))}
+
+    def __str__(self) -> str:
+        plural = "" if len(self.runs) == 1 else "s"
+        return f"{self.path} ({self.size / 1e6:.1f} MB, {len(self.runs)} run{plural})"
+
+
+def report(
+    folders: str | Path | Sequence[str | Path], path: str | Path | None = None, *, samples: int = SHOWN
+) -> Report:
+    """Writes one HTML page of run folders, to be looked at, mailed and kept: everything is in the one file.
+
+    Args:
+        folders: what measure, find_sinks, evaluate, impact or train wrote to `out`; a folder of run folders stands for
+            all of them.
+        path: of the page; by default report.html in the first folder.
+        samples: show so many at most.
+
+    Raises:
+        InputError: for a folder that holds no run, and for a page that is a folder.
+    """
+    from sightline.pages.page import write_page
+    from sightline.pages.reading import read_runs
+
+    given = [folders] if isinstance(folders, str | Path) else list(folders)
+    if not given:
+        raise InputError("There is no run folder to report on: give at least one.")
+    places = [Path(folder) for folder in given]
+    page = places[0] / PAGE_FILE if path is None else Path(path)
+    if page.is_dir():
+        raise InputError(f"{page} is a folder: give --out the name of a file, such as {page / PAGE_FILE}.")
+    runs = read_runs(places)
+    write_page(runs, page, samples)
+    return Report(page, page.stat().st_size, tuple(run.folder for run in runs))

@@ -1,0 +1,220 @@
+"""`train`: a model's words tied to the image; evaluated before, between and after by the settings' own benchmarks."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import SightlineError, SightlineWarning
+from sightline.files.digest import digest_of
+from sightline.files.json import plain
+from sightline.jobs.models import ModelSource, model_sources
+from sightline.jobs.settings import ModelSettings
+from sightline.jobs.train_evaluation import evaluator
+from sightline.memory import is_out_of_memory
+from sightline.runs.progress import OnProgress, Progress
+from sightline.training.settings import TrainSettings, read_settings
+
+if TYPE_CHECKING:
+    from sightline.data.training_files import TrainingData
+    from sightline.pages.tables.table import Section
+    from sightline.training.trainer import TrainResult
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a training went. model, data: their names. result: what `sightline.training.trainer.train` returns."""
+
+    model: str
+    data: str
+    samples: int
+    settings: TrainSettings = field(repr=False)
+    result: TrainResult = field(repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """The trained model, for `sightline.load`."""
+        return self.result.folder
+
+    def to_dict(self) -> dict[str, Any]:
+        """The command's JSON document."""
+        result = self.result
+        evaluations = [{"step": found.step, **found.figures} for found in result.evaluations]
+        document: dict[str, Any] = plain(
+            {
+                "model": self.model,
+                "data": self.data,
+                "samples": self.samples,
+                "passed_over": [{"where": bad.where, "error": bad.error} for bad in result.passed_over],
+                "steps": result.steps,
+                "resumed_from": result.resumed_from,
+                "kept_step": result.kept_step,
+                "losses": result.losses,
+                "evaluation": {
+                    "before": evaluations[0] if evaluations else None,
+                    "after": evaluations[-1] if evaluations else None,
+                    "all": evaluations,
+                },
+                "folder": str(result.folder),
+                "seconds": result.seconds,
+                "settings": dataclasses.asdict(self.settings),
+            }
+        )
+        return document
+
+    def sections(self) -> list[Section]:
+        """Losses and evaluations as tables."""
+        from sightline.pages.tables.train import sections
+
+        return sections(self.to_dict())
+
+    def __str__(self) -> str:
+        from sightline.pages.tables.plain import plain_text
+
+        return plain_text(self.sections())
+
+
+def train(
+    model: Any,
+    data: Any,
+    settings: TrainSettings | str | Path | None = None,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    images: str | Path | None = None,
+    labels: str | Path | None = None,
+    prompt: str | None = None,
+    limit: int | None = None,
+    loading: ModelSettings | None = None,
+    processor: Any = None,
+    on_progress: OnProgress | None = None,
+    **fields: Any,
+) -> Training:
+    """Trains a model with the grounding loss and saves a model like any other.
+
+    Args:
+        model: a bundled name, a hub name, a folder, a `VLM`, which is trained in place, or a Transformers model with
+            processor=.
+        data: "shapes", a JSON-lines file, a COCO captions file, or `TrainingData`.
+        settings: `TrainSettings`, a YAML file of them, or a preset's name; by default the preset of the data.
+        out: the folder of the result and its checkpoints.
+        resume: go on from the last whole checkpoint in `out`.
+        images, labels: COCO's folder of images; a file of labelled words.
+        prompt: what captions answer, where the data do not say.
+        limit: only the first so many samples; of shapes, so many are drawn.
+        loading: how a named model is loaded.
+        processor: of a Transformers model in memory.
+        on_progress: is called as the training goes on.
+        fields: single settings, over the others: steps=200, eval_limit=20, keep="best".
+
+    Raises:
+        InputError: for settings, data or a folder that do not fit; SightlineError: where memory does not suffice.
+    """
+    chosen = training_settings(settings, data).with_values(fields) if fields else training_settings(settings, data)
+    loaded = ModelSettings() if loading is None else loading
+    (source,) = model_sources(model, loaded, processor)
+    found = training_data(data, chosen, images=images, labels=labels, prompt=prompt, limit=limit)
+    about = {**_digests(data, labels), "limit": limit, "prompt": prompt}
+    return run_training(source, found, chosen, Path(out), about, loaded, resume, on_progress)
+
+
+def training_settings(given: TrainSettings | str | Path | None, data: Any) -> TrainSettings:
+    """Those of an object, a file or a preset; by default those that suit the data."""
+    from sightline.data.training_files import SHAPES
+
+    if isinstance(given, TrainSettings):
+        return given
+    if given is None:
+        return read_settings(None, SHAPES if data == SHAPES else None)
+    is_file = isinstance(given, Path) or Path(given).suffix in (".yaml", ".yml")
+    return read_settings(Path(given), None) if is_file else read_settings(None, str(given))
+
+
+def training_data(
+    data: Any,
+    settings: TrainSettings,
+    *,
+    images: str | Path | None = None,
+    labels: str | Path | None = None,
+    prompt: str | None = None,
+    limit: int | None = None,
+) -> TrainingData:
+    """The samples of a file, of the bundled world, or as they are."""
+    from sightline.data.training_files import PROMPT, TrainingData, read_training
+    from sightline.errors import InputError
+
+    if isinstance(data, TrainingData):
+        return data
+    if prompt is not None and not prompt.strip():
+        raise InputError("The prompt is empty: give the words that captions answer, or leave it out.")
+    return read_training(
+        str(data),
+        images=None if images is None else Path(images),
+        labels=None if labels is None else Path(labels),
+        prompt=prompt or PROMPT,
+        limit=limit,
+        seed=settings.seed,
+    )
+
+
+def _digests(data: Any, labels: str | Path | None) -> dict[str, Any]:
+    files = {"data_sha256": data, "labels_sha256": labels}
+    return {
+        name: digest_of(Path(path))
+        for name, path in files.items()
+        if isinstance(path, str | Path) and Path(path).is_file()
+    }
+
+
+def run_training(
+    source: ModelSource,
+    data: TrainingData,
+    settings: TrainSettings,
+    folder: Path,
+    about: Mapping[str, Any],
+    loading: ModelSettings,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Training:
+    """Trains into the folder, and evaluates as the settings say; the folder is checked before the model is loaded."""
+    from sightline.training.trainer import check_folder, train
+
+    check_folder(folder, settings, source.name, data, about, resume)
+    _warn(data, settings)
+    steps = settings.steps or round(settings.epochs * len(data.samples) / settings.batch_size)
+
+    def tell(line: Mapping[str, Any]) -> None:
+        if "loss" in line and on_progress is not None:
+            terms = " ".join(f"{name} {line[name]:.3f}" for name in ("language", "ground") if name in line)
+            on_progress(Progress("Training", int(line["step"]), steps, terms))
+
+    evaluate = evaluator(settings) if settings.eval_limit else None
+    vlm = source.open(replace(loading, quantize="4bit") if settings.method == "qlora" else loading)
+    try:
+        result = train(vlm, data, settings, folder, evaluate=evaluate, resume=resume, tell=tell, about=about)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise SightlineError(
+            f"Memory does not suffice for batches of {settings.batch_size}: lower --batch-size, raise accumulation "
+            "by as much, or set checkpointing=true or --lora."
+        ) from error
+    return Training(source.name, data.name, len(data.samples), settings, result)
+
+
+SHOWN = 3
+"""Samples passed over that are named."""
+
+
+def _warn(data: TrainingData, settings: TrainSettings) -> None:
+    if data.bad:
+        first = "; ".join(f"{bad.where}: {bad.error}" for bad in data.bad[:SHOWN])
+        words = f"{len(data.bad)} entries are passed over; {len(data.samples)} samples are trained on. {first}"
+        warnings.warn(words, SightlineWarning, stacklevel=3)
+    if settings.needs_negatives and not any(sample.negative for sample in data.samples):
+        words = "No sample has a negative caption beside the true one: `sightline train-data negatives` makes some."
+        warnings.warn(words, SightlineWarning, stacklevel=3)
