@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sightline.jobs.reproduce import reproduce
     from sightline.jobs.score import score
     from sightline.jobs.train import train
+    from sightline.knockout.heads import HeadEffects, head_effects
     from sightline.knockout.result import ImpactMap
     from sightline.knockout.study import Study
     from sightline.live.app import app
@@ -106,6 +107,8 @@ _HOMES = {
     "MaskSinks": "sightline.methods.controls",
     "RandomVAR": "sightline.methods.controls",
     "VAR": "sightline.methods.var",
+    "head_effects": "sightline.knockout.heads",
+    "HeadEffects": "sightline.knockout.heads",
     "OPERA": "sightline.methods.opera",
     "find_direction": "sightline.methods.steer",
     "Direction": "sightline.methods.steer",
@@ -181,6 +184,7 @@ __all__ = [
     "FastV",
     "FasterVLM",
     "Grounding",
+    "HeadEffects",
     "ImpactMap",
     "InputError",
     "LayoutError",
@@ -213,6 +217,7 @@ __all__ = [
     "find_direction",
     "find_method",
     "find_sinks",
+    "head_effects",
     "impact",
     "layout_of",
     "load",

@@ -1,0 +1,209 @@
+"""What each head of each layer does to one word: by taking it away, and by one backward pass.
+
+A head's effect is the change of the followed token's log-probability when what the head puts out is zero at every
+position, before the output projection. Exact: one pass a head, several heads at a time. By gradient: with every head's
+output multiplied by m = 1, the change is - d log p / d m to first order, all heads in one forward and backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sightline.attention import bypassed
+from sightline.attention.hooks import Hooks
+from sightline.errors import InputError, ModelError
+from sightline.memory import is_out_of_memory
+from sightline.models.anatomy import Anatomy, find_anatomy
+from sightline.models.transformers_api import with_cache
+
+AT_ONCE = 16
+"""Heads taken away in one pass, each in a row of its own; halved where memory does not suffice."""
+
+
+@dataclass(frozen=True)
+class HeadEffects:
+    """What each head does to the followed token.
+
+    Attributes:
+        token: id of the followed token.
+        log_probability: of it, in the untouched model.
+        layers: which layers the rows are.
+        exact: change of its log-probability with the head taken away, [layers, heads]; above 0: the head works against
+            the token. None where only the gradient was asked for.
+        gradient: the estimate of it by one backward pass.
+    """
+
+    token: int
+    log_probability: float
+    layers: tuple[int, ...]
+    exact: Float[Tensor, "layers heads"] | None
+    gradient: Float[Tensor, "layers heads"]
+
+    @property
+    def agreement(self) -> float | None:
+        """The correlation of both over all heads; None without the exact one, or where nothing varies."""
+        if self.exact is None:
+            return None
+        both = torch.stack([self.exact.flatten(), self.gradient.flatten()])
+        value = float(torch.corrcoef(both)[0, 1])
+        return value if value == value else None
+
+    def strongest(self, count: int) -> tuple[str, ...]:
+        """The heads that the token owes most to, as `layer.head`: for an invented object, those that `ADHH` takes."""
+        effects = self.gradient if self.exact is None else self.exact
+        order = effects.flatten().argsort()[:count].tolist()
+        width = effects.shape[1]
+        return tuple(f"{self.layers[place // width]}.{place % width}" for place in order)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON document."""
+        return {
+            "token": self.token,
+            "log_probability": self.log_probability,
+            "layers": list(self.layers),
+            "exact": None if self.exact is None else self.exact.tolist(),
+            "gradient": self.gradient.tolist(),
+            "agreement": self.agreement,
+        }
+
+
+def head_effects(
+    model: Any, inputs: Mapping[str, Any], *, target: int | str = "predicted", exact: bool = True
+) -> HeadEffects:
+    """The effect of every head on the token that follows a prompt.
+
+    Args:
+        model: a `VLM`, or a bare Transformers model.
+        inputs: of the forward, one sample.
+        target: the id of a token, or predicted, the likeliest one.
+        exact: also take each head away in a pass of its own; without, the gradient alone.
+
+    Raises:
+        InputError: for a batch, and a token that is not there.
+        ModelError: for a model whose attention does not go through the interface.
+    """
+    anatomy = getattr(model, "anatomy", None) or find_anatomy(model)
+    if int(inputs["input_ids"].shape[0]) != 1:
+        raise InputError("head_effects takes one prompt: give inputs of a batch of one.")
+    given = with_cache({**inputs, "use_cache": False}, None, anatomy.model)
+    with torch.no_grad(), bypassed(anatomy):
+        logits = anatomy.model(**given).logits[0, -1].float()
+    token = int(logits.argmax()) if target == "predicted" else target
+    if not isinstance(token, int) or not 0 <= token < len(logits):
+        raise InputError(f"There is no token {target} in a vocabulary of {len(logits)}: give an id, or predicted.")
+    before = float(logits.log_softmax(-1)[token])
+    gradient = _by_gradient(anatomy, given, token)
+    found = _by_ablation(anatomy, given, token) - before if exact else None
+    return HeadEffects(token, before, anatomy.attention_layers, found, gradient)
+
+
+Change = Callable[[int, Tensor], Tensor]
+"""From a layer (its place among those with attention) and [rows, positions, heads, width] to what is used instead."""
+
+
+@contextmanager
+def _changed(anatomy: Anatomy, change: Change) -> Iterator[None]:
+    """Inside, what the heads put out is changed, and nothing else acts on the model."""
+    modules = [anatomy.attentions[layer] for layer in anatomy.attention_layers]
+    places = {id(module): place for place, module in enumerate(modules)}
+
+    def attend(original: Any, implementation: str, module: nn.Module, *tensors: Any, **options: Any) -> Any:
+        output, weights = original(module, *tensors, **options)
+        return change(places[id(module)], output), weights
+
+    with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy):
+        hooks.intercept([module for module in modules if module is not None], attend)
+        yield
+
+
+def _by_gradient(anatomy: Anatomy, given: Mapping[str, Any], token: int) -> Float[Tensor, "layers heads"]:
+    masks: list[Tensor] = []
+
+    def scale(place: int, output: Tensor) -> Tensor:
+        mask = torch.ones(output.shape[2], device=output.device, dtype=output.dtype, requires_grad=True)
+        masks.append(mask)
+        return output * mask[:, None]
+
+    parameters = [(value, value.requires_grad) for value in anatomy.model.parameters()]
+    try:
+        for value, _ in parameters:
+            value.requires_grad_(False)
+        with torch.enable_grad(), _changed(anatomy, scale):
+            logits = anatomy.model(**given).logits[0, -1].float()
+            grads = torch.autograd.grad(logits.log_softmax(-1)[token], masks)
+    finally:
+        for value, needs in parameters:
+            value.requires_grad_(needs)
+    return -torch.stack([grad.float().cpu() for grad in grads])
+
+
+def _by_ablation(anatomy: Anatomy, given: Mapping[str, Any], token: int) -> Float[Tensor, "layers heads"]:
+    """The token's log-probability without each head."""
+    shape = (len(anatomy.attention_layers), anatomy.num_heads)
+    every = [(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
+    found: list[float] = []
+    at_once = AT_ONCE
+    while len(found) < len(every):
+        chunk = every[len(found) : len(found) + at_once]
+        try:
+            found += _without(anatomy, given, token, chunk)
+        except Exception as error:
+            if not is_out_of_memory(error) or at_once == 1:
+                raise
+            at_once //= 2
+    return torch.tensor(found).reshape(shape)
+
+
+def _without(anatomy: Anatomy, given: Mapping[str, Any], token: int, heads: Sequence[tuple[int, int]]) -> list[float]:
+    """The token's log-probability without each of these heads, one a row."""
+
+    def silence(place: int, output: Tensor) -> Tensor:
+        mine = [(row, head) for row, (layer, head) in enumerate(heads) if layer == place]
+        if not mine:
+            return output
+        output = output.clone()
+        for row, head in mine:
+            if head >= output.shape[2]:
+                raise ModelError(f"Layer {place} of {type(anatomy.model).__name__} has fewer heads than others.")
+            output[row, :, head] = 0
+        return output
+
+    with Hooks(anatomy, in_bypassed=True) as hooks, torch.no_grad():
+        hooks.before(anatomy.decoder, _repeating(len(heads)))
+        with _changed(anatomy, silence):
+            logits = anatomy.model(**given).logits[:, -1].float()
+    found: list[float] = logits.log_softmax(-1)[:, token].tolist()
+    return found
+
+
+def _repeating(rows: int) -> Callable[..., Any]:
+    """At the decoder's entry, where the image's features are in place: the one sample in so many rows."""
+
+    def repeat(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        length = kwargs["inputs_embeds"].shape[1]
+
+        def repeated(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {name: repeated(part) for name, part in value.items()}
+            if not isinstance(value, Tensor):
+                return value
+            if value.dim() == 3 and value.shape[1:] == (1, length) and value.shape[0] in (3, 4):
+                return value.expand(-1, rows, -1)
+            if value.dim() >= 2 and value.shape[0] == 1:
+                return value.expand(rows, *value.shape[1:])
+            return value
+
+        changed = {name: repeated(value) for name, value in kwargs.items()}
+        features = kwargs.get("deepstack_visual_embeds")
+        if features is not None:
+            changed["deepstack_visual_embeds"] = [part.repeat(rows, 1) for part in features]
+        return args, changed
+
+    return repeat
