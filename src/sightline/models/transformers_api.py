@@ -193,6 +193,11 @@ def require_readable(module: nn.Module) -> None:
         )
 
 
+def selects_keys(module: nn.Module) -> bool:
+    """Whether an attention module looks at keys that an indexer selects, its own or that of a layer before."""
+    return hasattr(module, "indexer")
+
+
 def open_attention_door(make: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
     """Let every attention module find `make(implementation, function)` where it looks for its attention function.
 

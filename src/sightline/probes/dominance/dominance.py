@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from sightline.attention import EditedCall, ForwardPass, attach
+from sightline.attention import AttentionCall, EditedCall, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
 from sightline.attention.row_buffer import RowBuffer
 from sightline.attention.sink_tracker import SinkTracker, track_sinks
@@ -18,6 +18,7 @@ from sightline.errors import InputError, SightlineError
 from sightline.methods.base import Method, anatomy_and_layout, setting
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
+from sightline.models.transformers_api import selects_keys
 from sightline.probes.dominance.masses import SINKS, LayerMass, SampleDominance
 from sightline.probes.dominance.result import DominanceResult, aggregate
 from sightline.probes.dominance.stages import SCHEMES, Scheme
@@ -29,6 +30,9 @@ Queries = Literal["generated", "prompt", "all"]
 QUERIES: tuple[str, ...] = get_args(Queries)
 
 _MODALITIES = (Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO)
+
+_BLOCK = 256
+"""Rows whose selected keys are looked at together."""
 
 _MANY = 4
 """From a quarter of the rows on, the kernel's pass over all rows is cheaper than blocks of the chosen ones."""
@@ -162,6 +166,8 @@ class DominanceProbe:
             mass = attention.group_mass(member)[:, :, rows.to(call.query.device)]
         else:
             mass = attention.row_mass(rows, member)
+        if selects_keys(call.module):
+            mass = torch.cat([mass, _selected(call, rows, member, prompt.groups)], -1)
         weight = wanted[:, rows].to(mass.device, mass.dtype)
         total = torch.einsum("bhrg,br->bg", mass, weight) / call.heads
         prompt.sums[layer] = prompt.sums[layer] + total if layer in prompt.sums else total
@@ -174,7 +180,10 @@ class DominanceProbe:
             return
         call = attention.call
         member = self._keys(prompt, layer, call.first_key, call.keys, call.query.device)
-        mass = attention.row_mass(rows, member).mean(1)
+        mass = attention.row_mass(rows, member)
+        if selects_keys(call.module):
+            mass = torch.cat([mass, _selected(call, rows, member, prompt.groups)], -1)
+        mass = mass.mean(1)
         for index, number in enumerate(numbers):
             prompt.by_step.setdefault(layer, {})[number] = mass[:, index]
 
@@ -210,10 +219,16 @@ class DominanceProbe:
             layers = [
                 LayerMass(
                     layer,
-                    dict(zip(prompt.groups, (total[sample] / rows[sample]).tolist(), strict=True)),
+                    dict(zip(prompt.groups, means, strict=False)),
                     _sink_counts(prompt, layer, sample),
+                    {
+                        group: share
+                        for group, share in zip(prompt.groups, means[len(prompt.groups) :], strict=False)
+                        if not group.endswith(SINKS)
+                    },
                 )
                 for layer, total in sorted(sums.items())
+                for means in [(total[sample] / rows[sample]).tolist()]
             ]
             samples.append(SampleDominance(self.spec.queries, int(rows[sample]), counts, tuple(layers)))
         return samples
@@ -250,6 +265,16 @@ def _membership(layout: TokenLayout, has_sinks: bool) -> tuple[tuple[str, ...], 
     names += [name + SINKS for name in (names[0], *others)]
     planes += [sinks, *(torch.zeros_like(sinks) for _ in others)]
     return tuple(names), torch.stack(planes, -1).float()
+
+
+def _selected(call: AttentionCall, rows: Tensor, member: Tensor, groups: tuple[str, ...]) -> Tensor:
+    """[batch, heads, rows, groups]: the share of each group among the input keys that each row may see."""
+    base = [index for index, name in enumerate(groups) if not name.endswith(SINKS)]
+    parts = []
+    for block in torch.split(rows.to(call.query.device), _BLOCK):
+        counts = torch.einsum("bhrk,bkg->bhrg", call.visible(block).to(member.dtype), member)
+        parts.append(counts / counts[..., base].sum(-1, keepdim=True).clamp(min=1))
+    return torch.cat(parts, 2).expand(len(member), call.heads, -1, -1)
 
 
 def _with_sinks(groups: tuple[str, ...], membership: Tensor, marks: Tensor) -> Tensor:

@@ -38,11 +38,13 @@ class LayerMass:
 
     masses: by group: `text`, `image`, `video`, `audio`, and `text_sinks`, ... for the part of it that is on sinks.
     sinks: how many tokens of each group are sinks in this layer, where they were looked for layer by layer.
+    selected: share of each group among the input keys that an indexer selected, in models whose attention is sparse.
     """
 
     layer: int
     masses: Mapping[str, float]
     sinks: Mapping[str, int] = field(default_factory=dict)
+    selected: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class SampleDominance:
                 "masses": dict(entry.masses),
             }
             | ({"sinks": dict(entry.sinks)} if entry.sinks else {})
+            | ({"selected": dict(entry.selected)} if entry.selected else {})
             for entry in self.layers
         ]
         return {"queries": self.queries, "rows": self.rows, "tokens": dict(self.tokens), "layers": layers}
@@ -98,7 +101,12 @@ class SampleDominance:
     def from_dict(cls, document: Mapping[str, Any]) -> SampleDominance:
         """The inverse of `to_dict`."""
         layers = tuple(
-            LayerMass(int(entry["layer"]), dict(entry["masses"]), dict(entry.get("sinks", {})))
+            LayerMass(
+                int(entry["layer"]),
+                dict(entry["masses"]),
+                dict(entry.get("sinks", {})),
+                dict(entry.get("selected", {})),
+            )
             for entry in document["layers"]
         )
         return cls(str(document["queries"]), int(document["rows"]), dict(document["tokens"]), layers)

@@ -70,7 +70,8 @@ class DominanceResult:
     """MDI and AEI over samples.
 
     layer_figures: by layer, by index name (`mdi`, `aei`, `mdi_no_sinks`, `aei_no_sinks`, `text_mass`, `image_mass`,
-    ...), its summary. stage_figures: the same by stage, each sample's stage being the mean over its layers.
+    ..., and `text_selected`, `image_selected`, ... where an indexer selects keys), its summary.
+    stage_figures: the same by stage, each sample's stage being the mean over its layers.
     """
 
     model: str
@@ -141,6 +142,7 @@ class DominanceResult:
             {"sample": index, "layer": entry.layer}
             | {name: read(sample, entry) for name, read in _READERS.items()}
             | {f"{name}_mass": mass for name, mass in entry.masses.items()}
+            | {f"{name}_selected": share for name, share in entry.selected.items()}
             for index, sample in enumerate(self.samples)
             for entry in sample.layers
         ]
@@ -233,7 +235,8 @@ def aggregate(
 
 def _figures(sample: SampleDominance, layer: LayerMass) -> dict[str, float | None]:
     figures: dict[str, float | None] = {name: read(sample, layer) for name, read in _READERS.items()}
-    return figures | {f"{name}_mass": mass for name, mass in layer.masses.items()}
+    figures |= {f"{name}_mass": mass for name, mass in layer.masses.items()}
+    return figures | {f"{name}_selected": share for name, share in layer.selected.items()}
 
 
 def _order(name: str) -> tuple[int, str]:
