@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention.call import AttentionFunction
-from sightline.attention.ownership import LOCK, Hook, Owner, shadow, with_rope_deltas
+from sightline.attention.ownership import LOCK, Hook, Owner, shadow
 from sightline.errors import ModelError
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import (
     CONTINUOUS_BATCHING,
     close_attention_door,
+    last_prompts,
     open_attention_door,
     require_readable,
 )
@@ -67,7 +68,7 @@ class Hooks:
 
     Raises:
         ModelError: by whatever installs, where another thread has something on a model that keeps a state of its last
-            prompt (`rope_deltas`), so that two threads can't run it at a time.
+            prompt, so that two threads can't run it at a time.
     """
 
     def __init__(self, anatomy: Anatomy, in_bypassed: bool = False) -> None:
@@ -136,9 +137,9 @@ class Hooks:
             holder = _HOLDERS.get(owner.model)
             if holder is None:
                 holder = _HOLDERS[owner.model] = _guarded(self._anatomy)
-            elif owner.thread not in holder.threads and with_rope_deltas(self._anatomy):
+            elif owner.thread not in holder.threads and last_prompts(self._anatomy.model):
                 raise ModelError(
-                    f"{holder.kind} keeps a state of its last prompt (rope_deltas), so two threads can't run it at a "
+                    f"{holder.kind} keeps a state of its last prompt, so two threads can't run it at a "
                     f"time, and the thread {holder.others} has a method or probe on it: load the model once a thread."
                 )
             holder.threads[owner.thread] += 1

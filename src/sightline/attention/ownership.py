@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from sightline.models.anatomy import Anatomy, find_anatomy
+from sightline.models.transformers_api import last_prompts, put_back_prompts
 
 LOCK = RLock()
 """Held while something is installed or taken away."""
@@ -29,31 +30,25 @@ def bypassed(model: Any) -> Iterator[None]:
 
     model: an `Anatomy`, a `VLM` or a bare Transformers model. For a method's second pass: the pass that it happens in
     goes on afterwards as if nothing had been. What models with three-dimensional positions keep about their last prompt
-    (`rope_deltas`) is put back.
+    is put back.
     """
     anatomy: Anatomy = find_anatomy(model) if isinstance(model, nn.Module) else getattr(model, "anatomy", model)
     key = (get_ident(), id(anatomy.model))
     if key in _BYPASSED:
         yield
         return
-    kept = [(module, module.rope_deltas) for module in with_rope_deltas(anatomy)]
+    kept = last_prompts(anatomy.model)
     _BYPASSED.add(key)
     try:
         yield
     finally:
         _BYPASSED.discard(key)
-        for module, deltas in kept:
-            module.rope_deltas = deltas
+        put_back_prompts(kept)
 
 
 def is_bypassed(anatomy: Anatomy) -> bool:
     """Whether this thread is inside a pass of the model that nothing may see or change."""
     return (get_ident(), id(anatomy.model)) in _BYPASSED
-
-
-def with_rope_deltas(anatomy: Anatomy) -> list[Any]:
-    """The modules of a model that keep a state of the last prompt that was run."""
-    return [module for module in anatomy.model.modules() if hasattr(module, "rope_deltas")]
 
 
 @dataclass(frozen=True)

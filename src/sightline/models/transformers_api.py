@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -127,9 +127,74 @@ def has_same_start(cache: Any, other: Any, layer: int, length: int) -> bool:
     return bool((first[:, None] == second[None]).flatten(2).all(-1).any(1).all())
 
 
+def last_prompts(model: nn.Module) -> list[tuple[Any, Any]]:
+    """Modules that keep a state of the last prompt that was run (three-dimensional positions do), with that state."""
+    return [(module, module.rope_deltas) for module in model.modules() if hasattr(module, "rope_deltas")]
+
+
+def put_back_prompts(states: list[tuple[Any, Any]]) -> None:
+    """Give modules back the state that `last_prompts` found."""
+    for module, state in states:
+        module.rope_deltas = state
+
+
 def without_encoder_outputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """A forward's inputs less the features that were encoded ahead."""
     return {name: value for name, value in inputs.items() if name != ENCODER_OUTPUTS}
+
+
+# Loading
+
+
+def commit_of(config: Any) -> str | None:
+    """The commit of the hub that a configuration was read from, where it was."""
+    return getattr(config, "_commit_hash", None)
+
+
+def generating_classes(auto: Any, config: Any) -> list[str]:
+    """Names of the model classes that an auto class has for a configuration; none where it does not know it."""
+    mapping = auto._model_mapping
+    found = mapping.get(type(config), ())
+    return [kind.__name__ for kind in (found if isinstance(found, list | tuple) else (found,))]
+
+
+def processor_settings(path: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a folder says of its processor."""
+    from transformers import ProcessorMixin
+
+    return dict(ProcessorMixin.get_processor_dict(path, **options)[0])
+
+
+def processor_class(name: str | None, config: Any) -> Any:
+    """The processor class of this name, else the one that goes with the configuration."""
+    import transformers
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    return getattr(transformers, name) if name and hasattr(transformers, name) else PROCESSOR_MAPPING[type(config)]
+
+
+def best_resolution(size: tuple[int, int], resolutions: list[Any]) -> tuple[int, int]:
+    """The (height, width) into which processors of tiles fit an image of this (height, width)."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    height, width = select_best_resolution(size, resolutions)
+    return int(height), int(width)
+
+
+# Training
+
+
+def checkpointing_options(is_on: bool, names: Collection[str]) -> dict[str, Any]:
+    """Options of `TrainingArguments`, whose fields are `names`, by which activations are computed again."""
+    name = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
+    return {name: is_on, f"{name}_kwargs": {"use_reentrant": False} if is_on else None}
+
+
+def remove_printer(trainer: Any) -> None:
+    """Keep a Trainer from printing its logs."""
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
 
 
 # Generation

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.data.training_files import BadLine, TrainingData, TrainingSample
 from sightline.errors import InputError, SightlineError
 from sightline.files.json import json_text, write_atomically
+from sightline.models.transformers_api import checkpointing_options
 from sightline.runs.processes import held_alone, launched_as
 from sightline.training import adapters
 from sightline.training.checkpoints import checkpoints, drop_torn, is_whole, last_whole, step_of
@@ -366,11 +367,7 @@ def _arguments(vlm: VLM, settings: TrainSettings, folder: Path) -> Any:
     from transformers import TrainingArguments
 
     names = {entry.name for entry in dataclasses.fields(TrainingArguments)}
-    checkpointing = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
-    options: dict[str, Any] = {
-        checkpointing: settings.checkpointing,
-        f"{checkpointing}_kwargs": {"use_reentrant": False} if settings.checkpointing else None,
-    }
+    options = checkpointing_options(settings.checkpointing, names)
     is_on_cpu = vlm.device.type == "cpu"
     arguments = TrainingArguments(
         output_dir=str(folder / CHECKPOINTS),

@@ -25,7 +25,7 @@ class Anatomy:
 
     Attributes:
         model: the Transformers model itself, without the wrappers of PEFT, `torch.compile` or data parallelism.
-        decoder: the text decoder; its `forward` runs `layers` and is given `past_key_values`.
+        decoder: the text decoder; its `forward` runs `layers` and is given the cache.
         decoder_name: where the decoder stands in `model` (dotted, as in `named_modules`).
         layers: the decoder layers, in order.
         attentions: the softmax self-attention module of each layer; None for a layer that has none (a hybrid's

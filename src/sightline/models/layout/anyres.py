@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from sightline.models.layout.patches import Grids, Media, PatchGrid
+from sightline.models.transformers_api import best_resolution
 
 
 def from_resolutions(media: Media) -> Grids | None:
@@ -60,10 +61,8 @@ def _stands_alone(media: Media, images: int) -> list[bool]:
 
 def _fine_grid(size: list[int], resolutions: list[Any], tile: int, side: int, media: Media) -> tuple[int, int]:
     """Rows and columns of the fine grid of an image of (height, width) pixels, after its padding is cut away."""
-    from transformers.image_processing_utils import select_best_resolution
-
     height, width = (int(length) for length in size)
-    best_height, best_width = select_best_resolution((height, width), resolutions)
+    best_height, best_width = best_resolution((height, width), resolutions)
     rows, columns = best_height // tile * side, best_width // tile * side
     if width / height > columns / rows:
         rows -= (rows - int(round(height * (columns / width), 7))) // 2 * 2

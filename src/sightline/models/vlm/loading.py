@@ -178,11 +178,14 @@ def _auto_class(source: Source, config: Any) -> Any:
     """
     import transformers
 
+    from sightline.models.transformers_api import generating_classes
+
     candidates = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM", "AutoModelForCausalLM")
     autos = [getattr(transformers, name) for name in candidates if hasattr(transformers, name)]
-    known = [auto for auto in autos if type(config) in auto._model_mapping]
+    classes = {auto: generating_classes(auto, config) for auto in autos}
+    known = [auto for auto in autos if classes[auto]]
     saved = list(getattr(config, "architectures", None) or [])
-    generating = {name for auto in known for name in _class_names(auto._model_mapping[type(config)])}
+    generating = {name for auto in known for name in classes[auto]}
     foreign = [name for name in saved if name not in generating and hasattr(transformers, name)]
     if not known or (saved and len(foreign) == len(saved)):
         kind = saved[0] if saved else f"a {config.model_type} model"
@@ -190,12 +193,8 @@ def _auto_class(source: Source, config: Any) -> Any:
             f"{source.name} is {kind}, which does not generate text: give a vision-language model or a causal "
             "language model."
         )
-    exact = [auto for auto in known if set(saved) & set(_class_names(auto._model_mapping[type(config)]))]
+    exact = [auto for auto in known if set(saved) & set(classes[auto])]
     return (exact or known)[0]
-
-
-def _class_names(found: Any) -> list[str]:
-    return [kind.__name__ for kind in (found if isinstance(found, list | tuple) else (found,))]
 
 
 def load_processor(source: Source, model: Any, is_multimodal: bool) -> Any:

@@ -17,6 +17,7 @@ from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy, find_anatomy
 from sightline.models.layout import TokenLayout, layout_of
 from sightline.models.layout.by_hand import GivenLayout, read_layout
+from sightline.models.transformers_api import commit_of
 from sightline.models.vlm.adapters import refuse_prompt_learning, with_adapter
 from sightline.models.vlm.answers import Answer, answer, answer_tokens, run_generate, stream
 from sightline.models.vlm.chat import check_chat, thinks
@@ -63,7 +64,7 @@ def load(
     anatomy = find_anatomy(model)
     model = anatomy.model  # of an any-to-any model, the part that writes text
     processor = load_processor(source, model, anatomy.is_multimodal)
-    commit = getattr(model.config, "_commit_hash", None) or source.revision
+    commit = commit_of(model.config) or source.revision
     return VLM(model, processor, source.name, anatomy, commit, given, *_checked(model, processor, settings))
 
 
@@ -108,7 +109,7 @@ def wrap(
     settings = model_options(options)
     if settings.attention is not None or settings.device_map is not None or settings.allow_missing:
         raise InputError("attention, device_map and allow_missing are settings of loading: the model is in memory.")
-    commit = getattr(inner.config, "_commit_hash", None)
+    commit = commit_of(inner.config)
     return VLM(inner, ready, str(known), anatomy, commit, given, *_checked(inner, ready, settings))
 
 

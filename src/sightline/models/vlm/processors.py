@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from sightline.models.transformers_api import processor_class, processor_settings
+
 
 class NoVideo:
     """Stands where a processor keeps its video processor, so that it need not be there for images."""
@@ -22,10 +24,10 @@ def load_without_video(path: str, config: Any, options: dict[str, Any]) -> Any:
 
     Raises whatever Transformers raises when another part is missing.
     """
-    from transformers import AutoFeatureExtractor, AutoTokenizer, ProcessorMixin
+    from transformers import AutoFeatureExtractor, AutoTokenizer
 
-    settings, _ = ProcessorMixin.get_processor_dict(path, **options)
-    kind: Any = _without_check(_class_of(settings.get("processor_class"), config))
+    settings = processor_settings(path, options)
+    kind: Any = _without_check(processor_class(settings.get("processor_class"), config))
     loaders = {
         "tokenizer": AutoTokenizer.from_pretrained,
         "image_processor": _load_image_processor,
@@ -51,14 +53,6 @@ def _load_image_processor(path: str, **options: Any) -> Any:
         if not hasattr(transformers, name):
             raise
         return getattr(transformers, name).from_pretrained(path, **options)
-
-
-def _class_of(name: str | None, config: Any) -> Any:
-    """The processor class that the folder names, else the one that goes with the model."""
-    import transformers
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-
-    return getattr(transformers, name) if name and hasattr(transformers, name) else PROCESSOR_MAPPING[type(config)]
 
 
 def _without_check(kind: Any) -> Any:
