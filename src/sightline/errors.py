@@ -19,6 +19,10 @@ class OthersAtWork(RunError):
     """Other processes still do what is left, and their end cannot be seen from here; the last to end has the result."""
 
 
+class GateError(SightlineError):
+    """A gate that the user set did not hold: the work is done, and its result is not good enough. Exits with 3."""
+
+
 class ModelError(InputError):
     """A model that cannot be found, loaded, reached or is of a kind that Sightline refuses."""
 

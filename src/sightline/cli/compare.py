@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from sightline.cli.gates import close, gate_options
 from sightline.cli.options import output_options, settings_options
 from sightline.cli.output import Output
 from sightline.errors import InputError
+from sightline.jobs.gates import FailIf, held, not_worse
 from sightline.jobs.score import ScoreSettings
 
 EXAMPLES = """\b
@@ -33,10 +35,21 @@ Examples:
 )
 @click.option("--data", type=click.Path(path_type=Path), metavar="PATH", help="The benchmark's official files.")
 @click.option("--method", "methods", multiple=True, metavar="SPEC", help="Whose answers, once for each run folder.")
+@click.option("--fail-if-worse", is_flag=True, help="End with 3 where a headline is worse than the first's, surely.")
+@gate_options
 @settings_options(ScoreSettings, without=("template", "method", "model", "limit"))
 @output_options
 def command(
-    is_json: bool, bench: str, sides: tuple[Path, ...], data: Path | None, methods: tuple[str, ...], **fields: Any
+    is_json: bool,
+    bench: str,
+    sides: tuple[Path, ...],
+    data: Path | None,
+    methods: tuple[str, ...],
+    fail_if: list[FailIf],
+    fail_if_worse: bool,
+    junit: Path | None,
+    gates_markdown: Path | None,
+    **fields: Any,
 ) -> None:
     """Answers to BENCH (see `sightline list benches`) of several methods or models, compared on the same items.
 
@@ -65,3 +78,5 @@ def command(
         output.note(f"Note: {note}")
     output.sections(sections([found.to_dict()]))
     output.document(found.to_dict())
+    documents = [found.to_dict()]
+    close([*held(documents, fail_if), *(not_worse(documents) if fail_if_worse else [])], junit, gates_markdown)

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from sightline.cli.gates import close, gate_options
 from sightline.cli.options import known_benchmark, known_method, out_option, output_options, settings_options
 from sightline.cli.output import Output
 from sightline.jobs.evaluation_plan import EvaluateSettings
+from sightline.jobs.gates import FailIf, held, not_worse_than_run
 from sightline.runs.folder import fresh_folder
 from sightline.runs.processes import launched_as
 
@@ -42,6 +44,13 @@ Examples:
     help="none, name, or name:field=value,... Repeatable; the others are compared with the first. Without: none alone.",
 )
 @out_option()
+@click.option(
+    "--fail-if-worse",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="End with 3 where a headline is worse than that of this run folder, all of the paired interval below it.",
+)
+@gate_options
 @settings_options(EvaluateSettings)
 @output_options
 def command(
@@ -51,6 +60,10 @@ def command(
     methods: tuple[str, ...],
     out: Path | None,
     template: str | None,
+    fail_if: list[FailIf],
+    fail_if_worse: Path | None,
+    junit: Path | None,
+    gates_markdown: Path | None,
     **fields: Any,
 ) -> None:
     """Answers of MODEL (a bundled name, a hub name or a folder) to benchmarks under any number of methods.
@@ -76,3 +89,7 @@ def command(
     output.document(found.to_dict())
     lines = ", ".join(map(str, found.lines_files()))
     output.note(f"Raw answers: {lines}. Also in {folder}: summary.json, table.csv, table.md.")
+    with output.guarded():
+        gates = held([score.document for score in found.scores], fail_if)
+        gates += [] if fail_if_worse is None else not_worse_than_run(found, fail_if_worse)
+    close(gates, junit, gates_markdown)

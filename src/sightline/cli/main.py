@@ -1,6 +1,6 @@
 """The `sightline` command: finds the command's file, and ends every error in one sentence and an exit code.
 
-0 done, 2 wrong usage or input, 1 anything else.
+0 done, 2 wrong usage or input, 3 a gate failed, 1 anything else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from sightline.cli.options import plugin_option
-from sightline.errors import InputError, OthersAtWork, SightlineError, SightlineWarning
+from sightline.errors import GateError, InputError, OthersAtWork, SightlineError, SightlineWarning
 from sightline.plugins import Registry
 from sightline.text import printable
 
@@ -129,6 +129,8 @@ def _report(error: Exception) -> tuple[str, int]:
         return _one_line(error.format_message()), 2
     if isinstance(error, click.Abort):
         return "stopped from the keyboard", 1
+    if isinstance(error, GateError):
+        return _one_line(str(error)), 3
     if isinstance(error, SightlineError):
         return _one_line(str(error)), 2 if isinstance(error, InputError) else 1
     if isinstance(error, ValueError) and "embedded null" in str(error):

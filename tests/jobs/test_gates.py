@@ -1,0 +1,95 @@
+"""Gates: conditions on figures, no score worse than before, and what tells a machine of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+import sightline as sl
+from sightline.cli.main import cli
+from sightline.errors import InputError
+from sightline.jobs.gates import Gate, held, markdown, not_worse, not_worse_than_run, parse_fail_if, write_junit
+from sightline.runs.folder import Run
+
+
+def document(**figures: Any) -> dict[str, Any]:
+    return {
+        "model": "m", "bench": "pope", "headline": "accuracy", "better": "larger", "paired": [],
+        "methods": {"none": {"accuracy": 0.9, "f1": None, "splits": {"random": {"f1": 0.8}}}, "vcd": figures},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("condition", "passed"),
+    [
+        ("accuracy < 0.8", [True, True]), ("accuracy < 0.95", [False, True]), ("accuracy>=0.9", [False, False]),
+        ("pope/accuracy == 0.9", [False, True]), ("splits.random.f1 < 0.9", [False]), ("f1 < 0.1", [False]),
+    ],
+)  # fmt: skip
+def test_conditions_on_every_method(condition: str, passed: list[bool]) -> None:
+    gates = held([document(accuracy=0.96)], [parse_fail_if(condition)])
+    assert [gate.passed for gate in gates] == passed
+
+
+@pytest.mark.parametrize(
+    "text", ["accuracy", "accuracy < ", "accuracy < many", "accuracy < nan", "< 0.5", "a b < 1", ""]
+)
+def test_what_is_no_condition_is_one_sentence(text: str) -> None:
+    with pytest.raises(InputError, match="cannot be read: a figure"):
+        parse_fail_if(text)
+
+
+@pytest.mark.parametrize("text", ["recall < 1", "mme/accuracy < 1", "splits.popular.f1 < 1"])
+def test_a_condition_that_is_for_nothing_is_no_pass(text: str) -> None:
+    with pytest.raises(InputError, match="is for no figure here"):
+        held([document(accuracy=1.0)], [parse_fail_if(text)])
+
+
+@pytest.mark.parametrize(
+    ("better", "ci95", "passed"),
+    [("larger", [-0.2, -0.01], False), ("larger", [-0.2, 0.01], True), ("smaller", [0.01, 0.1], False),
+     ("smaller", [-0.2, -0.1], True)],
+)  # fmt: skip
+def test_worse_is_where_all_of_the_interval_is_worse(better: str, ci95: list[float], passed: bool) -> None:
+    pair = {"a": "a", "b": "b", "delta": sum(ci95) / 2, "ci95": ci95, "n": 9}
+    assert not_worse([document() | {"better": better, "paired": [pair]}])[0].passed is passed
+
+
+def test_the_files(tmp_path: Path) -> None:
+    gates = [Gate("m on pope, none", "f1 < 0.8", True, "f1 is 0.9"), Gate("a|b\x1b", "f1 > 1", False, "f1 is 2")]
+    write_junit(tmp_path / "junit.xml", gates)
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert [case.get("name") for case in suite.iter("testcase")] == ["f1 < 0.8", "f1 > 1"]
+    assert "| a\\|b  | f1 > 1 | f1 is 2 | **failed** |" in markdown(gates)
+
+
+def test_a_run_is_held_against_the_run_before(tmp_path: Path) -> None:
+    found = sl.evaluate("tiny-llava", "shapes-pope", ["none"], limit=36, out=tmp_path / "now")
+    answers = {record.id: record.result["response"] for record in found.runs[0].all_records() if record.result}
+    settings = {"bench": "shapes-pope", "seed": 0}
+    for name, change in (("same", lambda said: said), ("worse", lambda said: "Yes")):
+        with Run.open(tmp_path / name, "eval", settings, info={"limit": 36}) as run:
+            for item, said in answers.items():
+                run.record(item, model="old", method="none", result={"response": change(said)})
+    assert not_worse_than_run(found, tmp_path / "same")[0].passed
+    better = not_worse_than_run(found, tmp_path / "worse")[0]
+    assert better.passed
+    assert better.said.startswith("+0.")
+
+
+def test_a_failed_gate_ends_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        lines = [f'{{"id": {n}, "label": "yes", "response": "{"yes" if name == "a" else "no"}"}}' for n in range(30)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    sides = ["--answers", str(tmp_path / "a.jsonl"), "--answers", str(tmp_path / "b.jsonl")]
+    codes = []
+    for more in ([], ["--fail-if", "accuracy < 0.5"], ["--fail-if-worse"], ["--fail-if", "acc"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["compare", "pope", *sides, *more, "--json"])
+        codes.append(ended.value.code)
+    assert codes == [0, 3, 3, 2]
+    assert "1 of 1 gates failed" in capsys.readouterr().err
