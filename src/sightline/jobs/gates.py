@@ -173,7 +173,7 @@ def _find(figures: Mapping[str, Any], path: str) -> tuple[bool, float | None]:
 
 
 def _figures(document: Mapping[str, Any]) -> list[str]:
-    first = next(iter(document["methods"].values()), {})
+    first: Mapping[str, Any] = next(iter(document["methods"].values()), {})
     return [name for name, value in first.items() if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
