@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from sightline.cli.demo import _begin_anew
-from sightline.cli.demo_scenes import false_captions, find_question
-from sightline.cli.demo_steps import FOLDERS, _compared, _strongest
+from sightline.jobs.demo import FOLDERS, _compared, _strongest, begin_anew
+from sightline.jobs.demo_scenes import false_captions, find_question
 from sightline.runs.folder import Run
 
 
@@ -43,10 +42,10 @@ def test_a_demo_that_is_over_begins_anew(tmp_path: Path) -> None:
         with Run.open(tmp_path / name, "measure", {"seed": 0}) as run:
             run.record("1", result={})
             run.finish({})
-    _begin_anew(tmp_path)
+    begin_anew(tmp_path)
     assert (tmp_path / "measure").exists(), "an interrupted demo goes on"
     (tmp_path / "summary.json").write_text('{"command": "demo"}')
-    _begin_anew(tmp_path)
+    begin_anew(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "photos"]
 
 
@@ -55,7 +54,7 @@ def test_what_is_no_demo_is_left_alone(tmp_path: Path, torn: str) -> None:
     (tmp_path / "measure").mkdir()
     (tmp_path / "measure" / "summary.json").write_text("{}")
     (tmp_path / "summary.json").write_text(torn)
-    _begin_anew(tmp_path)
+    begin_anew(tmp_path)
     assert (tmp_path / "measure" / "summary.json").exists()
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sightline.data.messages import IMAGE_MARKER
 from sightline.data.sample import Sample
 from sightline.errors import InputError
-from sightline.memory import is_out_of_memory
+from sightline.runs.batches import Outcome
+from sightline.runs.records import Records
+from sightline.runs.runner import Arrangement, Condition, Runner
 
 if TYPE_CHECKING:
     from sightline.methods.base import Method
@@ -76,64 +78,54 @@ def _options(settings: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request in its place among the others."""
+
+    place: int
+    request: Request
+
+    @property
+    def id(self) -> str:
+        """The place."""
+        return str(self.place)
+
+
 def answer_all(
     vlm: VLM,
     method: Method | None,
     requests: Sequence[Request | None],
     batch_size: int,
-    told: Callable[[int, str], None],
-    failed: Callable[[int, Exception], None],
+    on_answer: Callable[[int, str], None],
+    on_failure: Callable[[int, Exception], None],
 ) -> list[str]:
-    """The answers, in the order of the requests; "" for one that is None or fails, which is told to `failed`.
+    """The answers, in the order of the requests; "" for one that is None or fails, which goes to `on_failure`.
 
-    Long questions come first, so that memory runs short early; then a batch is halved. told: called with the place and
-    answer of each request as soon as it is there.
+    Long questions come first, so that memory runs short early; then a batch is halved. on_answer: called with the place
+    and answer of each request as soon as it is there.
     """
     answers = [""] * len(requests)
-    kinds: dict[tuple[Any, ...], list[int]] = {}
-    for place, request in enumerate(requests):
-        if request is not None:
-            kinds.setdefault(request.kind, []).append(place)
-    for places in kinds.values():
-        places.sort(key=lambda place: -len(_at(requests, place).sample.prompt))
-        for start in range(0, len(places), batch_size):
-            batch = places[start : start + batch_size]
-            for place, answer in _answered(vlm, method, [(place, _at(requests, place)) for place in batch], failed):
-                answers[place] = answer
-                told(place, answer)
+    asked = [Asked(place, request) for place, request in enumerate(requests) if request is not None]
+
+    def attempt(batch: Sequence[Asked]) -> list[dict[str, Any]]:
+        texts = _generated(vlm, method, [each.request for each in batch])
+        return [{"text": _cut(text, each.request.until)} for each, text in zip(batch, texts, strict=True)]
+
+    def keep(condition: Condition[Asked], outcome: Outcome) -> str:
+        place = int(outcome.id)
+        if outcome.result is None:
+            on_failure(place, outcome.error or InputError("There is no answer."))
+        else:
+            answers[place] = outcome.result["text"]
+            on_answer(place, answers[place])
+        return ""
+
+    arrangement: Arrangement[Asked] = Arrangement(
+        batch_size, lambda each: len(each.request.sample.prompt), lambda each: each.request.kind
+    )
+    with Runner(Records(), raises=lambda error: not isinstance(error, InputError)) as runner:
+        runner.work(asked, [Condition("", "none", attempt)], arrangement, keep)
     return answers
-
-
-def _at(requests: Sequence[Request | None], place: int) -> Request:
-    request = requests[place]
-    if request is None:
-        raise InputError(f"There is no request {place}.")
-    return request
-
-
-def _answered(
-    vlm: VLM, method: Method | None, batch: list[tuple[int, Request]], failed: Callable[[int, Exception], None]
-) -> Iterator[tuple[int, str]]:
-    requests = [request for _, request in batch]
-    try:
-        texts = _generated(vlm, method, requests)
-    except Exception as error:
-        if len(batch) == 1 and not isinstance(error, InputError):
-            raise
-        failure = error.with_traceback(None)
-    else:
-        for (place, request), text in zip(batch, texts, strict=True):
-            yield place, _cut(text, request.until)
-        return
-    if len(batch) == 1:
-        failed(batch[0][0], failure)
-        return
-    if is_out_of_memory(failure):
-        _free_memory()
-    # One bad question, or too little memory for all together: each half on its own.
-    half = len(batch) // 2
-    yield from _answered(vlm, method, batch[:half], failed)
-    yield from _answered(vlm, method, batch[half:], failed)
 
 
 def _generated(vlm: VLM, method: Method | None, requests: Sequence[Request]) -> list[str]:
@@ -146,13 +138,3 @@ def _generated(vlm: VLM, method: Method | None, requests: Sequence[Request]) -> 
 def _cut(text: str, until: Sequence[str]) -> str:
     """The text before the first of these strings."""
     return text[: min([text.find(end) for end in until if end in text], default=len(text))].strip()
-
-
-def _free_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -64,7 +64,7 @@ class SightlineModel(lmms):  # type: ignore[misc]  # of a library without types
         asked = [self._asked(request.args) for request in requests]
         with tqdm(total=len(asked), disable=self.rank != 0, desc="Answering") as bar:
 
-            def told(place: int, answer: str) -> None:
+            def answered(place: int, answer: str) -> None:
                 words, settings = requests[place].args[:2]
                 self.cache_hook.add_partial("generate_until", (words, settings), answer)
                 bar.update()
@@ -72,7 +72,7 @@ class SightlineModel(lmms):  # type: ignore[misc]  # of a library without types
             def failed(place: int, error: Exception) -> None:
                 logger.error(f"Unanswered: {error}")
 
-            return answer_all(self.vlm, self.method, asked, self.batch_size, told, failed)
+            return answer_all(self.vlm, self.method, asked, self.batch_size, answered, failed)
 
     def _asked(self, arguments: tuple[Any, ...]) -> Request | None:
         words, settings, doc_to_visual, doc_id, task, split = arguments
