@@ -148,7 +148,7 @@ def _one_line(text: str) -> str:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: sightline measure tiny-llava --data shapes --limit 20",
 )
-@click.version_option(package_name="sightline", message="sightline %(version)s")
+@click.version_option(package_name="sightline-vlm", message="sightline %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 @plugin_option
 def cli() -> None:
