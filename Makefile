@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTHON310 ?= python3.10
+WITHOUT_TORCH := numpy pillow scipy pandas pyarrow pyyaml click rich jaxtyping matplotlib filelock pytest hypothesis
 TESTS := $(VENV)/.tests-ready
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
 
@@ -13,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 # Else each process that the tests start compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-releases lock format readme docs clean
+.PHONY: demo test test-releases test-python310 lock format readme docs clean
 
 demo: $(READY)
 	$(BIN)/sightline demo
@@ -32,6 +34,13 @@ format: $(TESTS)
 # Each named release in an environment of its own beside .venv; what passed goes into docs/releases.md.
 test-releases: $(TESTS)
 	$(BIN)/python tools/releases.py --write $(RELEASES)
+
+# What an older Python can show without PyTorch: every file compiles, and samples, runs and scoring work.
+test-python310:
+	test -x .venv-3.10/bin/python || $(PYTHON310) -m venv .venv-3.10
+	.venv-3.10/bin/python -m pip install --disable-pip-version-check --quiet $(WITHOUT_TORCH)
+	.venv-3.10/bin/python -m compileall -q src tests tools docs recipes benchmarks
+	PYTHONPATH=src:tests .venv-3.10/bin/python -m pytest tests/test_sample.py tests/test_runs.py tests/benchmarks tests/zoo/test_world.py
 
 lock: $(TESTS)
 	$(BIN)/python tools/lock.py

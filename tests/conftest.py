@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from importlib.util import find_spec
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -35,6 +37,8 @@ RUN_THE_FORWARD = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if NO_TORCH:
+        return
     import transformers
 
     for family, why in BROKEN_FORWARDS.get(transformers.__version__, {}).items():
@@ -43,7 +47,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xfail(raises=AttributeError, strict=True, reason=why))
 
 
+NO_TORCH = find_spec("torch") is None
+"""As under `make test-python310`, where tests that need a model library are skipped."""
+
+MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "huggingface_hub")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    error = call.excinfo.value if call.excinfo is not None else None
+    if NO_TORCH and isinstance(error, ModuleNotFoundError) and error.name in MODEL_LIBRARIES:
+        report.outcome, report.longrepr = "skipped", (str(item.path), item.location[1] or 0, f"needs {error.name}")
+    return report
+
+
 def pytest_configure() -> None:
+    if NO_TORCH:
+        return
     import torch
     from jaxtyping import install_import_hook
 
