@@ -38,9 +38,10 @@ test-releases: $(TESTS)
 # What an older Python can show without PyTorch: every file compiles, and samples, runs and scoring work.
 test-python310:
 	test -x .venv-3.10/bin/python || $(PYTHON310) -m venv .venv-3.10
-	.venv-3.10/bin/python -m pip install --disable-pip-version-check --quiet $(WITHOUT_TORCH)
+	.venv-3.10/bin/python -m pip install --disable-pip-version-check --quiet --no-compile $(WITHOUT_TORCH)
+	.venv-3.10/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	.venv-3.10/bin/python -m compileall -q src tests tools docs recipes benchmarks
-	PYTHONPATH=src:tests .venv-3.10/bin/python -m pytest tests/test_sample.py tests/test_runs.py tests/benchmarks tests/zoo/test_world.py
+	.venv-3.10/bin/python -m pytest -p no:cacheprovider tests/test_sample.py tests/test_runs.py tests/benchmarks tests/zoo/test_world.py
 
 lock: $(TESTS)
 	$(BIN)/python tools/lock.py

@@ -19,21 +19,14 @@ settings.register_profile(
 )
 settings.load_profile("sightline")
 
-SHAPED = {"attention", "measure", "test_controls", "test_fastervlm", "test_fastv", "test_random_tokens", "test_var"}
+SHAPED = {"attention", "dominance", "test_controls", "test_fastervlm", "test_fastv", "test_random_tokens", "test_var"}
 """Folders and files of tests in which array shapes are checked."""
 
 
-BROKEN_FORWARDS = {"5.24.0": {"llama4": "its own forward reads image_outputs from an output that has none"}}
-"""By release of Transformers, families whose own forward fails there: tests that run it are expected to fail, alike."""
+NO_TORCH = find_spec("torch") is None
+"""As under `make test-python310`, where tests that need a model library are skipped."""
 
-RUN_THE_FORWARD = (
-    "test_decoding_rows_equal_eager[llama4-",
-    "test_the_logits_depend_on_the_attention_that_was_found[llama4]",
-    "test_maps_equal_whole_passes_on_every_family[llama4]",
-    "test_windows_rows_within_and_padding[llama4]",
-    "test_class_tokens_are_no_patches_wherever_they_stand[llama4-",
-    "test_similarity_is_the_plain_formula[llama4]",
-)
+MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "huggingface_hub")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,16 +34,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     import transformers
 
-    for family, why in BROKEN_FORWARDS.get(transformers.__version__, {}).items():
-        for item in items:
-            if f"[{family}" in item.name and item.name.startswith(RUN_THE_FORWARD):
-                item.add_marker(pytest.mark.xfail(raises=AttributeError, strict=True, reason=why))
+    from releases.differences import difference
 
-
-NO_TORCH = find_spec("torch") is None
-"""As under `make test-python310`, where tests that need a model library are skipped."""
-
-MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "huggingface_hub")
+    for item in items:
+        if (found := difference(item.name, transformers.__version__)) is not None:
+            item.add_marker(pytest.mark.xfail(raises=found.raises, strict=True, reason=found.why))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -71,7 +59,7 @@ def pytest_configure() -> None:
     from jaxtyping import install_import_hook
 
     # Array shapes written in annotations are checked in tests of what has them, and only there.
-    shaped = [f"sightline.attention.{name}" for name in ("call", "rows", "groups", "edits")]
+    shaped = [f"sightline.attention.{name}" for name in ("call", "weights", "group_mass", "edits")]
     install_import_hook(shaped, "beartype.beartype")
 
     torch.set_num_threads(1)

@@ -171,7 +171,7 @@ def _every(value: Any, repeats: int, ids: Tensor) -> Any:
     axis = 1 if value.dim() == 3 and value.shape[1:] == ids.shape else 0
     if value.shape[axis] != len(ids):
         return value
-    return value[(slice(None),) * axis + (slice(None, None, repeats),)]
+    return value[(slice(None),) * axis + (slice(None, None, repeats),)].contiguous()
 
 
 def _ancestors(before: Tensor, now: Tensor, repeats: int) -> Tensor | None:
