@@ -1,4 +1,4 @@
-"""Where a release of Transformers disagrees with itself: tests that meet it are expected to fail, there and only there."""
+"""Where a release of Transformers disagrees with itself: tests that meet it are expected to fail there."""
 
 from __future__ import annotations
 
