@@ -131,6 +131,12 @@ def intervals(
     return _with_intervals(bench.figures, _strata(units, [unit.sums for unit in units]), seed, resamples)
 
 
+def count_independent(bench: Benchmark, items: Sequence[Item]) -> int:
+    """How many independent units the items make."""
+    blank = {item.id: bench.judge(item, "") for item in items}
+    return len(_independent(bench.units(items, blank)))
+
+
 def _independent(units: Sequence[Unit]) -> list[tuple[str, ...]]:
     """The ids of the items of each independent unit."""
     found: dict[object, tuple[str, ...]] = {}

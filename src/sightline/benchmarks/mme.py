@@ -21,6 +21,13 @@ HUB = "lmms-lab/MME"
 PERCEPTION = tuple("existence count position color posters celebrity scene landmark artwork OCR".split())
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 
+SUBSETS = {
+    "hallucination": ("existence", "count", "position", "color"),  # 800 at most, as mitigation papers print it
+    "perception": PERCEPTION,
+    "cognition": COGNITION,
+}
+"""Names of `split` that stand for several subtasks."""
+
 
 @register
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ class Mme(Benchmark):
         known = (*self.perception, *self.cognition)
         if self.split is None:
             return known
-        wanted = tuple(self.split.split("+"))
+        wanted = tuple(part for name in self.split.split("+") for part in SUBSETS.get(name, (name,)))
         for name in wanted:
             if name not in known:
                 raise InputError(f"{self.title} has no subtask {name!r}; it has {', '.join(known)}.")

@@ -50,6 +50,12 @@ Examples:
     metavar="RUN",
     help="End with 3 where a headline is worse than that of this run folder, all of the paired interval below it.",
 )
+@click.option(
+    "--plan",
+    type=float,
+    metavar="DIFFERENCE",
+    help="Load no model; say how many items a difference in accuracy needs, as 0.02, and what those here can find.",
+)
 @gate_options
 @settings_options(EvaluateSettings)
 @output_options
@@ -62,6 +68,7 @@ def command(
     template: str | None,
     fail_if: list[FailIf],
     fail_if_worse: Path | None,
+    plan: float | None,
     junit: Path | None,
     gates_markdown: Path | None,
     **fields: Any,
@@ -75,6 +82,9 @@ def command(
     from sightline.jobs.evaluate import evaluate
 
     output = Output(is_json)
+    if plan is not None:
+        _show_plan(output, benches, plan, fields)
+        return
     names = "-".join(dict.fromkeys(name.partition(":")[0] for name in benches))
     folder = fresh_folder(f"eval-{names}") if out is None and launched_as()[1] == 1 else out
     words = None if template is None else template.replace("\\n", "\n")  # line breaks are hard to type in some shells
@@ -86,6 +96,8 @@ def command(
         return  # another process ended at the same time and prints it
     output.sections(found.sections())
     output.failures(found.failed, "Item")
+    for note in found.notes():
+        output.note(f"Note: {note}")
     output.document(found.to_dict())
     lines = ", ".join(map(str, found.lines_files()))
     output.note(f"Raw answers: {lines}. Also in {folder}: summary.json, table.csv, table.md.")
@@ -93,3 +105,16 @@ def command(
         gates = held([score.document for score in found.scores], fail_if)
         gates += [] if fail_if_worse is None else not_worse_than_run(found, fail_if_worse)
     close(gates, junit, gates_markdown)
+
+
+def _show_plan(output: Output, benches: tuple[str, ...], difference: float, fields: dict[str, Any]) -> None:
+    from sightline.jobs.benchmark_items import bench_items
+    from sightline.jobs.power import plan_power
+    from sightline.pages.tables.evaluate import power_table
+
+    settings = EvaluateSettings(**fields)
+    with output.guarded():
+        items = bench_items(benches, seed=settings.seed, limit=settings.limit, **settings.of_bench())
+        found = [plan.to_dict() for plan in plan_power(items, difference)]
+    output.table(f"Independent items that a difference of {difference:g} needs (power 0.8)", *power_table(found))
+    output.document({"plans": found})

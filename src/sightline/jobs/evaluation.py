@@ -195,6 +195,19 @@ class Evaluation(Result):
         frame: pd.DataFrame = pd.DataFrame([row for score in self.scores for row in score.rows()])
         return frame
 
+    def notes(self) -> list[str]:
+        """Sentences on what a reader of the figures must know: odd items, and answers that could not be read."""
+        from sightline.benchmarks.answers import unparsed_notes
+
+        found = []
+        for score in self.scores:
+            bench, items = score.items.bench, score.items.items
+            found += bench.oddities(items)
+            for label, verdicts in score.verdicts.items():
+                said = {name: str((score.answers[label][name].result or {}).get("response")) for name in verdicts}
+                found += [f"{score.model} on {bench.name}, {label}: {note}" for note in unparsed_notes(said, verdicts)]
+        return list(dict.fromkeys(found))
+
     def lines_files(self) -> list[Path]:
         """The files of raw answers."""
         folders = dict.fromkeys(score.folder for score in self.scores if score.folder is not None)

@@ -43,6 +43,24 @@ def sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
     return found
 
 
+def power_table(plans: Sequence[Mapping[str, Any]]) -> Cells:
+    """A row a benchmark and share of differing answers."""
+    columns = ("benchmark", "items", "independent", "answers that differ", "needed", "smallest found here")
+    rows: list[tuple[str, ...]] = [
+        (
+            plan["bench"],
+            str(plan["items"]),
+            str(plan["units"]),
+            f"{float(share):.0%}",
+            "-" if count is None else str(count),
+            figure(plan["smallest"][share]),
+        )
+        for plan in plans
+        for share, count in plan["needed"].items()
+    ]
+    return columns, rows
+
+
 def blind_table(document: Mapping[str, Any]) -> Cells:
     """A row a view: the headline under it, and how much of the first method's the image earns."""
     columns = ("asked with", _words(document["headline"]), "the image earns", "95% interval", "McNemar p")
