@@ -19,7 +19,7 @@ from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, question
 from sightline.jobs.blind import seen_as
 from sightline.jobs.evaluation import Evaluation, evaluation_of
 from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
-from sightline.jobs.methods import blind_specs, method_specs, sinks_of
+from sightline.jobs.methods import blind_specs, method_specs, sinks_of, with_controls
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
@@ -63,6 +63,8 @@ def evaluate(
     settings = settings_of(EvaluateSettings, fields)
     sinks = sinks_of(settings.sinks)
     specs = method_specs(methods, sinks)
+    if settings.controls:
+        specs = with_controls(specs, sinks)
     if settings.blind:
         specs += blind_specs(specs[0])
     items = bench_items(benchmarks, seed=settings.seed, limit=settings.limit, **settings.of_bench())

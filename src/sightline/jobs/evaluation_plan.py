@@ -63,6 +63,9 @@ class EvaluateSettings(BenchmarkSettings):
     blind: bool = setting(
         False, "Ask every item also without its image, with a blank one and with another item's: what the image earns."
     )
+    controls: bool = setting(
+        False, "Add every method's controls: what acts alike without its cause, so that shared gains are not its own."
+    )
     retry_failed: bool = setting(False, "Ask items that failed before again.")
 
 

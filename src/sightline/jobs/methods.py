@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import InputError
 from sightline.jobs.blind import VIEWS, View
 from sightline.methods.base import Method
+from sightline.methods.controls_of import controls_of
 from sightline.methods.registry import find_method
 
 if TYPE_CHECKING:
@@ -54,6 +55,17 @@ def method_specs(methods: Any, sinks: Sinks | None = None) -> tuple[MethodSpec, 
 def blind_specs(first: MethodSpec) -> tuple[MethodSpec, ...]:
     """The first method without the image, with a blank one, and with another item's."""
     return tuple(MethodSpec(view, f"{first.name}@{view}", first.method, view) for view in VIEWS)
+
+
+def with_controls(specs: tuple[MethodSpec, ...], sinks: Sinks | None = None) -> tuple[MethodSpec, ...]:
+    """The methods, and behind them the controls of each that are not there yet."""
+    found = list(specs)
+    for spec in specs:
+        for label in () if spec.method is None else controls_of(spec.method):
+            control = _spec(label, sinks)
+            if control.name not in {other.name for other in found}:
+                found.append(control)
+    return tuple(found)
 
 
 def _spec(given: Any, sinks: Sinks | None) -> MethodSpec:
