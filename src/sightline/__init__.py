@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from sightline.pages.style import save_figure
     from sightline.probes.dominance import Dominance
     from sightline.probes.grounding import Grounding
+    from sightline.probes.image_lens import ImageLens, image_lens
+    from sightline.probes.localization import Localization, localize
     from sightline.probes.sinks import Sinks, read_sinks
 
     __version__: str
@@ -107,6 +109,10 @@ _HOMES = {
     "MaskSinks": "sightline.methods.controls",
     "RandomVAR": "sightline.methods.controls",
     "VAR": "sightline.methods.var",
+    "image_lens": "sightline.probes.image_lens",
+    "ImageLens": "sightline.probes.image_lens",
+    "localize": "sightline.probes.localization",
+    "Localization": "sightline.probes.localization",
     "head_effects": "sightline.knockout.heads",
     "HeadEffects": "sightline.knockout.heads",
     "OPERA": "sightline.methods.opera",
@@ -185,9 +191,11 @@ __all__ = [
     "FasterVLM",
     "Grounding",
     "HeadEffects",
+    "ImageLens",
     "ImpactMap",
     "InputError",
     "LayoutError",
+    "Localization",
     "MaskRandom",
     "MaskSinks",
     "MemVR",
@@ -218,9 +226,11 @@ __all__ = [
     "find_method",
     "find_sinks",
     "head_effects",
+    "image_lens",
     "impact",
     "layout_of",
     "load",
+    "localize",
     "measure",
     "read_run",
     "read_samples",

@@ -1,0 +1,104 @@
+"""The logit lens on image tokens: how sure is each patch, in each layer, of a word (arXiv 2410.02762, 2410.07149).
+
+c_lj(y) = softmax(W_U norm(h_lj))[y]            h_lj: [hidden], behind layer l, at image token j
+internal confidence of y = max over layers l and image tokens j of c_lj(y)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sightline.attention import bypassed
+from sightline.attention.hooks import Hooks
+from sightline.errors import InputError
+from sightline.methods.base import anatomy_and_layout
+from sightline.methods.hidden import unembed
+from sightline.methods.scoring import VISUAL, prompt_layout
+from sightline.models.transformers_api import with_cache
+
+AT_ONCE = 64
+"""Positions whose logits over the vocabulary are held at a time."""
+
+
+@dataclass(frozen=True)
+class ImageLens:
+    """How sure each image token is of each word.
+
+    Attributes:
+        confidence: [layers, image tokens, words], from behind the first layer to behind the last.
+        positions: of the image tokens in the prompt.
+        grids: of each picture, the places of its patches in `positions`, -1 where there is none.
+    """
+
+    confidence: Float[Tensor, "layers tokens words"]
+    positions: Int[Tensor, " tokens"]
+    grids: tuple[Int[Tensor, "rows columns"], ...]
+
+    def internal(self) -> Float[Tensor, " words"]:
+        """The internal confidence of each word."""
+        return self.confidence.amax((0, 1))
+
+    def map(self, word: int = 0, picture: int = 0, layer: int | None = None) -> Float[Tensor, "rows columns"]:
+        """A word's confidence over a picture, in one layer (from 0) or the largest of all; 0 where no patch is."""
+        if not 0 <= picture < len(self.grids):
+            raise InputError(f"There is no picture {picture} with a grid of patches: the prompt has {len(self.grids)}.")
+        mine = self.confidence[..., word]
+        values = mine.amax(0) if layer is None else mine[layer]
+        grid = self.grids[picture]
+        return values[grid.clamp(min=0)] * (grid >= 0)
+
+
+def image_lens(model: Any, inputs: Mapping[str, Any], words: Sequence[str | int]) -> ImageLens:
+    """How sure the image tokens of one prompt are of some words.
+
+    Args:
+        model: a `VLM`, or a bare Transformers model.
+        inputs: of the forward, one sample.
+        words: each a word, of which the first token counts, or the id of a token.
+
+    Raises:
+        InputError: for a batch, a prompt without an image, and words without a tokenizer.
+        ModelError: for a model without an unembedding.
+    """
+    anatomy, source = anatomy_and_layout(model, None)
+    layout = prompt_layout(anatomy, source, inputs)
+    places = layout.mask(*VISUAL)[0].nonzero()[:, 0]
+    if layout.batch != 1 or not len(places):
+        raise InputError("image_lens takes one prompt with an image: give inputs of a batch of one.")
+    if not words:
+        raise InputError("image_lens is given no word: give at least one, or the id of a token.")
+    ids = torch.tensor([_token(model, word) for word in words])
+    found: list[Tensor] = []
+
+    def note(module: Any, args: Any, output: Any) -> None:
+        state = (output if isinstance(output, Tensor) else output[0])[0]
+        mine = state[places.to(state.device)]
+        parts = [unembed(anatomy, part).softmax(-1)[:, ids.to(state.device)] for part in mine.split(AT_ONCE)]
+        found.append(torch.cat(parts).cpu())
+
+    with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.no_grad():
+        for layer in anatomy.layers:
+            hooks.after(layer, note)
+        anatomy.model(**with_cache({**inputs, "use_cache": False}, None, anatomy.model))
+    order = torch.full((layout.length + 1,), -1)
+    order[places] = torch.arange(len(places))
+    grids = tuple(order[grid.positions] for grid in layout.grids[0])
+    return ImageLens(torch.stack(found), places, grids)
+
+
+def _token(model: Any, word: str | int) -> int:
+    if isinstance(word, int):
+        return word
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None:
+        raise InputError("image_lens needs a tokenizer for its words: give a VLM, or ids of tokens.")
+    ids: list[int] = tokenizer(" " + word, add_special_tokens=False)["input_ids"]
+    texts = [tokenizer.decode([token]).strip() for token in ids]
+    # Some tokenizers put a token for the space before the word.
+    return next((token for token, text in zip(ids, texts, strict=True) if text), ids[0])

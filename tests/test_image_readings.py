@@ -1,0 +1,103 @@
+"""Localization heads and the logit lens on image tokens equal their plain formulas."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import sightline as sl
+from attention.test_exact import state_of
+from families import BY_NAME, IMAGE, VIDEO, Case
+from methods.test_hidden import read_out
+from methods.test_second_looks import last_rows
+from sightline.errors import InputError
+from sightline.probes.localization import LocatingHead, elbow, frequent_heads, spatial_entropy
+
+FAMILIES = ["llava", "qwen2_5_vl", "gemma3"]
+
+
+def cells_of(case: Case) -> torch.Tensor:
+    """The positions of the first picture's patches, row by row."""
+    rows, columns = case.grids[0][0]  # type: ignore[index]
+    image = [at for at, kind in enumerate(case.modality[0]) if kind in (IMAGE, VIDEO)]
+    return torch.tensor(image[: rows * columns]).reshape(rows, columns)
+
+
+def test_spatial_entropy_counts_places_that_touch_at_corners_as_one() -> None:
+    one, two = torch.zeros(6, 6), torch.zeros(6, 6)
+    one[0, 0] = one[1, 1] = 0.4
+    two[0, 0] = two[4, 4] = 0.4
+    assert spatial_entropy(one) == 0
+    assert spatial_entropy(two) == pytest.approx(math.log(2))
+    assert spatial_entropy(torch.zeros(6, 6)) == math.inf
+
+
+def test_the_elbow_is_farthest_from_the_chord() -> None:
+    assert elbow([0.0, 0.01, 0.02, 0.03, 0.9, 1.0]) == 0.03
+    assert elbow([0.2, 0.2, 0.2]) == 0.2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_heads_are_those_above_the_elbow_by_their_entropy(family: str) -> None:
+    case, model = BY_NAME[family].make_inputs(1, None), BY_NAME[family].model()
+    model(**case.inputs)  # the library installs hooks of its own at the first pass
+    state = state_of(model)
+    found = sl.localize(model, case.inputs)
+    rows = last_rows(model, case.inputs).weights
+    cells = cells_of(case)
+    maps = {f"{layer}.{head}": one[cells] for layer in rows for head, one in enumerate(rows[layer][0])}
+    sums = {name: float(one.sum()) for name, one in maps.items()}
+    threshold = elbow(list(sums.values()))
+    kept = [
+        name for name, one in maps.items() if sums[name] >= threshold and not bool((one[-1] > one.mean() + 0.001).all())
+    ]
+    assert found.threshold == pytest.approx(threshold)
+    assert {one.name for one in found.heads} == set(kept)
+    assert [one.entropy for one in found.heads] == sorted(one.entropy for one in found.heads)
+    for one in found.heads:
+        assert torch.allclose(one.map, maps[one.name])
+    assert state_of(model) == state
+
+
+def test_the_box_is_around_the_largest_place() -> None:
+    attention = torch.zeros(6, 8)
+    attention[1:3, 2:5] = 0.2
+    attention[5, 7] = 0.1
+    found = sl.Localization((LocatingHead(3, 1, 1.3, 0.2, attention), LocatingHead(2, 0, 1.0, 0.5, attention)), 0.1)
+    assert found.box() == (1, 2, 3, 5)
+    assert torch.equal(found.map(["2.0"]), attention)
+    assert frequent_heads([found, found], count=1) == ("3.1",)
+    with pytest.raises(InputError, match="No head looks at one place"):
+        found.map(["9.9"])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_lens_is_the_unembedding_of_each_image_token(family: str) -> None:
+    case, model = BY_NAME[family].make_inputs(1, None), BY_NAME[family].model()
+    image = [at for at, kind in enumerate(case.modality[0]) if kind in (IMAGE, VIDEO)]
+    with torch.no_grad():
+        hidden = model(**case.inputs, output_hidden_states=True).hidden_states
+    state = state_of(model)
+    found = sl.image_lens(model, case.inputs, [17, 33])
+    for layer in range(len(hidden) - 2):  # the library's last state is behind the norm
+        expected = read_out(model, hidden[layer + 1][0, image]).softmax(-1)[:, [17, 33]]
+        assert torch.allclose(found.confidence[layer], expected, atol=1e-5)
+    assert torch.equal(found.internal(), found.confidence.amax((0, 1)))
+    cells = cells_of(case)
+    flat = found.map(1, layer=0)
+    assert flat.shape == cells.shape
+    assert float(flat[0, 0]) == float(found.confidence[0, image.index(int(cells[0, 0])), 1])
+    assert state_of(model) == state
+
+
+def test_what_has_no_image_or_no_tokenizer_is_refused() -> None:
+    case, model = BY_NAME["llava"].make_inputs(1, None), BY_NAME["llava"].model()
+    with pytest.raises(InputError, match="needs a tokenizer for its words"):
+        sl.image_lens(model, case.inputs, ["dog"])
+    text = {"input_ids": torch.tensor([[1, 5, 9]])}
+    with pytest.raises(InputError, match="takes one prompt with an image"):
+        sl.image_lens(model, text, [3])
+    with pytest.raises(InputError, match="whose patches are a grid"):
+        sl.localize(model, text)
