@@ -17,7 +17,7 @@ from sightline.errors import InputError
 from sightline.methods.vcd import VCD
 from sightline.models.vlm import chat
 from sightline.models.vlm.generation import decoding_words, generate_options
-from sightline.models.vlm.settings import parse_fields
+from sightline.text import parse_fields
 
 PICTURE = Image.radial_gradient("L").convert("RGB")
 SAMPLE = sl.Sample("Describe the image.", image=PICTURE)
@@ -95,6 +95,14 @@ def test_a_field_of_generation_is_set_anew(tmp_path: Path) -> None:
     assert vlm.generate_tokens(vlm.encode(sample), 6, repetition_penalty=1.0, num_beams=1) == plain.generate_tokens(
         plain.encode(sample), 6
     ), "a call's own settings come last"
+
+
+def test_a_value_that_generation_refuses_is_one_sentence(tmp_path: Path) -> None:
+    folder = save_llava(tmp_path / "llava")
+    assert sl.load(folder, generation={"repetition_penalty": 2}).generation == {"repetition_penalty": 2.0}
+    vlm = sl.load(folder, generation={"repetition_penalty": -1})
+    with pytest.raises(InputError, match=r"refuses its settings \(repetition_penalty=-1\.0\)"):
+        vlm.generate(sl.Sample("x", image=PICTURE), max_new_tokens=2)
 
 
 def test_options_of_one_call_come_last() -> None:

@@ -1,9 +1,14 @@
-"""Numbers, ranges and near misses in words."""
+"""Numbers, ranges and near misses in words; FIELD=VALUE pairs as fields."""
 
 from __future__ import annotations
 
 import difflib
+import json
+import math
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sightline.errors import InputError
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -44,3 +49,34 @@ def printable(text: str) -> str:
     return "".join(
         sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode("ascii") for sign in text
     )
+
+
+def parse_fields(entries: Iterable[str], option: str) -> dict[str, Any]:
+    """The mapping that FIELD=VALUE entries stand for; values are JSON, and what is no JSON is a word.
+
+    Raises:
+        InputError: for an entry without "=", and a field that is given twice.
+    """
+    found: dict[str, Any] = {}
+    for entry in entries:
+        name, equals, text = entry.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise InputError(f"{shortened(entry)!r} is no FIELD=VALUE pair: write for example {option}.")
+        if name in found:
+            raise InputError(f"The field {name} is given twice: give it once.")
+        found[name] = _value(text.strip())
+    return found
+
+
+_WORDS = {"true": True, "false": False, "none": None, "null": None}
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, float) and not math.isfinite(value) else value

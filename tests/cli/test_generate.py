@@ -35,3 +35,19 @@ def test_list(sightline: Callable[..., Any], idle: str) -> None:
     assert "strength=0.5  how little" in sightline("list", "methods").out
     assert isinstance(sightline("list", "models", "--json").document["models"], list)
     assert "shapes" in [bench["name"] for bench in sightline("list", "benches", "--json").document["benches"]]
+
+
+def test_settings_of_the_model_are_options(sightline: Callable[..., Any], tiny: Path, picture: Path) -> None:
+    words = ("generate", tiny, "--image", picture, "--prompt", "What do you see?", "--new-tokens", 4)
+    assert sightline(*words, "--json").document["generation"] == {"decoding": "greedy"}
+    changed = sightline(*words, "--json", "--generation", "repetition_penalty=9", "--attention", "eager").document
+    assert changed["generation"] == {"decoding": "greedy", "repetition_penalty": 9}
+    for options, reason in (
+        (("--generation", "repetition"), "no FIELD=VALUE pair: write for example --generation repetition_penalty=1"),
+        (("--generation", "top=1"), "no field top"),
+        (("--chat", "enable_thinking=false"), "chat template of the model has no field enable_thinking"),
+        (("--max-pixels", "100"), "no bound on pixels"),
+        (("--processor", "do_resiz=true"), "did you mean do_resize"),
+        (("--device-map", "auto", "--device", "cpu"), "give one of them"),
+    ):
+        assert reason in sightline(*words, *options).sentence

@@ -91,8 +91,6 @@ def test_answers_alone_and_in_a_batch_are_those_of_plain_transformers(folder: Pa
 @pytest.mark.parametrize(
     "command",
     [
-        ["generate", "--new-tokens", "4"],
-        ["generate", "--new-tokens", "4", "--method", "vcd"],
         ["generate", "--new-tokens", "4", "--method", "pai"],
         ["measure", "--new-tokens", "4"],
         ["impact", "--mode", "causal", "--tokens", "image"],

@@ -20,6 +20,7 @@ from sightline.errors import InputError
 from sightline.jobs.sources import SINGLE, Data, find_data, single_data, single_sample
 from sightline.methods.registry import check_method
 from sightline.plugins import load_plugin
+from sightline.text import parse_fields
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -87,6 +88,15 @@ def _option(field: dataclasses.Field[Any], hint: Any, parse: Parse | None) -> Ca
     name = "--" + about.get("option", field.name).replace("_", "-")
     default = None if field.default is dataclasses.MISSING else field.default
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if any(typing.get_origin(kind) is Mapping for kind in kinds):
+        return click.option(
+            name,
+            field.name,
+            multiple=True,
+            metavar="FIELD=VALUE",
+            callback=_fields(about["example"]),
+            help=about["help"],
+        )
     if bool in kinds:
         return click.option(name, field.name, is_flag=True, help=about["help"])
     return click.option(
@@ -98,6 +108,11 @@ def _option(field: dataclasses.Field[Any], hint: Any, parse: Parse | None) -> Ca
         metavar=about.get("metavar"),
         help=about["help"],
     )
+
+
+def _fields(example: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, Any] | None]:
+    """A callback that reads repeated FIELD=VALUE; None without any."""
+    return lambda context, parameter, value: parse_fields(value, f"{parameter.opts[0]} {example}") or None
 
 
 def _kind(kinds: tuple[Any, ...], about: Mapping[str, Any]) -> Any:

@@ -31,9 +31,13 @@ class ModelSource:
 
         Raises InputError where the run knows another revision, and where the sinks are another model's.
         """
+        from sightline.models.vlm.generation import decoding_words
+
         vlm = load_model(self.name, settings) if self.vlm is None else self.vlm
         if run is not None and vlm.revision is not None:
             run.pin(f"revision of {self.name}", vlm.revision)
+        if run is not None and hasattr(vlm, "generation_record"):
+            run.pin(f"decoding of {self.name}", decoding_words(vlm.generation_record()))
         if sinks is not None:
             sinks.require_model(vlm.name, vlm.revision, vlm.anatomy.hidden_size)
         return vlm
@@ -79,7 +83,9 @@ def _source(model: Any, settings: ModelSettings, processor: Any) -> ModelSource:
     is_vlm = hasattr(model, "anatomy") and hasattr(model, "encode")
     given = [name for name in ("device", "dtype") if getattr(settings, name) != "auto"]
     given += [name for name in ("quantize", "layout") if getattr(settings, name) is not None]
-    given = [name for name in given if name != "layout" or is_vlm]
+    given += list(settings.of_loading())
+    of_wrap = ("layout", "min_pixels", "max_pixels", "processor", "generation", "chat")
+    given = [name for name in given if name not in of_wrap or is_vlm]
     if given:
         raise InputError(f"The model is in memory already, so {given[0]} has no effect: leave it out.")
     if is_vlm:
@@ -93,7 +99,7 @@ def _source(model: Any, settings: ModelSettings, processor: Any) -> ModelSource:
         raise InputError(f"{type(model).__name__} has no processor: give processor= with it.")
     from sightline.models.vlm import wrap
 
-    vlm = wrap(model, processor, layout=settings.layout)
+    vlm = wrap(model, processor, layout=settings.layout, **settings.of_loading())
     return ModelSource(vlm.name, vlm)
 
 
@@ -109,7 +115,16 @@ def load_model(name: str, settings: ModelSettings) -> VLM:
     rank = os.environ.get("LOCAL_RANK")
     if device == "auto" and rank is not None and _has_cuda():
         device = f"cuda:{rank}"
-    return load(name, dtype=settings.dtype, device=device, quantize=settings.quantize, layout=settings.layout)
+    if settings.device_map is not None:
+        device = settings.device
+    return load(
+        name,
+        dtype=settings.dtype,
+        device=device,
+        quantize=settings.quantize,
+        layout=settings.layout,
+        **settings.of_loading(),
+    )
 
 
 def _weights_digest(model: Any) -> str:

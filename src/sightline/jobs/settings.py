@@ -21,6 +21,8 @@ from sightline.settings import setting
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantize = Literal["4bit", "8bit"]
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
+DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"]
 
 LARGEST_SEED = 2**31 - 1
 
@@ -51,10 +53,30 @@ class ModelSettings(Settings):
     dtype: Dtype = setting("auto", "Of the weights.")
     quantize: Quantize | None = setting(None, "Load weights through bitsandbytes.")
     layout: Path | None = setting(None, "Where text and image stand, for a model of unknown kind.", metavar="FILE")
+    attention: Attention | None = setting(None, "The kernel of attention; by default the model's own choice.")
+    device_map: DeviceMap | None = setting(None, "Spread the model over several GPUs and the main memory.")
+    allow_missing: bool = setting(False, "Load a checkpoint that is not whole; what is missing is random.")
+    min_pixels: int | None = setting(None, "Enlarge pictures to so many pixels, where the processor can.", least=1)
+    max_pixels: int | None = setting(None, "Reduce pictures to so many pixels, where the processor can.", least=1)
+    processor_fields: Mapping[str, Any] | None = setting(
+        None, "A field of the processor. Repeatable.", option="processor", example="do_pan_and_scan=true"
+    )
+    generation: Mapping[str, Any] | None = setting(
+        None, "A field of the generation configuration. Repeatable.", example="repetition_penalty=1"
+    )
+    chat: Mapping[str, Any] | None = setting(
+        None, "A field of the chat template. Repeatable.", example="enable_thinking=false"
+    )
 
     def of_model(self) -> dict[str, Any]:
         """What run.json records of them."""
-        return {"seed": self.seed, "dtype": self.dtype, "quantize": self.quantize}
+        return {"seed": self.seed, "dtype": self.dtype, "quantize": self.quantize, **self.of_loading()}
+
+    def of_loading(self) -> dict[str, Any]:
+        """Those of `sightline.load` beside dtype, device, quantisation and layout that are given."""
+        names = ("attention", "device_map", "allow_missing", "min_pixels", "max_pixels", "generation", "chat")
+        given = {name: getattr(self, name) for name in names} | {"processor": self.processor_fields}
+        return {name: value for name, value in given.items() if value}
 
     def layout_text(self) -> str | None:
         """The layout file's text; InputError where it cannot be read."""
@@ -120,6 +142,8 @@ def _check(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:
                 raise InputError(f"{field.name} is {value!r}: give {' or '.join(map(str, words))}.")
         elif kind in (int, float):
             _check_number(field, kind, value, words)
+        elif typing.get_origin(kind) is Mapping and not isinstance(value, Mapping):
+            raise InputError(f"{field.name} is {value!r}: give a mapping of fields to values.")
         elif kind is bool and not isinstance(value, bool):
             raise InputError(f"{field.name} is {value!r}: give True or False.")
         elif kind is str and len(kinds) - (type(None) in kinds) == 1:

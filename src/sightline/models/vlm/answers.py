@@ -46,8 +46,15 @@ def run_generate(vlm: VLM, inputs: Mapping[str, Any], max_new_tokens: int, optio
     settings = generate_options(vlm.generation, options)
     if vlm.anatomy.pad_token_id is None and vlm.tokenizer is not None:
         settings.setdefault("pad_token_id", vlm.tokenizer.pad_token_id)
-    with torch.no_grad():
-        return vlm.model.generate(**inputs, max_new_tokens=max_new_tokens, **settings)
+    try:
+        with torch.no_grad():
+            return vlm.model.generate(**inputs, max_new_tokens=max_new_tokens, **settings)
+    except ValueError as error:
+        if not vlm.generation:
+            raise
+        fields = ", ".join(f"{name}={value}" for name, value in vlm.generation.items())
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"Generation refuses its settings ({fields}): {reason}") from error
 
 
 def answer_tokens(vlm: VLM, inputs: Mapping[str, Any], output: Any) -> list[list[int]]:

@@ -43,6 +43,9 @@ _NEUTRAL = {
     "min_length": 0,
     "guidance_scale": 1.0,
 }
+_FRACTIONS = (*_SAMPLING, "repetition_penalty", "encoder_repetition_penalty", "length_penalty", "guidance_scale")
+"""Fields of which Transformers wants a number with a point."""
+
 _LENGTHS = ("max_length", "max_new_tokens", "max_time", "stop_strings")
 
 
@@ -66,6 +69,9 @@ def check_generation(model: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
             near = nearest(name, known)
             hint = f": did you mean {near[0]}?" if near else "."
             raise InputError(f"Generation has no field {name}{hint}")
+    fields = {
+        name: float(value) if name in _FRACTIONS and type(value) is int else value for name, value in fields.items()
+    }
     try:
         GenerationConfig(**fields).validate()
     except (ValueError, TypeError) as error:

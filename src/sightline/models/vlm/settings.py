@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,37 +69,6 @@ def model_options(fields: Mapping[str, Any]) -> ModelOptions:
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
             raise InputError(f"A model has no setting {name}: {hint}")
     return ModelOptions(**fields)
-
-
-def parse_fields(entries: Iterable[str], option: str) -> dict[str, Any]:
-    """The mapping that FIELD=VALUE entries stand for; values are JSON, and what is no JSON is a word.
-
-    Raises:
-        InputError: for an entry without "=", and a field that is given twice.
-    """
-    found: dict[str, Any] = {}
-    for entry in entries:
-        name, equals, text = entry.partition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise InputError(f"{shortened(entry)!r} is no FIELD=VALUE pair: write for example {option}.")
-        if name in found:
-            raise InputError(f"The field {name} is given twice: give it once.")
-        found[name] = _value(text.strip())
-    return found
-
-
-_WORDS = {"true": True, "false": False, "none": None, "null": None}
-
-
-def _value(text: str) -> Any:
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return text if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def processor_options(processor: Any, options: ModelOptions) -> dict[str, Any]:
