@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def command(
     if out is None and (world > 1 or resume):
         raise InputError("Several processes and --resume need the folder to be named: give --out DIR.")
     folder = out or fresh_folder(f"train-{Path(model).name}")
-    loading = {name: chosen.pop(name) for name in ("seed", "device", "dtype", "quantize", "layout")}
+    loading = {field.name: chosen.pop(field.name) for field in fields(ModelSettings)}
     stopped = (
         f"Stopped from the keyboard; checkpoints are in {folder}: give the same command with --out {folder} --resume "
         "to go on."

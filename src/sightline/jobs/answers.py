@@ -20,6 +20,10 @@ LONG_TOKEN = 128
 """Letters; longer tokens are hardly in any vocabulary."""
 
 
+THINKING_TOKENS = 4096
+"""New tokens that a model which thinks may take beyond a benchmark's own limit, where none is given."""
+
+
 def answerer(
     vlm: VLM,
     bench: Benchmark,
@@ -28,12 +32,15 @@ def answerer(
     seed: int = 0,
     temperature: float | None = None,
     view: Callable[[Item], Item] | None = None,
+    thinking: int = 0,
 ) -> Callable[[Sequence[Item]], list[dict[str, Any]]]:
     """What answers a batch: for each item {"response", "tokens", "question"}. temperature: None decodes greedily.
 
-    view: makes an item the one that is shown, as one without its image; None: as it is.
+    view: makes an item the one that is shown, as one without its image; None: as it is. thinking: more new tokens for
+    a model that writes its thoughts first; each of its results then has its "limit".
     """
-    drawing: dict[str, Any] = {"do_sample": False}
+    drawing: dict[str, Any] = {}
+    more = thinking if getattr(vlm, "thinks", False) else 0
     if temperature is not None:
         drawing = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
 
@@ -47,13 +54,14 @@ def answerer(
         # for all of it at once.
         torch.manual_seed(seed_of(seed, batch[0].id))
         with nullcontext() if method is None else method.on(vlm):
-            rows = vlm.generate_tokens(inputs, max_new_tokens=new_tokens, **drawing)
+            rows = vlm.generate_tokens(inputs, max_new_tokens=new_tokens + more, **drawing)
         return [
             {
                 "response": vlm.tokenizer.decode(row, skip_special_tokens=True).strip(),
                 "tokens": len(row),
                 "question": question_digest(item),
             }
+            | ({"limit": new_tokens + more} if more else {})
             for item, row in zip(batch, rows, strict=True)
         ]
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
-from sightline.jobs.answers import answerer, sample_of
+from sightline.jobs.answers import THINKING_TOKENS, answerer, sample_of
 from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, question_digest
 from sightline.jobs.blind import seen_as
 from sightline.jobs.evaluation import Evaluation, evaluation_of
 from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
 from sightline.jobs.methods import blind_specs, method_specs, sinks_of, with_controls
-from sightline.jobs.models import ModelSource, model_sources
+from sightline.jobs.models import ModelSource, model_sources, pin_loaded
 from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
 from sightline.runs.batch_size import first_batch_size
@@ -183,8 +183,7 @@ def _on_model(plan: EvaluationPlan, runners: Sequence[Runner], model: ModelSourc
         with nullcontext() if spec.method is None else spec.method.on(vlm):
             pass  # what does not fit this model shows now and not after the other methods' hours
     for items, runner in zip(plan.benches, runners, strict=True):
-        if vlm.revision is not None:
-            runner.run.pin(f"revision of {model.name}", vlm.revision)
+        pin_loaded(runner.run, model.name, vlm)
         _on_bench(plan, items, runner, vlm, model.name)
 
 
@@ -209,6 +208,7 @@ def _on_bench(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner, vlm: 
                 settings.seed,
                 settings.temperature,
                 None if spec.view is None else seen_as(spec.view, items.loaded or items.items),
+                THINKING_TOKENS if settings.new_tokens is None else 0,
             ),
             f"{items.bench.title} {spec.label}",
         )

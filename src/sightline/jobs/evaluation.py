@@ -326,6 +326,6 @@ def _of_method(
 
 def _at_limit(records: Sequence[Record], new_tokens: int) -> float | None:
     """The share of answers that are as long as they may be: most of them are cut off."""
-    lengths = [record.result.get("tokens") for record in records if record.result is not None]
-    known = [length for length in lengths if isinstance(length, int)]
-    return sum(length >= new_tokens for length in known) / len(known) if known else None
+    results = [record.result for record in records if record.result is not None]
+    known = [result for result in results if isinstance(result.get("tokens"), int)]
+    return sum(each["tokens"] >= each.get("limit", new_tokens) for each in known) / len(known) if known else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.data.sample import Sample
@@ -22,13 +22,15 @@ class GenerateSettings(ModelSettings):
 
 @dataclass(frozen=True)
 class Generated:
-    """An answer. tokens: its ids. method: in full. revision: of the model, where it is known."""
+    """An answer. tokens: its ids. method: in full. revision: of the model, where it is known.
+    generation: how it was chosen."""
 
     model: str
     text: str
     tokens: tuple[int, ...]
     method: str
     revision: str | None = None
+    generation: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
@@ -38,6 +40,7 @@ class Generated:
             "tokens": list(self.tokens),
             "method": self.method,
             "revision": self.revision,
+            "generation": self.generation,
         }
 
 
@@ -54,6 +57,6 @@ def generate(model: Any, sample: Sample, method: Any = None, *, processor: Any =
     vlm = source.open(settings, sinks=sinks)
     inputs = vlm.encode(sample)
     with nullcontext() if spec.method is None else spec.method.on(vlm):
-        (tokens,) = vlm.generate_tokens(inputs, max_new_tokens=settings.new_tokens, do_sample=False)
+        (tokens,) = vlm.generate_tokens(inputs, max_new_tokens=settings.new_tokens)
     text = vlm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-    return Generated(source.name, text, tuple(tokens), spec.name, vlm.revision)
+    return Generated(source.name, text, tuple(tokens), spec.name, vlm.revision, vlm.generation_record())

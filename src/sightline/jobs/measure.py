@@ -139,7 +139,7 @@ def _measurer(
             keep = stack.enter_context(keeping_maps(vlm, batch, inputs, plan.sinks)) if has_maps else None
             # One new token is the prompt's forward pass, with the logits of its last position alone.
             count = settings.new_tokens if is_answering else 1
-            tokens = vlm.generate_tokens(inputs, max_new_tokens=count, do_sample=False)
+            tokens = vlm.generate_tokens(inputs, max_new_tokens=count)
             maps = [] if keep is None else keep(tokens)
         found = probe.result().samples
         texts = [vlm.tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens]

@@ -31,13 +31,9 @@ class ModelSource:
 
         Raises InputError where the run knows another revision, and where the sinks are another model's.
         """
-        from sightline.models.vlm.generation import decoding_words
-
         vlm = load_model(self.name, settings) if self.vlm is None else self.vlm
-        if run is not None and vlm.revision is not None:
-            run.pin(f"revision of {self.name}", vlm.revision)
-        if run is not None and hasattr(vlm, "generation_record"):
-            run.pin(f"decoding of {self.name}", decoding_words(vlm.generation_record()))
+        if run is not None:
+            pin_loaded(run, self.name, vlm)
         if sinks is not None:
             sinks.require_model(vlm.name, vlm.revision, vlm.anatomy.hidden_size)
         return vlm
@@ -58,6 +54,16 @@ class ModelSource:
         except OSError as error:
             raise InputError(f"The model folder {folder} cannot be read ({error.strerror or error}).") from error
         run.pin(f"content of {self.name}", content)
+
+
+def pin_loaded(run: Records, name: str, vlm: VLM) -> None:
+    """Notes in the run a model's revision and how its answers are chosen; InputError where either was another."""
+    if vlm.revision is not None:
+        run.pin(f"revision of {name}", vlm.revision)
+    if hasattr(vlm, "generation_record"):
+        from sightline.models.vlm.generation import decoding_words
+
+        run.pin(f"decoding of {name}", decoding_words(vlm.generation_record()))
 
 
 def model_sources(models: Any, settings: ModelSettings, processor: Any = None) -> tuple[ModelSource, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sightline.jobs.answers import answerer
+from sightline.jobs.answers import THINKING_TOKENS, answerer
 from sightline.jobs.benchmark_items import find_items
 from sightline.runs.records import Records
 from sightline.runs.runner import Arrangement, Condition, Runner
@@ -56,7 +56,7 @@ def evaluator(settings: TrainSettings) -> Evaluate:
 def _document(vlm: VLM, asked: BenchmarkItems) -> dict[str, Any]:
     """The score of greedy answers, made by this process alone and kept nowhere."""
     run, items = Records(), {item.id: item for item in asked.items}
-    answer = answerer(vlm, asked.bench, None, asked.bench.new_tokens, SEED)
+    answer = answerer(vlm, asked.bench, None, asked.bench.new_tokens, SEED, thinking=THINKING_TOKENS)
     arrangement: Arrangement[Item] = Arrangement(BATCH, kind=lambda item: bool(item.images))
     with Runner(run) as runner:
         runner.work(asked.items, [Condition("", "none", answer)], arrangement)

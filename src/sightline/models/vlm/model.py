@@ -252,7 +252,7 @@ class VLM:
 
     def generation_record(self) -> dict[str, Any]:
         """How answers are chosen, for a run's record: the decoding, and the fields in force that change scores."""
-        return generation_record(self.model, self.generation)
+        return generation_record(self.model, self.generation) | ({"thinks": True} if self.thinks else {})
 
     @property
     def thinks(self) -> bool:

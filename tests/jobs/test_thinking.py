@@ -1,0 +1,47 @@
+"""A model that thinks before it answers has room to end, and what was cut off is counted by its own limit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sightline.benchmarks.base import Item
+from sightline.jobs.answers import THINKING_TOKENS, answerer
+from sightline.jobs.evaluation import _at_limit
+from sightline.runs.records import Record
+
+
+class Model:
+    """Answers with so many tokens as it may."""
+
+    name, revision = "stub", None
+    anatomy = SimpleNamespace(text_config=SimpleNamespace(max_position_embeddings=None))
+    tokenizer = SimpleNamespace(decode=lambda row, **_: f"{len(row)} words")
+
+    def __init__(self, thinks: bool) -> None:
+        self.thinks = thinks
+
+    def encode(self, samples: Any, **_: Any) -> Any:
+        return samples
+
+    def generate_tokens(self, inputs: Any, max_new_tokens: int, **_: Any) -> list[list[int]]:
+        return [[0] * max_new_tokens for _ in inputs]
+
+
+BENCH: Any = SimpleNamespace(asks_without_image=True, sample=lambda item: SimpleNamespace(prompt=item.prompt))
+
+
+@pytest.mark.parametrize(
+    ("thinks", "thinking", "most"),
+    [(False, THINKING_TOKENS, 8), (True, 0, 8), (True, THINKING_TOKENS, 8 + THINKING_TOKENS)],
+)
+def test_only_a_model_that_thinks_has_more_new_tokens(thinks: bool, thinking: int, most: int) -> None:
+    vlm: Any = Model(thinks)
+    (result,) = answerer(vlm, BENCH, None, 8, thinking=thinking)([Item("a", "What?", ())])
+    assert result["tokens"] == most
+    assert result.get("limit") == (most if most > 8 else None)
+    assert _at_limit([Record("a", result=result)], 8) == 1.0
+    shorter = {**result, "tokens": most - 1}
+    assert _at_limit([Record("a", result=shorter)], 8) == 0.0
