@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from sightline.models.layout import Modality, TokenLayout, layout_of
     from sightline.models.vlm import VLM, load, wrap
     from sightline.pages.style import save_figure
-    from sightline.probes.dominance import Dominance
+    from sightline.probes.dominance import Dominance, words
     from sightline.probes.grounding import Grounding
     from sightline.probes.image_lens import ImageLens, image_lens
     from sightline.probes.localization import Localization, localize
@@ -100,6 +100,7 @@ _HOMES = {
     "TokenLayout": "sightline.models.layout",
     "layout_of": "sightline.models.layout",
     "Dominance": "sightline.probes.dominance",
+    "words": "sightline.probes.dominance",
     "Method": "sightline.methods.base",
     "Sample": "sightline.data.sample",
     "read_samples": "sightline.data.json_lines",
@@ -240,6 +241,7 @@ __all__ = [
     "save_figure",
     "score",
     "train",
+    "words",
     "wrap",
 ]
 

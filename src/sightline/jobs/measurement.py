@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,27 @@ class Measured:
             }
             for row in table.to_dict("records")
             for metric in metrics
+        ] + self._by_image(stages)
+
+    def _by_image(self, stages: Mapping[int, str]) -> list[dict[str, Any]]:
+        """MDI against each of several images alone."""
+        return [
+            {
+                "id": self.ids[number],
+                "model": self.model,
+                "method": self.method,
+                "layer": entry.layer,
+                "stage": stages.get(entry.layer),
+                "head": None,
+                "image": image,
+                "answer": self.texts[number],
+                "value": value,
+                "metric": "mdi",
+                "queries": self.result.queries,
+            }
+            for number, sample in enumerate(self.result.samples)
+            for entry in sample.layers
+            for image, value in sample.by_image(entry).items()
         ]
 
 

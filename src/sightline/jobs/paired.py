@@ -69,7 +69,7 @@ def _stages(first: Measured, second: Measured, metric: str, seed: int) -> list[d
 
 def _by_stage(measured: Measured, metric: str) -> dict[str, dict[str, float]]:
     """A sample's mean over each stage's layers, by stage and id; samples for which it is undefined are left out."""
-    rows = [row for row in measured.rows() if row["metric"] == metric]
+    rows = [row for row in measured.rows() if row["metric"] == metric and row["image"] is None]
     if not rows:
         known = sorted({row["metric"] for row in measured.rows()})
         raise InputError(f"There is no metric {metric!r}: give one of {', '.join(known)}.")

@@ -1,9 +1,10 @@
 """Measure how much each layer listens to the text rather than to the image."""
 
 from sightline.probes.attention_maps import MapGrid, MapReader, SampleMaps, read_maps
-from sightline.probes.dominance.dominance import QUERIES, Dominance, DominanceProbe
+from sightline.probes.dominance.dominance import Dominance, DominanceProbe
 from sightline.probes.dominance.masses import LayerMass, SampleDominance, attention_efficiency, modality_dominance
 from sightline.probes.dominance.published import PUBLISHED, compare, identity_notes
+from sightline.probes.dominance.queries import QUERIES, words
 from sightline.probes.dominance.result import DominanceResult, Summary, aggregate, summarise
 from sightline.probes.dominance.stages import SCHEMES, stage_layers
 
@@ -28,4 +29,5 @@ __all__ = [
     "read_maps",
     "stage_layers",
     "summarise",
+    "words",
 ]

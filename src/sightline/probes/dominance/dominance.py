@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sightline.attention import AttentionCall, EditedCall, ForwardPass, attach
@@ -19,15 +20,16 @@ from sightline.methods.base import Method, anatomy_and_layout, setting
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
 from sightline.models.transformers_api import selects_keys
-from sightline.probes.dominance.masses import SINKS, LayerMass, SampleDominance
+from sightline.probes.dominance.masses import PART, SINKS, LayerMass, SampleDominance, is_whole
+from sightline.probes.dominance.queries import Queries, bound, check_queries, generated_tokens, name_of, prompt_rows
 from sightline.probes.dominance.result import DominanceResult, aggregate
 from sightline.probes.dominance.stages import SCHEMES, Scheme
 
 if TYPE_CHECKING:
     from sightline.probes.sinks import Sinks
 
-Queries = Literal["generated", "prompt", "all"]
-QUERIES: tuple[str, ...] = get_args(Queries)
+Metric = Callable[[Float[Tensor, "heads positions"], TokenLayout], float]
+"""From one query row's attention and its sample's layout to a number."""
 
 _MODALITIES = (Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO)
 
@@ -44,11 +46,18 @@ class Dominance(Method):
 
     queries: whose attention is read. `generated`: at every generation step the row that predicts the next token, as
     the paper does (a plain forward pass counts as one step). `prompt`: every text row of the prompt. `all`: every row
-    of the prompt that is not padding. Keys are the input's positions in each case: generated ones count on no side.
+    of the prompt that is not padding. Also a list of positions of the prompt, or a function of the prompt's layout and
+    the token ids, such as `words("noun")`, which chooses tokens of the prompt by their own rows and generated ones by
+    the rows that predict them. Keys are the input's positions in each case: generated ones count on no side.
     stages: how layers are put together as early, middle and late; see `stage_layers`.
 
     sinks: as `find_sinks` returns them. `mdi_no_sinks` then leaves out, beside BOS, every text and image token that is
     a sink in the layer at hand; without, BOS alone.
+
+    metrics: functions of one query row's weights [heads, positions of the input] and the layout of its sample (a batch
+    of one) to a number; their means over the query rows are reported and put together as MDI is.
+
+    Where a prompt has several images, the attention on each is kept apart too (`SampleDominance.by_image`).
 
     The text is every text position that is not padding, template and system prompt included. BOS and other sinks are
     part of it; `mdi_no_sinks` leaves them out.
@@ -58,10 +67,13 @@ class Dominance(Method):
     queries: Queries = setting("generated", "rows whose attention is read: generated, prompt or all")
     stages: Scheme = setting("paired", "layers called early, middle, late: paired or thirds")
     sinks: Sinks | None = setting(None, "found sinks, to be left out of mdi_no_sinks")
+    metrics: Mapping[str, Metric] | None = setting(None, "metrics of one's own, by name; from Python alone")
 
     def __post_init__(self) -> None:
-        if self.queries not in QUERIES:
-            raise InputError(f"There is no query set called '{self.queries}'; use {', '.join(QUERIES[:-1])} or all.")
+        object.__setattr__(self, "queries", check_queries(self.queries))
+        for name, metric in (self.metrics or {}).items():
+            if not callable(metric) or not name.isidentifier():
+                raise InputError(f"The metric {name!r} is no function under a plain name: give name=function.")
         if self.stages not in SCHEMES:
             raise InputError(f"There are no stages called '{self.stages}'; use {' or '.join(SCHEMES)}.")
 
@@ -72,7 +84,8 @@ class Dominance(Method):
         name = str(getattr(model, "name", type(model).__name__))
         dims, tau = (self.sinks.dims, self.sinks.tau) if self.sinks is not None else ((), 1.0)
         with track_sinks(anatomy, dims, tau) as watch:
-            probe = DominanceProbe(self, anatomy, name, watch if dims else None)
+            spec = replace(self, queries=bound(self.queries, model))
+            probe = DominanceProbe(spec, anatomy, name, watch if dims else None)
             with attach(anatomy, reader=probe, layout=source):
                 yield probe
                 probe.finish()
@@ -89,6 +102,9 @@ class _Prompt:
     rows: Tensor
     fed: list[Tensor | None]
     by_step: dict[int, dict[int, Tensor]]
+    ids: Tensor | None = None
+    wanted: Tensor | None = None
+    """[batch, positions], the prompt's query rows."""
     by_layer: dict[int, Tensor] = field(default_factory=dict)
     """The membership in layers whose sinks are known."""
 
@@ -116,16 +132,18 @@ class DominanceProbe:
         if prompt is None or prompt.layout is not step.layout:
             self._prompt = prompt = self._opened(step.layout, prompt)
         prompt.fed.append(step.input_ids if step.is_decoding else None)
+        if not step.is_decoding:
+            self._choose(prompt, step)
 
     def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Take what this layer's rows say."""
         prompt = self._prompt
         if prompt is None:
             return
-        if self.spec.queries == "generated":
+        if self.spec.queries == "generated" or callable(self.spec.queries):
             self._tape.keep(layer, attention, step, len(prompt.fed) - 1)
-        elif not step.is_decoding:
-            self._add_rows(prompt, layer, attention, step)
+        if not step.is_decoding and prompt.wanted is not None and bool(prompt.wanted.any()):
+            self._add_rows(prompt, prompt.wanted, layer, attention, step)
 
     def end(self, step: ForwardPass) -> None:
         """The pass is over; rows of decoding steps may go on waiting."""
@@ -150,6 +168,13 @@ class DominanceProbe:
             )
         return aggregate(self._done, model=self.model_name, stages=self.spec.stages)
 
+    def _choose(self, prompt: _Prompt, step: ForwardPass) -> None:
+        """The prompt's own query rows."""
+        if callable(self.spec.queries) and not step.is_start:
+            raise InputError("Queries chosen by a function need the prompt in one pass: leave prefill_chunk_size out.")
+        prompt.ids = None if step.input_ids is None else step.input_ids.cpu()
+        prompt.wanted = prompt_rows(self.spec.queries, prompt.layout, prompt.ids)
+
     def _opened(self, layout: TokenLayout, before: _Prompt | None) -> _Prompt:
         groups, membership = _membership(layout, has_sinks=self._watch is not None)
         if before is not None and before.groups == groups:
@@ -157,17 +182,16 @@ class DominanceProbe:
             return _Prompt(layout, groups, membership, before.sums, before.rows, before.fed, before.by_step)
         return _Prompt(layout, groups, membership, {}, torch.zeros(layout.batch, dtype=torch.long), [], {})
 
-    def _add_rows(self, prompt: _Prompt, layer: int, attention: EditedCall, step: ForwardPass) -> None:
+    def _add_rows(self, prompt: _Prompt, chosen: Tensor, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         call = attention.call
-        wanted = _wanted_rows(prompt.layout, self.spec.queries)[:, step.offset : step.offset + call.queries]
+        wanted = chosen[:, step.offset : step.offset + call.queries]
         rows = wanted.any(0).nonzero()[:, 0]
         member = self._keys(prompt, layer, call.first_key, call.keys, call.query.device)
         if len(rows) * _MANY > call.queries:
             mass = attention.group_mass(member)[:, :, rows.to(call.query.device)]
         else:
             mass = attention.row_mass(rows, member)
-        if selects_keys(call.module):
-            mass = torch.cat([mass, _selected(call, rows, member, prompt.groups)], -1)
+        mass = self._with_more(prompt, attention, rows, member, mass)
         weight = wanted[:, rows].to(mass.device, mass.dtype)
         total = torch.einsum("bhrg,br->bg", mass, weight) / call.heads
         prompt.sums[layer] = prompt.sums[layer] + total if layer in prompt.sums else total
@@ -180,12 +204,32 @@ class DominanceProbe:
             return
         call = attention.call
         member = self._keys(prompt, layer, call.first_key, call.keys, call.query.device)
-        mass = attention.row_mass(rows, member)
-        if selects_keys(call.module):
-            mass = torch.cat([mass, _selected(call, rows, member, prompt.groups)], -1)
-        mass = mass.mean(1)
+        mass = self._with_more(prompt, attention, rows, member, attention.row_mass(rows, member)).mean(1)
         for index, number in enumerate(numbers):
             prompt.by_step.setdefault(layer, {})[number] = mass[:, index]
+
+    def _with_more(self, prompt: _Prompt, attention: EditedCall, rows: Tensor, member: Tensor, mass: Tensor) -> Tensor:
+        """[batch, heads, rows, columns]: the masses, then the shares among selected keys, then one's own metrics."""
+        if selects_keys(attention.call.module):
+            mass = torch.cat([mass, _selected(attention.call, rows, member, prompt.groups)], -1)
+        return self._with_metrics(prompt, attention, rows, mass)
+
+    def _with_metrics(self, prompt: _Prompt, attention: EditedCall, rows: Tensor, mass: Tensor) -> Tensor:
+        """With a column a metric, one number a row, alike for all heads."""
+        metrics = self.spec.metrics
+        if not metrics:
+            return mass
+        found = mass.new_zeros((*mass.shape[:3], len(metrics)))
+        first, length = attention.call.first_key, prompt.layout.length
+        alone = [_sample(prompt.layout, sample) for sample in range(len(mass))]
+        for place, row in enumerate(rows.tolist()):  # one row at a time: many at once would be the square
+            weights = attention.row_weights(torch.tensor([row]))[:, :, 0]
+            weights = torch.nn.functional.pad(weights, (first, 0))[..., :length]
+            weights = torch.nn.functional.pad(weights, (0, length - weights.shape[-1]))
+            for sample, layout in enumerate(alone):
+                values = [float(metric(weights[sample], layout)) for metric in metrics.values()]
+                found[sample, :, place] = torch.tensor(values, dtype=found.dtype)
+        return torch.cat([mass, found], -1)
 
     def _keys(self, prompt: _Prompt, layer: int, first: int, count: int, device: torch.device) -> Tensor:
         """[batch, keys, groups]: the membership of the keys that a call has; generated keys belong to no group."""
@@ -200,37 +244,31 @@ class DominanceProbe:
 
     def _samples(self, prompt: _Prompt) -> list[SampleDominance]:
         batch = prompt.layout.batch
-        if self.spec.queries == "generated":
+        rows, sums = prompt.rows.clone(), {layer: total.double().cpu() for layer, total in prompt.sums.items()}
+        if prompt.by_step:
             counted = self._counted_steps(prompt)
-            rows = counted.sum(1)
-            sums = {}
+            rows += counted.sum(1)
             for layer, steps in prompt.by_step.items():
                 numbers = sorted(steps)
                 mass = torch.stack([steps[number] for number in numbers], 1).double().cpu()
-                sums[layer] = (mass * counted[:, numbers, None]).sum(1)
-        else:
-            rows, sums = prompt.rows, {layer: total.double().cpu() for layer, total in prompt.sums.items()}
+                total = (mass * counted[:, numbers, None]).sum(1)
+                sums[layer] = sums[layer] + total if layer in sums else total
         tokens = prompt.membership.cpu().sum(1)
         samples = []
         for sample in range(batch):
             if not sums or not rows[sample]:
                 continue
             counts = {group: int(tokens[sample, index]) for index, group in enumerate(prompt.groups)}
-            layers = [
-                LayerMass(
-                    layer,
-                    dict(zip(prompt.groups, means, strict=False)),
-                    _sink_counts(prompt, layer, sample),
-                    {
-                        group: share
-                        for group, share in zip(prompt.groups, means[len(prompt.groups) :], strict=False)
-                        if not group.endswith(SINKS)
-                    },
-                )
-                for layer, total in sorted(sums.items())
-                for means in [(total[sample] / rows[sample]).tolist()]
-            ]
-            samples.append(SampleDominance(self.spec.queries, int(rows[sample]), counts, tuple(layers)))
+            layers = []
+            for layer, total in sorted(sums.items()):
+                means = (total[sample] / rows[sample]).tolist()
+                names, metrics = prompt.groups, list(self.spec.metrics or ())
+                masses, rest = dict(zip(names, means, strict=False)), means[len(names) :]
+                selected = dict(zip(names, rest, strict=False)) if len(rest) > len(metrics) else {}
+                selected = {group: share for group, share in selected.items() if is_whole(group)}
+                own = dict(zip(metrics, rest[len(rest) - len(metrics) :], strict=True))
+                layers.append(LayerMass(layer, masses, _sink_counts(prompt, layer, sample), selected, own))
+            samples.append(SampleDominance(name_of(self.spec.queries), int(rows[sample]), counts, tuple(layers)))
         return samples
 
     def _counted_steps(self, prompt: _Prompt) -> Tensor:
@@ -246,7 +284,20 @@ class DominanceProbe:
         # Pieces of a prompt before its last predict nothing that is kept.
         pieces = [number for number, ids in enumerate(prompt.fed) if ids is None]
         counted[:, pieces[:-1]] = False
-        return counted
+        return counted & self._chosen_steps(prompt)
+
+    def _chosen_steps(self, prompt: _Prompt) -> Tensor:
+        """[batch, steps], bool: the steps whose token the queries choose; the last one's is never seen."""
+        batch, count = prompt.layout.batch, len(prompt.fed)
+        if not callable(self.spec.queries):
+            return torch.ones((batch, count), dtype=torch.bool)
+        fed = [ids[:, -1:].cpu() for ids in prompt.fed if ids is not None]
+        tokens = None if prompt.ids is None else torch.cat([prompt.ids[:, : prompt.layout.prompt_length], *fed], 1)
+        chosen = generated_tokens(self.spec.queries, prompt.layout, tokens)
+        found = torch.zeros((batch, count), dtype=torch.bool)
+        if chosen is not None and fed:
+            found[:, count - 1 - len(fed) : count - 1] = chosen
+        return found
 
 
 def _membership(layout: TokenLayout, has_sinks: bool) -> tuple[tuple[str, ...], Tensor]:
@@ -260,8 +311,11 @@ def _membership(layout: TokenLayout, has_sinks: bool) -> tuple[tuple[str, ...], 
         if modality is Modality.TEXT or bool(plane.any()):
             names.append(modality.name.lower())
             planes.append(plane)
+    for image in _images(layout):
+        names.append(f"{image.modality.name.lower()}{PART}{image.index}")
+        planes.append(image.plane)
     sinks = layout.bos & (layout.modality == int(Modality.TEXT))
-    others = [] if not has_sinks else names[1:]
+    others = [] if not has_sinks else [name for name in names[1:] if PART not in name]
     names += [name + SINKS for name in (names[0], *others)]
     planes += [sinks, *(torch.zeros_like(sinks) for _ in others)]
     return tuple(names), torch.stack(planes, -1).float()
@@ -269,12 +323,37 @@ def _membership(layout: TokenLayout, has_sinks: bool) -> tuple[tuple[str, ...], 
 
 def _selected(call: AttentionCall, rows: Tensor, member: Tensor, groups: tuple[str, ...]) -> Tensor:
     """[batch, heads, rows, groups]: the share of each group among the input keys that each row may see."""
-    base = [index for index, name in enumerate(groups) if not name.endswith(SINKS)]
+    base = [index for index, name in enumerate(groups) if is_whole(name)]
     parts = []
     for block in torch.split(rows.to(call.query.device), _BLOCK):
         counts = torch.einsum("bhrk,bkg->bhrg", call.visible(block).to(member.dtype), member)
         parts.append(counts / counts[..., base].sum(-1, keepdim=True).clamp(min=1))
     return torch.cat(parts, 2).expand(len(member), call.heads, -1, -1)
+
+
+@dataclass(frozen=True)
+class _Image:
+    modality: Modality
+    index: int
+    plane: Tensor
+
+
+def _images(layout: TokenLayout) -> list[_Image]:
+    """The tokens of each image and video, where some prompt has several."""
+    planes: dict[tuple[Modality, int], Tensor] = {}
+    for sample, grids in enumerate(layout.grids):
+        for grid in grids:
+            key = grid.modality, grid.index
+            plane = planes.setdefault(key, torch.zeros(layout.modality.shape, dtype=torch.bool))
+            plane[sample, grid.positions[grid.positions >= 0]] = True
+    several = {modality for modality, index in planes if index}
+    return [_Image(*key, plane) for key, plane in sorted(planes.items()) if key[0] in several]
+
+
+def _sample(layout: TokenLayout, sample: int) -> TokenLayout:
+    """The layout of one sample of a batch."""
+    rows = slice(sample, sample + 1)
+    return replace(layout, modality=layout.modality[rows], bos=layout.bos[rows], grids=layout.grids[rows])
 
 
 def _with_sinks(groups: tuple[str, ...], membership: Tensor, marks: Tensor) -> Tensor:
@@ -293,10 +372,3 @@ def _sink_counts(prompt: _Prompt, layer: int, sample: int) -> dict[str, int]:
         return {}
     counts = member[sample].sum(0).tolist()
     return {name: int(count) for name, count in zip(prompt.groups, counts, strict=True) if name.endswith(SINKS)}
-
-
-def _wanted_rows(layout: TokenLayout, queries: str) -> Tensor:
-    """[batch, positions], bool: the query rows of the prompt."""
-    if queries == "prompt":
-        return layout.modality == int(Modality.TEXT)
-    return layout.modality != int(Modality.PADDING)

@@ -17,6 +17,9 @@ TEXT = "text"
 SINKS = "_sinks"
 """Ending of the name of a group's share that falls on sink positions: `text_sinks`."""
 
+PART = "#"
+"""Stands between a modality and the number of one of several images: `image#0`, a part of `image`."""
+
 
 def modality_dominance(text_mass: float, text_tokens: float, other_mass: float, other_tokens: float) -> float | None:
     """MDI; None where it is not defined: no token of one side, or no attention on the other modality."""
@@ -39,12 +42,14 @@ class LayerMass:
     masses: by group: `text`, `image`, `video`, `audio`, and `text_sinks`, ... for the part of it that is on sinks.
     sinks: how many tokens of each group are sinks in this layer, where they were looked for layer by layer.
     selected: share of each group among the input keys that an indexer selected, in models whose attention is sparse.
+    metrics: the means over query rows of metrics of one's own, by name.
     """
 
     layer: int
     masses: Mapping[str, float]
     sinks: Mapping[str, int] = field(default_factory=dict)
     selected: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,16 @@ class SampleDominance:
     def aei(self, layer: LayerMass, with_sinks: bool = True) -> float | None:
         """Attention Efficiency Index of the text in a layer."""
         return attention_efficiency(*self._sides(layer, with_sinks))
+
+    def by_image(self, layer: LayerMass) -> dict[int, float | None]:
+        """MDI of the text against each of several images alone; empty for one image."""
+        text = layer.masses.get(TEXT, 0.0), float(self.tokens.get(TEXT, 0))
+        parts = [name for name in self.tokens if PART in name]
+        return {
+            int(name.partition(PART)[2]): modality_dominance(*text, layer.masses.get(name, 0.0), self.tokens[name])
+            for name in parts
+            if self.tokens[name]
+        }
 
     def _sides(self, layer: LayerMass, with_sinks: bool) -> tuple[float, float, float, float]:
         text_mass, text_tokens, other_mass, other_tokens = 0.0, 0.0, 0.0, 0.0
@@ -93,6 +108,7 @@ class SampleDominance:
             }
             | ({"sinks": dict(entry.sinks)} if entry.sinks else {})
             | ({"selected": dict(entry.selected)} if entry.selected else {})
+            | ({"metrics": dict(entry.metrics)} if entry.metrics else {})
             for entry in self.layers
         ]
         return {"queries": self.queries, "rows": self.rows, "tokens": dict(self.tokens), "layers": layers}
@@ -106,11 +122,17 @@ class SampleDominance:
                 dict(entry["masses"]),
                 dict(entry.get("sinks", {})),
                 dict(entry.get("selected", {})),
+                dict(entry.get("metrics", {})),
             )
             for entry in document["layers"]
         )
         return cls(str(document["queries"]), int(document["rows"]), dict(document["tokens"]), layers)
 
 
+def is_whole(name: str) -> bool:
+    """Whether a group is a modality, and not its sinks or one of several images."""
+    return not name.endswith(SINKS) and PART not in name
+
+
 def _groups(tokens: Mapping[str, int]) -> list[str]:
-    return [name for name in tokens if not name.endswith(SINKS)]
+    return [name for name in tokens if is_whole(name)]

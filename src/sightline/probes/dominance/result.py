@@ -12,7 +12,7 @@ import numpy as np
 
 from sightline.errors import InputError
 from sightline.files.json import html_table
-from sightline.probes.dominance.masses import SINKS, LayerMass, SampleDominance
+from sightline.probes.dominance.masses import LayerMass, SampleDominance, is_whole
 from sightline.probes.dominance.stages import Scheme, stage_layers
 from sightline.stats import mean_interval
 
@@ -120,7 +120,7 @@ class DominanceResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `sightline measure`: plain numbers, None where a figure is not defined."""
-        groups = sorted({name for sample in self.samples for name in sample.tokens if not name.endswith(SINKS)})
+        groups = sorted({name for sample in self.samples for name in sample.tokens if is_whole(name)})
         tokens = {name: fmean(float(sample.tokens.get(name, 0)) for sample in self.samples) for name in groups}
         layers = [{"layer": layer} | _merged(figures) for layer, figures in self.layer_figures.items()]
         return {
@@ -143,6 +143,7 @@ class DominanceResult:
             | {name: read(sample, entry) for name, read in _READERS.items()}
             | {f"{name}_mass": mass for name, mass in entry.masses.items()}
             | {f"{name}_selected": share for name, share in entry.selected.items()}
+            | dict(entry.metrics)
             for index, sample in enumerate(self.samples)
             for entry in sample.layers
         ]
@@ -236,7 +237,8 @@ def aggregate(
 def _figures(sample: SampleDominance, layer: LayerMass) -> dict[str, float | None]:
     figures: dict[str, float | None] = {name: read(sample, layer) for name, read in _READERS.items()}
     figures |= {f"{name}_mass": mass for name, mass in layer.masses.items()}
-    return figures | {f"{name}_selected": share for name, share in layer.selected.items()}
+    figures |= {f"{name}_selected": share for name, share in layer.selected.items()}
+    return figures | dict(layer.metrics)
 
 
 def _order(name: str) -> tuple[int, str]:
