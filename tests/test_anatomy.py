@@ -12,10 +12,10 @@ from torch import nn
 from families import BY_NAME, EVERY, IMAGE, TEXT, VIDEO, Family, str_of
 from family_builders import core
 from family_builders.qwen import thinker_config
+from sightline.attention.checks import check_model
 from sightline.errors import ModelError
 from sightline.models.anatomy import find_anatomy
 from sightline.models.layout import layout_of
-from sightline.models.vlm.checks import check_model
 
 
 @pytest.mark.parametrize("family", EVERY, ids=str_of)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers import Cache, GenerationMixin, LogitsProcessorList
 from transformers import __version__ as RELEASE
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, SightlineWarning
 
 __all__ = ["RELEASE", "Cache", "GenerationMixin", "LogitsProcessorList"]
 
@@ -52,6 +53,14 @@ def release_warning(release: str = RELEASE) -> str | None:
         f"Transformers {release} is installed, and Sightline was tested with {tested}: what it does not know there it "
         f"refuses, and `vlm.check()` looks whether a model is read rightly."
     )
+
+
+@functools.cache
+def warn_of_release() -> None:
+    """Warn once of a release that is none that the tests passed on."""
+    sentence = release_warning()
+    if sentence is not None:
+        warnings.warn(sentence, SightlineWarning, stacklevel=4)
 
 
 # The cache
@@ -221,6 +230,23 @@ def placed_first(make: Callable[..., Any], first: Callable[..., Any]) -> Callabl
         return type(made)([first, *rest]) if len(rest) < len(made) else made
 
     return ordered
+
+
+def greedy_options(model: Any, tokens: int, processors: list[Any]) -> dict[str, Any]:
+    """Options of a greedy `generate` of so many tokens that gives back the logits of each step."""
+    # Settings of sampling that a model brings along would only be warned about.
+    options: dict[str, Any] = dict.fromkeys(("temperature", "top_p", "top_k"))
+    if getattr(model.generation_config, "pad_token_id", None) is None:
+        options["pad_token_id"] = 0
+    return options | {
+        "do_sample": False,
+        "num_beams": 1,
+        "max_new_tokens": tokens,
+        "min_new_tokens": tokens,
+        "return_dict_in_generate": True,
+        "output_logits": True,
+        "logits_processor": LogitsProcessorList(processors),
+    }
 
 
 def assistance(model: Any, given: Mapping[str, Any]) -> str | None:

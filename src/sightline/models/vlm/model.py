@@ -25,6 +25,7 @@ from sightline.models.vlm.encoding import encode_samples
 from sightline.models.vlm.generation import check_generation, generation_record
 from sightline.models.vlm.limits import refuse_endless_words, refuse_too_long
 from sightline.models.vlm.loading import find_source, load_model, load_processor, prepared
+from sightline.models.vlm.reading import check_reading_of, require_right_reading, trial
 from sightline.models.vlm.settings import ModelOptions, model_options, processor_options
 from sightline.models.vlm.tiles import TilePlaces
 
@@ -36,6 +37,7 @@ def load(
     revision: str | None = None,
     quantize: str | None = None,
     layout: str | Path | GivenLayout | None = None,
+    check: bool = True,
     **options: Any,
 ) -> VLM:
     """Load a vision-language model, or a causal language model, with its processor.
@@ -48,11 +50,12 @@ def load(
         revision: a branch, tag or commit of a hub model.
         quantize: "4bit" or "8bit", by bitsandbytes on a CUDA GPU.
         layout: where text and image stand, for a model that does not tell: a layout file, or one read by `read_layout`.
+        check: look whether the model is read rightly, in a forward pass and two decoding steps on a small picture.
         options: fields of `ModelOptions`: allow_missing, attention, device_map, min_pixels, max_pixels, processor,
             generation, chat.
 
     Raises:
-        ModelError: in one sentence, when the model cannot be found, reached, loaded or read.
+        ModelError: in one sentence, when the model cannot be found, reached, loaded or read, or is read wrongly.
         InputError: for an unknown dtype, device or quantisation.
     """
     given = read_layout(layout) if isinstance(layout, str | Path) else layout
@@ -65,7 +68,10 @@ def load(
     model = anatomy.model  # of an any-to-any model, the part that writes text
     processor = load_processor(source, model, anatomy.is_multimodal)
     commit = commit_of(model.config) or source.revision
-    return VLM(model, processor, source.name, anatomy, commit, given, *_checked(model, processor, settings))
+    vlm = VLM(model, processor, source.name, anatomy, commit, given, *_checked(model, processor, settings))
+    if check:
+        require_right_reading(vlm)
+    return vlm
 
 
 def _checked(
@@ -85,6 +91,7 @@ def wrap(
     *,
     name: str | None = None,
     layout: str | Path | GivenLayout | None = None,
+    check: bool = True,
     **options: Any,
 ) -> VLM:
     """A Transformers model in memory as a `VLM`, with or without PEFT adapters; it is put into evaluation mode.
@@ -95,6 +102,7 @@ def wrap(
             Without one, encoded inputs are given in place of samples.
         name: for tables and records; by default where the model came from, else its class.
         layout: where text and image stand, for a model that does not tell.
+        check: look whether the model is read rightly, as `load` does; without a processor it can't be looked at.
         options: min_pixels, max_pixels, processor, generation and chat, as `load` takes them.
 
     Raises:
@@ -110,7 +118,10 @@ def wrap(
     if settings.attention is not None or settings.device_map is not None or settings.allow_missing:
         raise InputError("attention, device_map and allow_missing are settings of loading: the model is in memory.")
     commit = commit_of(inner.config)
-    return VLM(inner, ready, str(known), anatomy, commit, given, *_checked(inner, ready, settings))
+    vlm = VLM(inner, ready, str(known), anatomy, commit, given, *_checked(inner, ready, settings))
+    if check:
+        require_right_reading(vlm)
+    return vlm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -269,24 +280,16 @@ class VLM:
     def check(self, inputs: Mapping[str, Any] | None = None) -> list[str]:
         """What is wrong with the reading of this model, a sentence each; nothing when all is well.
 
-        One forward pass shows that the decoder runs as many positions as the layout has, and that each attention
-        module found is one the logits depend on; the layout's grids are compared with the image positions.
+        One forward pass and two decoding steps show that the decoder runs as many positions as the layout has, that a
+        step is seen as one, that weights of a row sum to 1, and that the logits depend on the attention found; the
+        layout's grids are compared with the image positions. `load` looks at the same with fewer passes.
 
         Args:
             inputs: encoded inputs to check with; without them a small grey picture and a short prompt.
         """
-        from sightline.models.vlm.checks import check_model
-
         if inputs is None:
-            inputs = self.encode(self._trial(), allow_text_only=True)
-        return check_model(self.anatomy, inputs, self.layout(inputs))
-
-    def _trial(self) -> Sample:
-        from PIL import Image
-
-        picture = Image.radial_gradient("L").convert("RGB")
-        sees = self.anatomy.vision_tower is not None
-        return Sample(prompt="What is this?", images=(picture,) if sees else ())
+            inputs = self.encode(trial(self), allow_text_only=True)
+        return check_reading_of(self, inputs)
 
     def __str__(self) -> str:
         revision = f" at {self.revision}" if self.revision else ""
