@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sightline.data.sample import Sample
 from sightline.errors import ModelError, SightlineWarning
 from sightline.models.transformers_api import warn_of_release
 
-if TYPE_CHECKING:
-    from sightline.models.vlm.model import VLM
 
-
-def require_right_reading(vlm: VLM) -> None:
+def require_right_reading(vlm: Any) -> None:
     """ModelError where a model is read wrongly; a warning where that can't be seen, or the release is untested."""
     from sightline.attention.checks import check_reading
 
@@ -40,14 +37,15 @@ def require_right_reading(vlm: VLM) -> None:
         )
 
 
-def check_reading_of(vlm: VLM, inputs: Mapping[str, Any]) -> list[str]:
+def check_reading_of(vlm: Any, inputs: Mapping[str, Any]) -> list[str]:
     """What is wrong with the reading of a model on these inputs, a sentence each."""
     from sightline.attention.checks import check_model
 
-    return check_model(vlm.anatomy, inputs, vlm.layout(inputs))
+    found: list[str] = check_model(vlm.anatomy, inputs, vlm.layout(inputs))
+    return found
 
 
-def trial(vlm: VLM) -> Sample:
+def trial(vlm: Any) -> Sample:
     """A small picture and a short prompt; the prompt alone for a model that sees nothing."""
     from PIL import Image
 
