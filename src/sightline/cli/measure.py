@@ -25,7 +25,16 @@ Examples:
 @data_options
 @method_option
 @out_option()
-@settings_options(MeasureSettings)
+@click.option(
+    "--queries",
+    multiple=True,
+    default=("generated",),
+    show_default="generated",
+    type=click.Choice(("generated", "prompt", "all")),
+    help="Whose attention is read: that of the rows which predict the answer, of the prompt's text, of all rows. "
+    "Repeatable: side by side.",
+)
+@settings_options(MeasureSettings, without=("queries",))
 @output_options
 def command(
     is_json: bool,

@@ -82,7 +82,7 @@ class Demo:
         folder = self.out / "measure"
         command = f"measure {MODEL} --data shapes --limit {self.limit} --out {folder}"
         self._begin("1  Does it look at the image?", command)
-        document = measure(MODEL, "shapes", limit=self.limit, out=folder, **self._shared()).to_dict()
+        document: dict[str, Any] = measure(MODEL, "shapes", limit=self.limit, out=folder, **self._shared()).to_dict()
         rows = [
             (
                 f"{name}, layers {', '.join(map(str, stage['layers']))}",

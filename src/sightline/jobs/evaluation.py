@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.files.json import plain
-from sightline.jobs.blind import earned
+from sightline.jobs.benchmark_score import BenchmarkScore, score_of
 from sightline.jobs.result import Result
 from sightline.runs.folder import Run
 from sightline.runs.records import Record, Records
@@ -18,75 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from sightline.benchmarks.base import Verdict
-    from sightline.jobs.benchmark_items import BenchmarkItems
     from sightline.jobs.evaluation_plan import EvaluationPlan
-    from sightline.jobs.methods import MethodSpec
     from sightline.pages.style import Style, Width
     from sightline.pages.tables.table import Section
-
-Answers = Mapping[str, Record]
-"""By item id."""
-
-
-@dataclass(frozen=True)
-class BenchmarkScore:
-    """One model on one benchmark under every method.
-
-    document   as the command prints it
-    items      the benchmark and what was asked of it
-    verdicts   by method as it was written, then by item id; failed items have none
-    answers    the records, by method and item id
-    folder     the run folder, if there is one
-    """
-
-    document: dict[str, Any]
-    items: BenchmarkItems = field(repr=False)
-    verdicts: Mapping[str, Mapping[str, Verdict]] = field(repr=False)
-    answers: Mapping[str, Answers] = field(repr=False)
-    folder: Path | None = None
-
-    @property
-    def model(self) -> str:
-        """As it was named."""
-        return str(self.document["model"])
-
-    def about(self) -> dict[str, Any]:
-        """What a run folder keeps beside its settings, so that the items are found again."""
-        items = self.items
-        return {
-            "models": [self.model],
-            "methods": [str(each["method"]) for each in self.document["methods"].values()],
-            "path": items.path,
-            "fields": items.fields,
-            "items": len(items.ids),
-            "limit": len(items.items),
-        }
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Long form: a row an item and method, in the benchmark's order."""
-        return [
-            {
-                "id": item.id,
-                "model": self.model,
-                "method": method,
-                "layer": None,
-                "stage": None,
-                "head": None,
-                "image": None,
-                "answer": None if record.result is None else record.result["response"],
-                "value": None if item.id not in verdicts else float(verdicts[item.id].right),
-                "metric": "right",
-                "bench": self.items.name,
-                "group": item.group,
-                "truth": item.truth,
-                "parsed": None if item.id not in verdicts else verdicts[item.id].parsed,
-                "error": record.error,
-            }
-            for method, verdicts in self.verdicts.items()
-            for item in self.items.items
-            for record in (self.answers[method][item.id],)
-        ]
 
 
 @dataclass(frozen=True)
@@ -242,7 +176,7 @@ def evaluation_of(plan: EvaluationPlan, runs: Sequence[Records], folder: Path | 
             lines = {
                 spec.label: {name: records[model.name, spec.name, name] for name in items.ids} for spec in plan.specs
             }
-            scores.append(_score(plan, items, run.folder, model.name, lines))
+            scores.append(score_of(plan, items, run.folder, model.name, lines))
         failed += [
             record
             for record in records.values()
@@ -253,79 +187,3 @@ def evaluation_of(plan: EvaluationPlan, runs: Sequence[Records], folder: Path | 
         ]
     adjust([score.document for score in scores])
     return Evaluation(tuple(scores), tuple(failed), folder, tuple(runs))
-
-
-def _score(
-    plan: EvaluationPlan, items: BenchmarkItems, folder: Path | None, model: str, lines: Mapping[str, Answers]
-) -> BenchmarkScore:
-    from sightline.benchmarks.compare import compare
-
-    bench, names, seed = items.bench, items.ids, plan.settings.seed
-    verdicts: dict[str, dict[str, Verdict]] = {}
-    methods: dict[str, dict[str, Any]] = {}
-    for spec in plan.specs:
-        verdicts[spec.label], methods[spec.label] = _of_method(plan, items, spec, list(lines[spec.label].values()))
-    if names and not any(verdicts.values()):
-        error = next(record.error for of in lines.values() for record in of.values() if record.error)
-        raise InputError(f"Not one of {len(names)} items of {bench.name} could be asked on {model}; the first: {error}")
-    first, *others = plan.specs
-    paired = [
-        {"a": first.label, "b": spec.label}
-        | compare(bench, items.items, verdicts[first.label], verdicts[spec.label], seed=seed).to_dict()
-        for spec in others
-    ]
-    answered = [name for name in names if all(name in verdicts[spec.label] for spec in plan.specs)]
-    document = {
-        "model": model,
-        "bench": bench.name,
-        "n": len(names),
-        "answered_by_all": len(answered),
-        "headline": bench.headline,
-        "better": bench.better,
-        "methods": methods,
-        "paired": paired,
-        "parser": plan.parser,
-        "new_tokens": plan.longest_answer(items),
-        "seed": seed,
-        "items": {"asked": len(names), "of": len(items.loaded) + len(items.bad)},
-        "fields": items.fields,
-        "path": None if items.path is None else str(items.path),
-        "answers": None if folder is None else str(folder / "samples.jsonl"),
-    }
-    if any(spec.view for spec in plan.specs):
-        document["blind"] = earned(document)
-    return BenchmarkScore(document, items, verdicts, lines, folder)
-
-
-def _of_method(
-    plan: EvaluationPlan, items: BenchmarkItems, spec: MethodSpec, records: Sequence[Record]
-) -> tuple[dict[str, Verdict], dict[str, Any]]:
-    """The verdicts on one method's answers, and its score document."""
-    from sightline.benchmarks.compare import intervals
-
-    bench = items.bench
-    by_id = {item.id: item for item in items.items}
-    answers = {
-        record.id: str(record.result["response"])
-        for record in records
-        if record.result is not None and record.id in by_id
-    }
-    verdicts = {name: bench.verdict(by_id[name], answer, plan.parser) for name, answer in answers.items()}
-    known = {bench.headline: (None, None), **intervals(bench, items.items, verdicts, seed=plan.settings.seed)}
-    seconds = [record.seconds for record in records if record.id in answers]
-    answered = [item for item in items.items if item.id in verdicts]
-    return verdicts, {
-        **bench.score(answered, verdicts),
-        **{f"{name}_ci95": interval and list(interval) for name, (_, interval) in known.items()},
-        "at_limit": _at_limit([record for record in records if record.id in answers], plan.longest_answer(items)),
-        "failed": len(records) - len(answers),
-        "seconds_per_item": sum(seconds) / len(seconds) if seconds else None,
-        "method": spec.name,
-    }
-
-
-def _at_limit(records: Sequence[Record], new_tokens: int) -> float | None:
-    """The share of answers that are as long as they may be: most of them are cut off."""
-    results = [record.result for record in records if record.result is not None]
-    known = [result for result in results if isinstance(result.get("tokens"), int)]
-    return sum(each["tokens"] >= each.get("limit", new_tokens) for each in known) / len(known) if known else None

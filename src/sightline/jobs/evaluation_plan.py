@@ -66,6 +66,9 @@ class EvaluateSettings(BenchmarkSettings):
     controls: bool = setting(
         False, "Add every method's controls: what acts alike without its cause, so that shared gains are not its own."
     )
+    by: str | None = setting(
+        None, "Also the scores by this field of the items, as subject or group; free to change later.", metavar="FIELD"
+    )
     retry_failed: bool = setting(False, "Ask items that failed before again.")
 
 

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
+from sightline.files.json import json_text, write_atomically
 from sightline.jobs.answers import seed_of
 from sightline.jobs.measurement import Measurement, measurement_of
 from sightline.jobs.measurement_plan import MeasurementPlan, MeasureSettings
 from sightline.jobs.methods import NONE, MethodSpec, method_specs, sinks_of
 from sightline.jobs.models import ModelSource, model_sources
+from sightline.jobs.query_sets import QuerySets
 from sightline.jobs.settings import job, settings_of
 from sightline.jobs.sources import find_data
 from sightline.runs.batches import free_memory
-from sightline.runs.folder import Run
+from sightline.runs.folder import RUN_FILE, SUMMARY_FILE, Run
 from sightline.runs.processes import launched_as
 from sightline.runs.progress import OnProgress
 from sightline.runs.records import Records
@@ -39,30 +41,57 @@ def measure(
     processor: Any = None,
     on_progress: OnProgress | None = None,
     **fields: Any,
-) -> Measurement:
+) -> Any:
     """How attention splits between text and image in each layer of models, on samples.
 
     Args:
         model: a bundled name, a hub name, a folder, `VLM`, Transformers model with processor=; several in a list.
         data: "shapes", a JSON-lines file, `BENCH` or `BENCH:PATH`, a `Sample`, or several in a list.
+        queries: see the settings; several in a list are measured one after the other and stand side by side.
         method: a spec as "vcd:alpha=1", or a method as `sl.VCD()`; each sample is then measured without and with it.
         out: the run folder; an interrupted run in it is continued. Without, nothing is kept but the result.
         processor: of a Transformers model in memory.
         on_progress: is called as the run goes on.
 
+    Returns:
+        A `Measurement`; of several query sets `QuerySets`.
+
     Raises:
         InputError: one sentence, before any work, for what is unknown or does not fit.
     """
+    place = None if out is None else Path(out)
+    given = {"method": method, "processor": processor, "on_progress": on_progress}
+    queries = fields.pop("queries", "generated")
+    names = (queries,) if isinstance(queries, str) else tuple(dict.fromkeys(queries))
+    for name in names:  # a wrong one is refused before the first is measured
+        MeasureSettings(queries=name)
+    if len(names) == 1:
+        return _measured(model, data, place, {**fields, "queries": names[0]}, **given)
+    if place is not None and (place / RUN_FILE).exists():
+        raise InputError(f"{place} is the run folder of one query set: give another --out for several.")
+    places = {name: None if place is None else place / name for name in names}
+    found = QuerySets(
+        {name: _measured(model, data, places[name], {**fields, "queries": name}, **given) for name in names}, place
+    )
+    if place is not None and found.is_main:
+        write_atomically(place / SUMMARY_FILE, json_text(found.to_dict(), indent=2))
+        found.draw(place / "figures")
+    return found
+
+
+def _measured(
+    model: Any, data: Any, out: Path | None, fields: dict[str, Any], method: Any, processor: Any, on_progress: Any
+) -> Measurement:
+    """With one query set."""
     settings = settings_of(MeasureSettings, fields)
     sinks = sinks_of(settings.sinks)
     specs = (MethodSpec(NONE, NONE), *(spec for spec in method_specs(method, sinks) if spec.name != NONE))
     about = {"method": specs[-1].name if len(specs) > 1 else None}
     models = model_sources(model, settings, processor)
     found = find_data(data, limit=settings.limit, seed=settings.seed)
-    plan = MeasurementPlan(models, found, specs, settings, sinks, about)
-    measured = run_measurement(plan, None if out is None else Path(out), on_progress)
-    if measured.folder is not None and measured.is_main:
-        measured.draw(measured.folder / "figures")
+    measured = run_measurement(MeasurementPlan(models, found, specs, settings, sinks, about), out, on_progress)
+    if out is not None and measured.is_main:
+        measured.draw(out / "figures")
     return measured
 
 

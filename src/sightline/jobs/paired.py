@@ -13,8 +13,8 @@ from sightline.stats import holm, mean_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sightline.jobs.evaluation import BenchmarkScore
-    from sightline.jobs.measurement import Measured
+    from sightline.jobs.benchmark_score import BenchmarkScore
+    from sightline.jobs.measured import Measured
 
 RESAMPLES = 2000
 

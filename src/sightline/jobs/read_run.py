@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.jobs.evaluation import Evaluation, evaluation_of
-from sightline.jobs.measurement import Measured, Measurement, measured_of
+from sightline.jobs.measured import Measured
+from sightline.jobs.measurement import Measurement, measured_of
 from sightline.runs.folder import RUN_FILE
 from sightline.runs.records import Record, Records, read_records
 

@@ -15,7 +15,7 @@ from sightline.jobs.evaluate import run_evaluation
 from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
 from sightline.jobs.flows import run_flows
 from sightline.jobs.measure import run_measurement
-from sightline.jobs.measurement import Measured
+from sightline.jobs.measured import Measured
 from sightline.jobs.measurement_plan import MeasurementPlan, MeasureSettings
 from sightline.jobs.methods import sinks_of
 from sightline.jobs.models import ModelSource

@@ -37,6 +37,8 @@ def sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
             found.append(Table(_words(_part_figure(document) or ""), columns, rows))
         if document.get("blind"):
             found.append(Table("What the image earns", *blind_table(document)))
+        if document.get("by"):
+            found.append(by_table(document))
         columns, rows = paired_table(document)
         if rows:
             found.append(Table(f"Against {document['paired'][0]['a']}", columns, rows))
@@ -122,6 +124,20 @@ def part_table(document: Mapping[str, Any]) -> Cells:
         return (), []
     rows = [(part, *(figure(of.get(part, {}).get(name)) for of in parts.values())) for part in known]
     return ("", *parts), rows
+
+
+def by_table(document: Mapping[str, Any]) -> Table:
+    """The headline by a field of the items, a value a row, a method a column."""
+    name, methods = document["headline"], document["by"]["methods"]
+    rows = [
+        (value, str(of["n"]), *(_figure_of(each[value], name) for each in methods.values()))
+        for value, of in next(iter(methods.values())).items()
+    ]
+    return Table(f"{_words(name)} by {document['by']['field']}", (document["by"]["field"], "n", *methods), rows)
+
+
+def _figure_of(document: Mapping[str, Any], name: str) -> str:
+    return _with_bounds(document.get(name), document.get(f"{name}_ci95"))
 
 
 def _parts(told: Mapping[str, Any]) -> Mapping[str, Any]:
