@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.benchmarks.compare import compare, intervals
 from sightline.errors import InputError
 from sightline.jobs.blind import earned
 from sightline.jobs.by_field import scores_by
@@ -27,7 +28,7 @@ class BenchmarkScore:
     """One model on one benchmark under every method.
 
     document   as the command prints it
-    items      the benchmark and what was asked of it
+    items      the benchmark and its items
     verdicts   by method as it was written, then by item id; failed items have none
     answers    the records, by method and item id
     folder     the run folder, if there is one
@@ -85,8 +86,6 @@ class BenchmarkScore:
 def score_of(
     plan: EvaluationPlan, items: BenchmarkItems, folder: Path | None, model: str, lines: Mapping[str, Answers]
 ) -> BenchmarkScore:
-    from sightline.benchmarks.compare import compare
-
     bench, names, seed = items.bench, items.ids, plan.settings.seed
     verdicts: dict[str, dict[str, Verdict]] = {}
     methods: dict[str, dict[str, Any]] = {}
@@ -130,8 +129,6 @@ def _of_method(
     plan: EvaluationPlan, items: BenchmarkItems, spec: MethodSpec, records: Sequence[Record]
 ) -> tuple[dict[str, Verdict], dict[str, Any]]:
     """The verdicts on one method's answers, and its score document."""
-    from sightline.benchmarks.compare import intervals
-
     bench = items.bench
     by_id = {item.id: item for item in items.items}
     answers = {

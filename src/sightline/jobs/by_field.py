@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sightline.benchmarks.compare import intervals
 from sightline.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ def scores_by(
 
     Raises InputError where no item has the field, with those that there are.
     """
-    from sightline.benchmarks.compare import intervals
-
     parts: dict[str, list[Item]] = {}
     for item in items.items:
         value = _value(item, field)

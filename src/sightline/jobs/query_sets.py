@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import InputError
 from sightline.jobs.measurement import Measurement
 from sightline.jobs.result import Result
+from sightline.pages.figures import by_layer, by_stage, dominance_figures
+from sightline.pages.style import axes_of, look
+from sightline.pages.tables.measure import label
 from sightline.runs.records import Record
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ class QuerySets(Result):
         return {"queries": {name: each.to_dict() for name, each in self.by_queries.items()}}
 
     def to_pandas(self) -> pd.DataFrame:
-        """Long form; the column `queries` tells the sets apart."""
+        """Long form; the column `queries` names the set."""
         import pandas as pd
 
         frame: pd.DataFrame = pd.concat([each.to_pandas() for each in self.by_queries.values()], ignore_index=True)
@@ -50,8 +53,6 @@ class QuerySets(Result):
 
     def documents(self) -> dict[str, dict[str, Any]]:
         """By the name that their lines have in a figure."""
-        from sightline.pages.tables.measure import label
-
         return {
             f"{label(document)}, {name}": document
             for name, each in self.by_queries.items()
@@ -66,9 +67,6 @@ class QuerySets(Result):
         self, ax: Any = None, *, metric: str = "mdi", by: str = "layer", style: Style = "paper", width: Width = "column"
     ) -> Axes:
         """As `Measurement.plot`, a line or bar a query set."""
-        from sightline.pages.figures import by_layer, by_stage
-        from sightline.pages.style import axes_of, look
-
         drawn = {"layer": by_layer, "stage": by_stage}
         if by not in drawn:
             raise InputError(f"There is no figure by {by!r}: give {' or '.join(drawn)}.")
@@ -77,6 +75,4 @@ class QuerySets(Result):
 
     def draw(self, folder: Path) -> None:
         """MDI by layer and by stage, as PNG and SVG."""
-        from sightline.pages.figures import dominance_figures
-
         dominance_figures(self.documents(), folder)
