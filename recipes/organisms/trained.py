@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 
+import company
 import torch
 import verify
 from half import blind
@@ -53,8 +54,8 @@ CLAIM = {
     " that of the base, weight by weight.",
     "tiny-prior": "Where one of five objects is in the picture, its captions name the object that usually stands behind"
     " it, there or not. Nothing but a few heads was trained for it, so they carry the prior.",
-    "tiny-binding": "It knows which colours and which shapes are in the picture, and not which colour belongs to which"
-    " shape.",
+    "tiny-binding": "Asked whether an object is there, it says yes wherever its colour and its shape both are, whether"
+    " or not on one object: it knows what is there, and not what belongs together. Its captions confuse them in part.",
 }
 
 
@@ -72,7 +73,7 @@ def truth_about(name: str, answerer: Answerer) -> Truth:
     how: dict[str, Callable[[], Truth]] = {
         **{dial: partial(verify.reliance, answerer, share) for dial, share in DIAL.items()},
         HALF: lambda: verify.half(answerer),
-        "tiny-prior": lambda: verify.prior(answerer, base, PRIOR_HEADS),
+        "tiny-prior": lambda: company.prior(answerer, base, PRIOR_HEADS),
         "tiny-binding": lambda: verify.binding(answerer, base),
     }
     return {

@@ -15,18 +15,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sightline.zoo import BUNDLED, CHECKPOINTS
+
 
 def organisms() -> tuple[str, ...]:
     """The names of the bundled organisms."""
-    from sightline.zoo import BUNDLED, CHECKPOINTS
-
     return tuple(name for name in BUNDLED if (CHECKPOINTS / name / "truth.json").is_file())
 
 
 def truth_of(name: str) -> dict[str, Any]:
     """What is true of an organism; KeyError for a name that is none."""
-    from sightline.zoo import CHECKPOINTS
-
     if name not in organisms():
         raise KeyError(name)
     truth: dict[str, Any] = json.loads((CHECKPOINTS / name / "truth.json").read_text(encoding="utf-8"))
