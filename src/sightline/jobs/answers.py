@@ -13,6 +13,7 @@ from sightline.jobs.benchmark_items import question_digest
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Benchmark, Item
     from sightline.data.sample import Sample
+    from sightline.integrations.served import ServedModel
     from sightline.methods.base import Method
     from sightline.models.vlm import VLM
 
@@ -64,6 +65,41 @@ def answerer(
             | ({"limit": new_tokens + more} if more else {})
             for item, row in zip(batch, rows, strict=True)
         ]
+
+    return answer
+
+
+def served_answerer(
+    served: ServedModel,
+    bench: Benchmark,
+    new_tokens: int,
+    seed: int = 0,
+    temperature: float | None = None,
+    view: Callable[[Item], Item] | None = None,
+    side: int | None = None,
+) -> Callable[[Sequence[Item]], list[dict[str, Any]]]:
+    """As `answerer`, of a model behind an address; a batch is asked at once. side: longest side of images, in pixels.
+
+    Where one item of a batch fails, what all of them got is kept for the smaller batches that follow.
+    """
+    client = served.client()
+    kept: dict[str, dict[str, Any] | Exception] = {}
+    drawing = {"temperature": 0.0 if temperature is None else temperature, "seed": seed}
+
+    def answer(batch: Sequence[Item]) -> list[dict[str, Any]]:
+        open_items = [item for item in batch if item.id not in kept]
+        samples = [bench.sample(item if view is None else view(item)) for item in open_items]
+        found = served.answer_all(client, samples, new_tokens, side, **drawing)
+        for item, each in zip(open_items, found, strict=True):
+            kept[item.id] = each if isinstance(each, Exception) else each | {"question": question_digest(item)}
+        answers: list[dict[str, Any]] = []
+        for each in (kept[item.id] for item in batch):
+            if isinstance(each, Exception):
+                raise each
+            answers.append(each)
+        for item in batch:
+            del kept[item.id]
+        return answers
 
     return answer
 

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
-from sightline.jobs.answers import THINKING_TOKENS, answerer, sample_of
+from sightline.integrations.served import served_model
+from sightline.jobs.answers import THINKING_TOKENS, answerer, sample_of, served_answerer
 from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, question_digest
 from sightline.jobs.blind import seen_as
 from sightline.jobs.evaluation import Evaluation, evaluation_of
 from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
-from sightline.jobs.methods import blind_specs, method_specs, sinks_of, with_controls
+from sightline.jobs.methods import MethodSpec, blind_specs, method_specs, sinks_of, with_controls
 from sightline.jobs.models import ModelSource, model_sources, pin_loaded
 from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
 from sightline.runs.batch_size import first_batch_size
-from sightline.runs.batches import Outcome, free_memory
+from sightline.runs.batches import Attempt, Outcome, free_memory
 from sightline.runs.folder import SUMMARY_FILE, Run
 from sightline.runs.processes import launched_as
 from sightline.runs.progress import OnProgress
@@ -34,6 +35,9 @@ from sightline.runs.runner import Arrangement, Condition, Runner
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Item
     from sightline.models.vlm import VLM
+
+SERVED_AT_ONCE = 8
+"""Items that a server is asked at once, unless a batch size is given."""
 
 
 @job(EvaluateSettings)
@@ -178,6 +182,9 @@ def _take_up(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner) -> Non
 
 
 def _on_model(plan: EvaluationPlan, runners: Sequence[Runner], model: ModelSource) -> None:
+    if model.is_served:
+        _on_served(plan, runners, model.name)
+        return
     vlm = model.open(plan.settings, sinks=plan.sinks)
     for spec in plan.specs:
         with nullcontext() if spec.method is None else spec.method.on(vlm):
@@ -187,32 +194,57 @@ def _on_model(plan: EvaluationPlan, runners: Sequence[Runner], model: ModelSourc
         _on_bench(plan, items, runner, vlm, model.name)
 
 
+def _on_served(plan: EvaluationPlan, runners: Sequence[Runner], model: str) -> None:
+    """A model behind an address; the size of a batch is how many items are asked at once."""
+    served, settings = served_model(model), plan.settings
+    changed = [spec.label for spec in plan.specs if spec.method is not None]
+    if changed:
+        raise InputError(f"{model} is behind an address: {changed[0]} changes a model in this process, so it has none.")
+    size = SERVED_AT_ONCE if settings.batch_size == "auto" else settings.batch_size
+    for items, runner in zip(plan.benches, runners, strict=True):
+
+        def attempt(spec: MethodSpec, items: BenchmarkItems = items) -> Attempt[Item]:
+            drawing = settings.seed, settings.temperature
+            view = _view(spec, items)
+            return served_answerer(served, items.bench, plan.longest_answer(items), *drawing, view, settings.image_side)
+
+        _ask(plan, items, runner, model, size, attempt)
+
+
 def _on_bench(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner, vlm: VLM, model: str) -> None:
     left = [item for item in items.items if any(runner.open([item], model, spec.name) for spec in plan.specs)]
     if not left:
         return
     settings, new_tokens = plan.settings, plan.longest_answer(items)
+    if settings.image_side is not None:
+        raise InputError("image_side is for models behind an address: leave it out, or see the processor's settings.")
     size = settings.batch_size
     if size == "auto":
         longest = sorted(left, key=_length, reverse=True)[:5]
         size = first_batch_size(vlm, (partial(sample_of, vlm, items.bench, item) for item in longest), new_tokens)
+
+    def attempt(spec: MethodSpec) -> Attempt[Item]:
+        drawing = settings.seed, settings.temperature
+        thinking = THINKING_TOKENS if settings.new_tokens is None else 0
+        return answerer(vlm, items.bench, spec.method, new_tokens, *drawing, _view(spec, items), thinking)
+
+    _ask(plan, items, runner, model, size, attempt)
+
+
+def _view(spec: MethodSpec, items: BenchmarkItems) -> Callable[[Item], Item] | None:
+    return None if spec.view is None else seen_as(spec.view, items.loaded or items.items)
+
+
+def _ask(
+    plan: EvaluationPlan,
+    items: BenchmarkItems,
+    runner: Runner,
+    model: str,
+    size: int,
+    attempt: Callable[[MethodSpec], Attempt[Item]],
+) -> None:
     conditions = [
-        Condition(
-            model,
-            spec.name,
-            answerer(
-                vlm,
-                items.bench,
-                spec.method,
-                new_tokens,
-                settings.seed,
-                settings.temperature,
-                None if spec.view is None else seen_as(spec.view, items.loaded or items.items),
-                THINKING_TOKENS if settings.new_tokens is None else 0,
-            ),
-            f"{items.bench.title} {spec.label}",
-        )
-        for spec in plan.specs
+        Condition(model, spec.name, attempt(spec), f"{items.bench.title} {spec.label}") for spec in plan.specs
     ]
     on_outcome: Callable[[Condition[Item], Outcome], str] | None = None
     if runner.on_progress is not None:

@@ -69,6 +69,9 @@ class EvaluateSettings(BenchmarkSettings):
     by: str | None = setting(
         None, "Also the scores by this field of the items, as subject or group; free to change later.", metavar="FIELD"
     )
+    image_side: int | None = setting(
+        None, "Longest side in pixels of images that go to a model behind an address (openai:URL#NAME).", least=1
+    )
     retry_failed: bool = setting(False, "Ask items that failed before again.")
 
 

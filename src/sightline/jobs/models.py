@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
+from sightline.integrations.served import is_served, served_model
 from sightline.jobs.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -26,11 +27,21 @@ class ModelSource:
     name: str
     vlm: VLM | None = field(default=None, repr=False)
 
+    @property
+    def is_served(self) -> bool:
+        """Whether it is behind an address, and can be asked but neither read nor changed."""
+        return self.vlm is None and is_served(self.name)
+
     def open(self, settings: ModelSettings, run: Records | None = None, sinks: Sinks | None = None) -> VLM:
         """The model, loaded as the settings say; its revision is noted in the run.
 
         Raises InputError where the run knows another revision, and where the sinks are another model's.
         """
+        if self.is_served:
+            raise InputError(
+                f"{self.name} is behind an address: `eval` can ask it, and nothing else; methods and readings need the "
+                "model in this process."
+            )
         vlm = load_model(self.name, settings) if self.vlm is None else self.vlm
         if run is not None:
             pin_loaded(run, self.name, vlm)
@@ -43,6 +54,8 @@ class ModelSource:
         if self.vlm is not None:
             if hasattr(self.vlm, "model"):
                 run.pin(f"weights of {self.name}", _weights_digest(self.vlm.model))
+            return
+        if self.is_served:
             return
         from sightline.models.vlm.fingerprint import folder_fingerprint, model_folder
 
@@ -85,6 +98,8 @@ def _source(model: Any, settings: ModelSettings, processor: Any) -> ModelSource:
     if isinstance(model, str | Path):
         if processor is not None:
             raise InputError(f"processor= goes with a model in memory; {model} has its own.")
+        if is_served(model):
+            served_model(str(model))
         return ModelSource(str(model))
     is_vlm = hasattr(model, "anatomy") and hasattr(model, "encode")
     given = [name for name in ("device", "dtype") if getattr(settings, name) != "auto"]
