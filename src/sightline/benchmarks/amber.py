@@ -5,19 +5,16 @@ Files and script: github.com/junyangwang0410/AMBER.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from sightline.benchmarks.amber_words import SMALL, WordLists, description_figures, judge_description, percent
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
-from sightline.benchmarks.chair_words import tokenize
 from sightline.benchmarks.groups import text, unread
-from sightline.benchmarks.singular import plain_singularize
 from sightline.benchmarks.yes_no import strict, worded
 from sightline.errors import InputError
 from sightline.files.jsonl import json_objects
@@ -34,8 +31,6 @@ PARTS = {
 """The types of the annotations, and what the parts are called here."""
 
 ATTRIBUTES = ("state", "number", "action")
-SMALL = 0.001
-"""Where the script's counters begin, so that it never divides by zero."""
 
 
 @register
@@ -71,7 +66,7 @@ class Amber(Benchmark):
             )
         folder = _data_folder(path)
         known = {text(line.get("id")): line for line in _objects(folder / "annotations.json")}
-        words = _Lists.read(folder)
+        words = WordLists.read(folder)
         wanted = self._parts()
         items: list[Item | InvalidItem] = []
         for query in _objects(_queries(folder)):
@@ -90,7 +85,7 @@ class Amber(Benchmark):
         it is invented; its label is the words that count.
         """
         if item.group == "generative":
-            return _described(item, response)
+            return judge_description(item, response)
         label = strict(response) if parser == "strict" else {"Yes": "yes", "No": "no"}.get(response)
         return Verdict(item.id, label, label == item.truth)
 
@@ -110,7 +105,7 @@ class Amber(Benchmark):
             parts["attribute"] = _yes_no(attributes, SMALL / 10)
         document = _yes_no(yes_no, SMALL / 10) if yes_no[1] else dict.fromkeys(("accuracy", *_FIGURES))
         document |= {"n": len(judged), "unparsed": unread(judgements[item.id] for item in judged)}
-        described = _generative([judgements[item.id] for item in judged if item.group == "generative"])
+        described = description_figures([judgements[item.id] for item in judged if item.group == "generative"])
         document |= described
         chair, f1 = described["chair"], document["f1"]
         document["amber"] = None if chair is None or f1 is None else (1 - chair + f1) / 2
@@ -169,7 +164,7 @@ class Amber(Benchmark):
         return wanted
 
     def _item(
-        self, name: str, query: Mapping[str, Any], known: Mapping[str, Any] | None, folder: Path, words: _Lists
+        self, name: str, query: Mapping[str, Any], known: Mapping[str, Any] | None, folder: Path, words: WordLists
     ) -> Item | InvalidItem:
         question, image = text(query.get("query")), text(query.get("image"))
         part = PARTS.get(text((known or {}).get("type")))
@@ -196,114 +191,17 @@ _FIGURES = ("precision", "recall", "f1")
 _BY = ("existence", "state", "number", "action", "relation")
 
 
-def _percent(part: float, whole: float) -> float:
-    """As the script: its counters begin at 0.001, and it goes on with percentages of one decimal."""
-    return round(part / (whole + SMALL) * 100, 1)
-
-
 def _yes_no(sums: np.ndarray, small: float) -> dict[str, Any]:
     """sums: right, answered, "no" said, "no" due, "no" said where due. small: in the divisor of the script's F1."""
     right, answered, said, due, both = map(float, sums)
-    precision, recall = _percent(both, said), _percent(both, due)
+    precision, recall = percent(both, said), percent(both, due)
     f1 = round(2 * (precision / 100) * (recall / 100) / (precision / 100 + recall / 100 + small) * 100, 1)
     return {
         "n": int(answered),
-        "accuracy": _percent(right, answered) / 100,
+        "accuracy": percent(right, answered) / 100,
         "precision": precision / 100,
         "recall": recall / 100,
         "f1": f1 / 100,
-    }
-
-
-# Descriptions --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Lists:
-    """relation.json (a word and what goes for it) and safe_words.txt; empty where a folder has none."""
-
-    associations: Mapping[str, Sequence[str]]
-    safe: frozenset[str]
-
-    @staticmethod
-    def read(folder: Path) -> _Lists:
-        relation, safe = folder / "relation.json", folder / "safe_words.txt"
-        if not relation.is_file():
-            return _Lists({}, frozenset())
-        try:
-            found = json.loads(relation.read_text(encoding="utf-8"))
-            words = safe.read_text(encoding="utf-8").split("\n") if safe.is_file() else []
-        except (OSError, ValueError) as error:
-            raise InputError(f"{relation} or safe_words.txt cannot be read ({type(error).__name__}).") from error
-        if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):
-            raise InputError(f"{relation} is no table of words: an object of a list a word is expected.")
-        return _Lists(found, frozenset(words))
-
-    def about(self, truth: Sequence[str], invented: Sequence[str]) -> dict[str, Any]:
-        """For a description: which word stands for which true and which often invented one."""
-        return {
-            "covers": self._stands_for(truth),
-            "invents": self._stands_for(invented),
-            "safe": self.safe,
-            "vocabulary": self.vocabulary,
-            "invented_words": len(invented),
-        }
-
-    @property
-    def vocabulary(self) -> frozenset[str]:
-        return frozenset(self.associations) | {word for of in self.associations.values() for word in of}
-
-    def _stands_for(self, words: Sequence[str]) -> dict[str, int]:
-        """The place of the word that each counts for: associations first, in order, then the words themselves."""
-        found: dict[str, int] = {}
-        for place, word in enumerate(words):
-            for other in self.associations.get(word, ()):
-                found.setdefault(other, place)
-        for place, word in enumerate(words):
-            found.setdefault(word, place)
-        return found
-
-
-@lru_cache(maxsize=4)
-def _singular(vocabulary: frozenset[str]) -> Any:
-    return plain_singularize(vocabulary)
-
-
-def _described(item: Item, response: str) -> Verdict:
-    about = item.about
-    vocabulary = about["vocabulary"]
-    words = [word for word in _singular(vocabulary)(tokenize(response.lower())) if word in vocabulary]
-    told = [word for word in words if word not in about["safe"]]
-    covered = sorted({about["covers"][word] for word in told if word in about["covers"]})
-    wrong = [word for word in told if word not in about["covers"]]
-    cognitive = sorted({about["invents"][word] for word in wrong if word in about["invents"]})
-    detail = {
-        "nouns": len(words),
-        "invented": len(wrong),
-        "invented_words": wrong,
-        "covered": len(covered),
-        "true": len(item.truth),
-        "cognitive": len(cognitive),
-        "often_invented": about["invented_words"],
-    }
-    is_empty = not any(character.isalnum() for character in response)
-    return Verdict(item.id, None if is_empty else ", ".join(words), not wrong, detail)
-
-
-def _generative(verdicts: Sequence[Verdict]) -> dict[str, float | None]:
-    """CHAIR, Cover, Hal and Cog as the script rounds them, as shares; None without a description."""
-    if not verdicts:
-        return dict.fromkeys(("chair", "cover", "hal", "cog"))
-
-    def total(name: str) -> float:
-        return float(sum(verdict.detail[name] for verdict in verdicts))
-
-    quiet = sum(verdict.right for verdict in verdicts)
-    return {
-        "chair": _percent(total("invented"), total("nouns")) / 100,
-        "cover": _percent(total("covered"), total("true")) / 100,
-        "hal": round(100 - quiet / (len(verdicts) + SMALL) * 100, 1) / 100,
-        "cog": _percent(total("cognitive"), total("often_invented")) / 100,
     }
 
 
