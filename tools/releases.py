@@ -29,7 +29,7 @@ TESTS = ["attention", "dominance", "methods", "knockout", "grounding", "releases
 SHORT = ["attention/test_laws.py", "dominance/test_dominance.py", "methods/test_var.py", "knockout/test_causal.py"]
 SHORT += ["grounding/test_scores.py", "releases"]
 
-HEAD = ["Transformers", "hub client", "PyTorch", "Python", "passed", "failed", "day"]
+HEAD = ["Transformers", "hub client", "PyTorch", "Python", "tests", "passed", "failed", "day"]
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def main() -> int:
             continue
         print(f"Transformers {release}, hub client {version_in(python, 'huggingface-hub')}:", flush=True)
         passed, failed = run(python, SHORT if options.short else TESTS)
-        rows[release] = row(python, passed, failed)
+        rows[release] = row(python, "selection" if options.short else "all", passed, failed)
     if options.write:
         write(rows)
     return int(any(cells[HEAD.index("failed")] != "0" for cells in rows.values()))
@@ -104,11 +104,11 @@ def version_in(python: Path, name: str) -> str:
     return str(json.loads(shown))
 
 
-def row(python: Path, passed: int, failed: int) -> list[str]:
+def row(python: Path, tests: str, passed: int, failed: int) -> list[str]:
     """A row of the table, as HEAD names its columns."""
     versions = [version_in(python, name).split("+")[0] for name in (*OF_THE_RELEASE, "torch")]
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    return [*versions, platform.python_version(), str(passed), str(failed), today]
+    return [*versions, platform.python_version(), tests, str(passed), str(failed), today]
 
 
 def write(rows: dict[str, list[str]]) -> None:

@@ -22,7 +22,7 @@ class FastModel:
         self.seconds = seconds
         self.tokenizer = SimpleNamespace(decode=lambda row, **_: f" answer to {row[0]} " if said is None else said)
 
-    def encode(self, samples: Any) -> dict[str, Any]:
+    def encode(self, samples: Any, **_: Any) -> dict[str, Any]:
         return {"input_ids": [sample.prompt for sample in samples]}
 
     def generate_tokens(self, inputs: dict[str, Any], **_: Any) -> list[list[str]]:

@@ -93,7 +93,7 @@ def test_nothing_stays_behind_after_an_error(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RuntimeError, match="in the middle"):
         deepstack_effects(anatomy, case.inputs, layout_of(anatomy, case.inputs), [])
     handle.remove()
-    assert calls[-1] == 1
+    assert calls[-1] > 0
     assert not anatomy.decoder._forward_pre_hooks
     with torch.no_grad():
         assert torch.equal(model(**case.inputs).logits, before)

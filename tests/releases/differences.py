@@ -57,9 +57,13 @@ DIFFERENCES = (
     Difference(
         first=(5, 17),
         last=(5, 20),
-        tests=("test_decoding_rows_equal_eager[fuyu-", "test_similarity_is_the_plain_formula[fuyu]"),
+        tests=(
+            "test_decoding_rows_equal_eager[fuyu-",
+            "test_similarity_is_the_plain_formula[fuyu]",
+            "test_maps_equal_whole_passes_on_every_family[fuyu]",
+        ),
         raises=Exception,
-        why="Fuyu takes its image as image_patches there",
+        why="Fuyu calls its image image_patches there, and its own forward miscounts them",
     ),
     Difference(
         first=(5, 17),
