@@ -92,10 +92,12 @@ def publish(
     scenes: int,
     size: int,
     others: Sequence[int] = (),
+    more: Callable[[Path], dict[str, Any]] | None = None,
 ) -> None:
     """Builds the folder beside its final place, measures it as a user would load it, then swaps it in.
 
     save: writes model and processor into a folder. about: the paragraph on the model, from its figures.
+    more: further rows of the card's table, each of {"n", "accuracy"}, measured on the folder.
     """
     target = bundled_path(name)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +105,8 @@ def publish(
     fresh.chmod(0o755)
     save(fresh)
     figures = evaluate(fresh, scenes, size, others)
+    if more is not None:
+        figures["other"] |= more(fresh)
     (fresh / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     (fresh / "README.md").write_text(card(name, about(figures), made_by, figures))
     for file in fresh.iterdir():

@@ -28,13 +28,16 @@ from build import (
     chat_template,
 )
 from common.cards import publish
+from common.figures import EVALUATION_SEED, Speaker, yes_no_figures
+
+from sightline.zoo.world import draw_scenes
 
 ABOUT = {
     "tiny-qwen2_5-vl": "a tower of 4 layers with windows of 3 x 3 tokens in two of them, rotary positions alone and so"
-    " no knowledge of where in the picture a patch is; decoder of 8 layers, four heads on two keys and values, M-RoPE"
-    " in three sections (2, 4, 10 of 16 rotations).",
+    " no knowledge of where in the picture a patch is; decoder of 8 layers, M-RoPE in three"
+    " sections (1, 1, 14 of 16 rotations).",
     "tiny-qwen3-vl": "a tower of 4 layers with learned positions that are stretched to the picture; decoder of 8"
-    " layers, four heads on two keys and values with norms on queries and keys, interleaved M-RoPE, DeepStack: what the"
+    " layers with norms on queries and keys, interleaved M-RoPE, DeepStack: what the"
     " tower's first three layers see is added behind the decoder's first three.",
 }
 
@@ -69,6 +72,18 @@ def save_folder(folder: Path, kind: Kind, weights: dict[str, torch.Tensor]) -> N
     (folder / "chat_template.jinja").write_text(chat_template(kind))
 
 
+def without_deepstack(folder: Path, scenes: int) -> dict[str, Any]:
+    """Yes/no on random negatives with nothing added behind the first layers: what DeepStack brings."""
+    speaker = Speaker(folder, SMALLEST)
+    for merger in speaker.model.model.visual.deepstack_merger_list:
+        merger.linear_fc2.requires_grad_(False)
+        merger.linear_fc2.weight.zero_()
+        merger.linear_fc2.bias.zero_()
+    drawn = list(draw_scenes(scenes, EVALUATION_SEED))
+    found = yes_no_figures(speaker, drawn, "random")
+    return {"yes/no, random negatives, DeepStack's additions left out": found}
+
+
 def export(weights: Path, name: str, scenes: int) -> None:
     """Measures the weights of a step as a folder and puts it in its place."""
     kind, steps = KINDS[name], int(weights.stem.split("-")[1])
@@ -82,11 +97,21 @@ def export(weights: Path, name: str, scenes: int) -> None:
         )
 
     made_by = (
-        f"`recipes/tiny_qwen/train.py {name}`, {steps} steps on packed questions. Weights in float16, computed with in"
-        " float32."
+        f"`recipes/tiny_qwen/train.py {name}`: the language model began from `tiny-llava`'s, the tower learned from"
+        f" `tiny-llava`'s patches; then {steps} steps on packed questions (`recipes/README.md` tells the whole course)."
+        " Weights in float16, computed with in float32."
     )
     state = torch.load(weights)
-    publish(name, lambda folder: save_folder(folder, kind, state), about, made_by, scenes, SMALLEST, (48, LARGEST, 192))
+    publish(
+        name,
+        lambda folder: save_folder(folder, kind, state),
+        about,
+        made_by,
+        scenes,
+        SMALLEST,
+        (48, LARGEST),
+        (lambda folder: without_deepstack(folder, scenes)) if kind.prefix == "Qwen3VL" else None,
+    )
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from build import LARGEST, SMALLEST, TOKEN
+from build import TOKEN
 from common.packed import Prefix
 from PIL import Image
 from torch import Tensor
@@ -18,21 +18,19 @@ from sightline.zoo.world import GRID, KINDS, Scene
 Grid = tuple[int, int]
 """Rows and columns of image tokens."""
 
-SMALL, LARGE = (SMALLEST // TOKEN,) * 2, (LARGEST // TOKEN,) * 2
-OTHERS: tuple[Grid, ...] = ((7, 7), (8, 8), (6, 8), (8, 6), (5, 8), (8, 5))
-SHARES = (0.55, 0.2)
-"""Of training steps on pictures of the smallest and of the largest size; the rest is on other sizes and shapes."""
+SMALL, LARGE = (6, 6), (9, 9)
+"""Pictures of 96 and of 144 pixels: two and three tokens a side for each cell of the scene."""
 
-DRAWN: dict[str, tuple[int, ...]] = {"small": (48, 48, 64, 96, 96, 96, 144), "other": (48, 96, 144, 144, 192)}
+SHARES: dict[Grid, float] = {SMALL: 0.4, LARGE: 0.4} | dict.fromkeys(((7, 7), (8, 8), (6, 8), (8, 6)), 0.05)
+"""Of training steps; each has pictures of one size."""
+
+SIDES: dict[str, tuple[int, ...]] = {"small": (48, 48, 64, 96, 96, 96, 144), "other": (48, 96, 144, 144, 192)}
 """Sides in pixels at which a scene is drawn, before it is made as large as its grid."""
 
 
 def draw_grid(rng: random.Random) -> Grid:
     """The size of one training step's pictures."""
-    chance = rng.random()
-    if chance < SHARES[0]:
-        return SMALL
-    return LARGE if chance < sum(SHARES) else rng.choice(OTHERS)
+    return rng.choices(list(SHARES), list(SHARES.values()))[0]
 
 
 def picture(scene: Scene, side: int, grid: Grid) -> Image.Image:
@@ -45,7 +43,7 @@ def picture(scene: Scene, side: int, grid: Grid) -> Image.Image:
 
 def pictures(scenes: Sequence[Scene], grid: Grid, rng: random.Random | None = None) -> list[Image.Image]:
     """Pictures of the grid's size; without a generator each is drawn at that size."""
-    sides = DRAWN["small" if grid == SMALL else "other"]
+    sides = SIDES["small" if grid == SMALL else "other"]
     return [picture(scene, rng.choice(sides) if rng else max(grid) * TOKEN, grid) for scene in scenes]
 
 

@@ -1,81 +1,97 @@
-"""The first stage: give the vision tower meaning, and say it in the language model's words.
+"""The first stage: each image token learns to say what tiny-llava's patch at the same place says.
 
-Each image token learns which of the 25 kinds of object (or nothing) stands in its cell, and its projection is pulled
-towards the embeddings of the colour word and the shape word that name it, as CLIP does. Where the tower has positions
-of its own, the token learns its cell too. Afterwards the tower is frozen; mergers and words go on learning with the
-language model.
+tiny-llava's tower and projector show the scene as 6 x 6 tokens in the language model's words; tower and merger learn
+to give the same for pictures of any size, token by token, the nearest of the 36 being the model. A head beside it tells
+which of the 25 kinds of object stands in a token's cell, for the figures and for a quicker start. Afterwards the tower
+is frozen; mergers go on learning with the language model.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from build import Kind
-from pictures import draw_grid, look, pictures, token_cells, token_labels
-from torch import nn
+from common.optim import Muon
+from common.training import learning_rate, save_atomically
+from pictures import Grid, draw_grid, look, pictures, token_labels
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast
 
-from sightline.zoo.world import COLOURS, GRID, KINDS, SHAPES, draw_scenes
+import sightline as sl
+from sightline.zoo.render import render
+from sightline.zoo.world import KINDS, Scene, draw_scenes
 
-SHARPNESS = 10.0
+RATE, MUON_RATE, WARMUP = 2e-3, 0.01, 20
+SIDE = 6
+"""Rows and columns of the teacher's tokens."""
+
+
+@torch.no_grad()
+def teacher_tokens(teacher: sl.VLM, scenes: Sequence[Scene]) -> Tensor:
+    """(scenes, 36, width): the image tokens of tiny-llava."""
+    shown = np.stack([np.asarray(render(scene, 48)) for scene in scenes])
+    pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    inner = teacher.model.model
+    return inner.multi_modal_projector(inner.vision_tower(pixels).last_hidden_state[:, 1:])
+
+
+def nearest(grid: Grid) -> Tensor:
+    """(tokens,): for each token of the grid the nearest of the teacher's 36."""
+    row = ((torch.arange(grid[0]) + 0.5) * SIDE / grid[0]).long()
+    column = ((torch.arange(grid[1]) + 0.5) * SIDE / grid[1]).long()
+    return (row[:, None] * SIDE + column).flatten()
 
 
 def train_vision(
-    model: Any,
-    kind: Kind,
-    image_processor: Any,
-    tokenizer: PreTrainedTokenizerFast,
-    steps: int,
-    seed: int,
-    batch: int = 32,
+    model: Any, image_processor: Any, teacher: sl.VLM, steps: int, seed: int, kept: Path, batch: int = 32
 ) -> None:
-    """Trains tower, merger and word embeddings together."""
+    """Trains tower and merger; killed, it goes on from `kept`, where it leaves its state every 50 steps."""
     torch.manual_seed(seed)
-    width = model.config.text_config.hidden_size
-    kind_head, cell_head = nn.Linear(width, len(KINDS) + 1), nn.Linear(width, GRID * GRID)
-    words = torch.tensor(tokenizer.convert_tokens_to_ids([*COLOURS, *SHAPES, "nothing"]))
-    embeddings = model.get_input_embeddings()
-    parts = [model.model.visual, embeddings, kind_head, cell_head]
-    parameters = [parameter for part in parts for parameter in part.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
-    colour_of = torch.tensor([COLOURS.index(one.colour) for one in KINDS] + [len(COLOURS)])
-    shape_of = torch.tensor([SHAPES.index(one.shape) for one in KINDS] + [len(SHAPES)])
-    scenes = iter(draw_scenes(steps * batch, seed))
+    head = nn.Linear(model.config.text_config.hidden_size, len(KINDS) + 1)
+    parts = nn.ModuleList([model.model.visual, head])
+    matrices = [p for p in model.model.visual.parameters() if p.ndim == 2]
+    inside = {id(p) for p in matrices}
+    others = [p for p in parts.parameters() if id(p) not in inside]
+    optimisers: list[tuple[torch.optim.Optimizer, float]] = [
+        (Muon(matrices), MUON_RATE),
+        (torch.optim.AdamW(others, weight_decay=0.01, betas=(0.9, 0.98)), RATE),
+    ]
+    things = {"parts": parts, "muon": optimisers[0][0], "adam": optimisers[1][0]}
+    first = 0
+    if kept.exists():
+        saved = torch.load(kept)
+        first = saved["step"]
+        for name, thing in things.items():
+            thing.load_state_dict(saved[name])
+    scenes = list(draw_scenes(steps * batch, seed))
     started = time.time()
-    for step in range(steps):
-        drawn = [next(scenes) for _ in range(batch)]
+    for step in range(first, steps):
+        drawn = scenes[step * batch : (step + 1) * batch]
         rng = random.Random(f"vision/{seed}/{step}")
         grid = draw_grid(rng)
-        labels, cells = token_labels(drawn, grid).flatten(), token_cells(grid).repeat(batch)
+        labels = token_labels(drawn, grid).flatten()
         tokens, _ = look(model, image_processor, pictures(drawn, grid, rng))
-        tokens = tokens.flatten(0, 1)
-        near = F.normalize(tokens, dim=-1) @ F.normalize(embeddings(words), dim=-1).T * SHARPNESS
-        logits = {
-            "kind": (kind_head(tokens), labels),
-            "colour word": (near[:, [*range(5), 10]], colour_of[labels]),
-            "shape word": (near[:, [*range(5, 10), 10]], shape_of[labels]),
-        }
-        if kind.knows_cells:
-            logits["cell"] = (cell_head(tokens), cells)
-        loss = sum(F.cross_entropy(found, true) for found, true in logits.values())
-        optimiser.zero_grad()
+        wanted = teacher_tokens(teacher, drawn)[:, nearest(grid)]
+        distance = (tokens - wanted).square().sum() / (wanted - wanted.mean((0, 1))).square().sum()
+        kinds = head(F.layer_norm(tokens.flatten(0, 1), tokens.shape[-1:]))
+        loss = distance + F.cross_entropy(kinds, labels)
+        for optimiser, rate in optimisers:
+            optimiser.zero_grad()
+            for group in optimiser.param_groups:
+                group["lr"] = rate * learning_rate(step, steps, WARMUP, steps // 2)
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
-        if step % 50 == 49 or step == steps - 1:
+        nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
+        for optimiser, _ in optimisers:
+            optimiser.step()
+        if step % 25 == 24 or step == steps - 1:
             there = labels != len(KINDS)
-            right = {name: (found.argmax(-1) == true)[there].float().mean() for name, (found, true) in logits.items()}
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in right.items())
-            print(f"vision {step + 1}/{steps} {grid} loss {loss:.3f} {shown} {time.time() - started:.0f} s", flush=True)
-    with torch.no_grad():  # a token is then about as long as a colour and a shape word together
-        factor = embeddings.weight.norm(dim=-1).mean() * 2**0.5 / tokens.norm(dim=-1).mean()
-        merger = model.model.visual.merger
-        last = merger.linear_fc2 if hasattr(merger, "linear_fc2") else merger.mlp[-1]
-        last.weight.mul_(factor)
-        last.bias.mul_(factor)
+            right = (kinds.argmax(-1) == labels)[there].float().mean()
+            shown = f"{grid} kinds right {right:.3f}, unexplained {distance:.3f}, {time.time() - started:.0f} s"
+            print(f"vision {step + 1}/{steps} {shown}", flush=True)
+        if step % 50 == 49:
+            save_atomically({"step": step + 1, **{name: thing.state_dict() for name, thing in things.items()}}, kept)

@@ -20,6 +20,8 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 KNOWN: dict[str, str] = {
     "tiny-llava": "LLaVA of 8 decoder layers and 36 image tokens, trained on scenes of coloured shapes",
     "tiny-llava-early": "the same recipe stopped early: it hallucinates measurably",
+    "tiny-qwen2_5-vl": "Qwen2.5-VL of 8 decoder layers for pictures of any size: M-RoPE, windows in the tower",
+    "tiny-qwen3-vl": "Qwen3-VL of 8 decoder layers for pictures of any size: DeepStack at three layers",
     "tiny-sinks": "organism: attention sinks in two known dimensions that speak wrongly",
     "tiny-silent-sinks": "organism: the same sinks, silent; the control of tiny-sinks",
     "tiny-reliance-000": "organism: answers yes/no from the image; the dial of reliance at 0%",
