@@ -113,9 +113,11 @@ class _Editor:
     def __init__(self, method: AttentionEdit, anatomy: Anatomy, layers: frozenset[int]) -> None:
         self._method, self._anatomy, self._layers = method, anatomy, layers
         self._places, self._known = PlacesOf(), None
+        self._shared: dict[tuple[int, int, int], tuple[Tensor, Keys]] = {}
 
     def begin(self, step: ForwardPass) -> None:
         """A prompt must have an image."""
+        self._shared = {}
         if step.is_start:
             require_image(self._method.name, step.layout)
             self._known = self._method.at_prompt(self._anatomy, step)
@@ -127,20 +129,28 @@ class _Editor:
         method = self._method
         if layer not in self._layers or (method.rows.endswith("of the prompt") and step.is_decoding and step.offset):
             return None
+        shape = (call.queries, call.keys, call.first_key)
+        if shape not in self._shared:
+            self._shared[shape] = self._found(call, step)
+        rows, keys = self._shared[shape]
+        if not len(rows):
+            return None
+        keys = replace(keys, layer=layer)
+        seen = method.at_call(call, rows, keys)
+        change = _changing(method, keys if seen is None else replace(keys, seen=seen), rows)
+        return Edit(rows, scores=change) if method.stage == "scores" else Edit(rows, weights=change)
+
+    def _found(self, call: AttentionCall, step: ForwardPass) -> tuple[Int[Tensor, " rows"], Keys]:
+        """The rows acted on, and what the keys are: the same in all layers of a pass whose calls have this shape."""
         places = self._places.at(step, call.query.device)
         wanted = self._wanted(call, places.end, places.last)
         rows = wanted.any(0).nonzero()[:, 0]
-        if not len(rows):
-            return None
         image, text, system = (
             places.keys(which, call)[:, None, None] for which in (places.visual, places.text, places.system)
         )
         place = torch.arange(call.keys, device=wanted.device) + call.first_key
         behind = (place > places.last[:, None]) & (places.last >= 0)[:, None]
-        keys = Keys(image, text, system, behind[:, None, None], wanted, layer, known=self._known)
-        keys = replace(keys, seen=method.at_call(call, rows, keys))
-        change = _changing(method, keys, rows)
-        return Edit(rows, scores=change) if method.stage == "scores" else Edit(rows, weights=change)
+        return rows, Keys(image, text, system, behind[:, None, None], wanted, 0, known=self._known)
 
     def _wanted(self, call: AttentionCall, end: Tensor, last: Tensor) -> Bool[Tensor, "batch queries"]:
         """Which rows of each sample: with padding on the right, ends stand at different places."""
