@@ -9,7 +9,7 @@ import pytest
 
 from sightline.benchmarks.base import Item
 from sightline.jobs.answers import THINKING_TOKENS, answerer
-from sightline.jobs.evaluation import _at_limit
+from sightline.jobs.benchmark_score import _at_limit
 from sightline.runs.records import Record
 
 
