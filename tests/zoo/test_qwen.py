@@ -35,8 +35,8 @@ def vlm(name: str) -> sl.VLM:
 
 def answers(vlm: sl.VLM, pairs: list[tuple[Scene, Question]], side: int) -> list[str]:
     samples = [sl.Sample(image=render(scene, side), prompt=question.prompt) for scene, question in pairs]
-    said = vlm.generate(vlm.encode(samples), max_new_tokens=48)
-    return [text.strip() for text in said]
+    parts = [samples[start : start + 30] for start in range(0, len(samples), 30)]
+    return [text.strip() for part in parts for text in vlm.generate(vlm.encode(part), max_new_tokens=48)]
 
 
 def test_the_folder_is_at_most_four_megabytes(name: str) -> None:
