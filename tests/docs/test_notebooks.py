@@ -38,4 +38,4 @@ def test_it_is_kept_without_output(path: Path) -> None:
 
 
 def test_there_are_some() -> None:
-    assert {path.stem for path in BOOKS} == {"measure", "steer_and_eval", "impact", "grounding"}
+    assert {path.stem for path in BOOKS} == {"measure", "steer_and_eval", "impact", "grounding", "paper"}
