@@ -28,7 +28,8 @@ def test_found_sinks_are_left_out(queries: str) -> None:
         for layer, same in zip(ours.layers, before.layers, strict=True):
             assert ours.mdi(layer) == pytest.approx(before.mdi(same))
             if layer.layer < 2:
-                assert ours.mdi(layer, with_sinks=False) == pytest.approx(before.mdi(same, with_sinks=False))
+                # What is left of the text beside BOS is near nothing: the masses' rounding shows in it.
+                assert ours.mdi(layer, with_sinks=False) == pytest.approx(before.mdi(same, with_sinks=False), abs=1e-6)
                 assert layer.sinks == {}
                 continue
             assert layer.sinks == {"text_sinks": 1, "image_sinks": 4}

@@ -58,7 +58,7 @@ SPECS = {
 OTHERS = ("opera", "repeat", "steer", "vti")
 """Those that measure, need a file made for the model, or are a loop of their own: their tests stand elsewhere."""
 NAMES = [
-    name for name, home in sorted(METHODS.homes.items()) if home.startswith("sightline.methods.") and name != "repeat"
+    name for name, home in sorted(METHODS.homes.items()) if home.startswith("sightline.methods.") and name not in OTHERS
 ]
 
 BASES = ("var", "pai", "vcd", "deco", "fastv", "fastervlm")

@@ -260,6 +260,7 @@ def _starter(session: _Session) -> BeforeHook:
         for shortener in session.shorteners:
             step, kwargs = shortener.at_decoder(step, kwargs)
             session.counter.layout = step.layout
+            session.counter.reached = max(session.counter.reached, step.offset + step.length)
         for editor in session.editors:
             editor.begin(step)
         for reader in session.readers:
