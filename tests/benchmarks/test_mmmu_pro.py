@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from benchmarks.tables import colour_of, png, write_parquet
 from sightline.benchmarks import InvalidItem, Item, find_bench
-from sightline.benchmarks.mmmu_pro import DISCIPLINES, INSTRUCTIONS, official_letter
+from sightline.benchmarks.answers import score_answers
+from sightline.benchmarks.mmmu_pro_rules import DISCIPLINES, INSTRUCTIONS, official_letter
 from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
 
@@ -358,3 +359,18 @@ def test_failed_requests_in_official_output_are_empty_answers(tmp_path: Path) ->
 def test_thirty_subjects_in_six_disciplines() -> None:
     assert len(DISCIPLINES) == 6
     assert sum(len(subjects.split()) for subjects in DISCIPLINES.values()) == 30
+
+
+def test_the_released_question_of_one_option_stays_and_is_wrong(tmp_path: Path) -> None:
+    """validation_Accounting_29: all options are within the first, and B is right; evaluate.py counts it."""
+    rows = [
+        {"id": "validation_Accounting_29", "options": "[['1', '2', '3']]", "answer": "B", "response": "B"},
+        {"id": "validation_Math_1", "options": "['1', '2']", "answer": "A", "response": "Answer: A"},
+    ]
+    path = tmp_path / "gpt-4o.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = score_answers(find_bench("mmmu-pro"), path)
+    document = found.document
+    assert (document["n"], document["accuracy"]) == (2, 0.5)
+    assert (document["odd"], document["accuracy_without_odd"]) == (1, 1.0)
+    assert any("validation_Accounting_29, B of 1" in note for note in found.notes)

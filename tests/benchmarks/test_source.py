@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tables import arrow_table, colour_of, png, write_parquet
-from sightline.benchmarks import source
+from sightline.benchmarks import source, table_files
 from sightline.benchmarks.source import BadRow, Row, read_tables
 from sightline.data.pictures import load_image
 from sightline.errors import InputError
@@ -51,7 +51,7 @@ def test_every_layout_gives_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_images_are_fetched_late_and_name_their_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "HELD_LIMIT", 1)
+    monkeypatch.setattr(table_files, "HELD_LIMIT", 1)
     path = write_parquet(tmp_path / "t.parquet", ROWS * 30, ["image"], group=40)
     rows = whole(path)
     picture = rows[41].images["image"]

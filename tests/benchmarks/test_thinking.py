@@ -8,7 +8,7 @@ from sightline.benchmarks import find_bench
 from sightline.benchmarks.base import Item
 from sightline.benchmarks.blink import official_label
 from sightline.benchmarks.choices import strict_letter
-from sightline.benchmarks.mmmu_pro import official_letter
+from sightline.benchmarks.mmmu_pro_rules import official_letter
 from sightline.benchmarks.thinking import spoken
 from sightline.benchmarks.yes_no import mme_official, pope_official, strict
 

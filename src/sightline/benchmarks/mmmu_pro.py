@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from sightline.benchmarks import choices, source
 from sightline.benchmarks.answer_fields import STRONG
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict, register
+from sightline.benchmarks.mmmu_pro_rules import CONFIGS, DISCIPLINE_OF, INSTRUCTIONS, official_letter, subject_of
 from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
 from sightline.files.jsonl import json_objects, name_of
@@ -23,47 +24,6 @@ if TYPE_CHECKING:
     from sightline.data.pictures import ImageLike
 
 HUB = "MMMU/MMMU_Pro"
-
-CONFIGS = {
-    "vision": ("vision",),
-    "standard (10 options)": ("standard-10", "standard"),
-    "standard (4 options)": ("standard-4",),
-}
-"""The official names of configurations, each with its short forms."""
-
-INSTRUCTIONS = {
-    ("direct", "standard"): "Answer with the option letter from the given choices directly.",
-    ("direct", "vision"): (
-        "Answer with the option letter from the given choices directly. The last line of your response should be of "
-        "the following format: 'Answer: $LETTER' (without quotes) where LETTER is one of options."
-    ),
-    ("cot", "standard"): (
-        "Answer the preceding multiple choice question. The last line of your response should be of the following "
-        "format: 'Answer: $LETTER' (without quotes) where LETTER is one of options. Think step by step before "
-        "answering."
-    ),
-    ("cot", "vision"): (
-        "Write out the multiple-choice question in the image and then solve it. The last line of your response should "
-        "be of the following format: 'Answer: $LETTER' (without quotes) where LETTER is one of options. Think step by "
-        "step before answering."
-    ),
-}
-"""prompts.yaml of the official repository, by mode and kind of configuration."""
-
-DISCIPLINES = {
-    "Art and Design": "Art Art_Theory Design Music",
-    "Business": "Accounting Economics Finance Manage Marketing",
-    "Science": "Biology Chemistry Geography Math Physics",
-    "Health and Medicine": (
-        "Basic_Medical_Science Clinical_Medicine Diagnostics_and_Laboratory_Medicine Pharmacy Public_Health"
-    ),
-    "Humanities and Social Science": "History Literature Sociology Psychology",
-    "Tech and Engineering": (
-        "Agriculture Architecture_and_Engineering Computer_Science Electronics Energy_and_Power Materials "
-        "Mechanical_Engineering"
-    ),
-}
-_DISCIPLINE_OF = {subject: name for name, subjects in DISCIPLINES.items() for subject in subjects.split()}
 
 LONG_ANSWER = 1024
 """New tokens by default in the mode `cot`."""
@@ -118,8 +78,13 @@ class MmmuPro(Benchmark):
         return Verdict(item.id, None, drawn == item.truth, {"fallback": drawn})
 
     def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
-        """Accuracy over all questions, by subject, discipline and configuration; `chance` is that of guessing."""
+        """Accuracy over all questions, by subject, discipline and configuration; `chance` is that of guessing.
+
+        odd: questions whose right letter is none of their options, which count as wrong, as in the script;
+        accuracy_without_odd leaves them out.
+        """
         judged = [item for item in items if item.id in judgements]
+        plain = [item for item in judged if not _is_odd(item)]
 
         def by(key: str) -> dict[str, Any]:
             return {name: choices.figures(of, judgements) for name, of in choices.grouped(judged, key).items()}
@@ -128,6 +93,8 @@ class MmmuPro(Benchmark):
             **choices.figures(judged, judgements),
             "unparsed": sum(judgements[item.id].parsed is None for item in judged),
             "missing": len(items) - len(judged),
+            "odd": len(judged) - len(plain),
+            "accuracy_without_odd": choices.figures(plain, judgements)["accuracy"],
             "chance": choices.mean(0 if _is_odd(item) else 1 / len(item.about["options"]) for item in judged),
             "subtasks": by("subject"),
             "disciplines": by("discipline"),
@@ -143,7 +110,8 @@ class MmmuPro(Benchmark):
         which = f"{len(odd)} items have" if len(odd) > 1 else "1 item has"
         return [
             f"{which} a right letter that is none of the options, as the official files have it, and every answer is "
-            f"wrong; the first: {first.id}, {first.truth} of {len(first.about['options'])}."
+            f"wrong (accuracy_without_odd leaves such out); the first: {first.id}, {first.truth} of "
+            f"{len(first.about['options'])}."
         ]
 
     def aliases(self, item: Item) -> tuple[str, ...]:
@@ -214,13 +182,13 @@ class MmmuPro(Benchmark):
             prompt, images = self._prompt(row, options, config, needs_images)
         except ValueError as error:
             return InvalidItem(number, f"{row.where}: {error}.")
-        subject = str(row.values.get("subject") or _subject_of(number))
+        subject = str(row.values.get("subject") or subject_of(number))
         about = {
             "id": number,
             "options": options,
             "question": str(row.values.get("question") or ""),
             "subject": subject,
-            "discipline": _DISCIPLINE_OF.get(subject, ""),
+            "discipline": DISCIPLINE_OF.get(subject, ""),
             "config": config,
         }
         return Item(number, prompt, images, truth, subject, about)
@@ -263,36 +231,6 @@ def _is_odd(item: Item) -> bool:
 _NAMED_IMAGE = re.compile(r"<image\s+(\d{1,3})>")
 
 
-def official_letter(response: str, options: Sequence[str]) -> str | None:
-    """The letter that evaluate.py's parse_multi_choice_response reads; None where it would draw one at random.
-
-    After the last "Answer:" a letter that is the only one of the options' letters to stand there, even within a word.
-    Else, in the response without , . ! ? ; : ' at its ends, the last "(A)"; without one, among all letters that stand
-    before a space ("FDA x"), or else before a full stop, the last of those with a space on both sides, and the first in
-    the alphabet where none has; without one, in a response of over five words, the option whose text stands last.
-    """
-    known = choices.letters(len(options))
-    _, marker, tail = response.rpartition("Answer:")
-    named = [letter for letter in known if letter in tail]
-    if marker and len(named) == 1:
-        return named[0]
-    for sign in ",.!?;:'":
-        response = response.strip(sign)
-    text = f" {response} "
-    bracketed = [letter for letter in known if f"({letter})" in text]
-    if bracketed:
-        return max(bracketed, key=lambda letter: text.rfind(f"({letter})"))
-    standing = [letter for letter in known if f"{letter} " in text] or [
-        letter for letter in known if f"{letter}." in text
-    ]
-    if standing:
-        return max(standing, key=lambda letter: text.rfind(f" {letter} "))
-    lower = text.lower()
-    places = {letter: lower.rfind(option.lower()) for letter, option in zip(known, options, strict=True)}
-    told = [letter for letter, place in places.items() if place >= 0]
-    return max(told, key=places.__getitem__) if told and len(text.split()) > 5 else None
-
-
 def _chosen_tables(tables: list[source.Table], wanted: list[str], path: Path) -> list[source.Table]:
     """The tables of the wanted configurations, those of unnamed files told by what they hold."""
     named: dict[str, list[source.Row | source.BadRow]] = {}
@@ -323,12 +261,6 @@ def _count(options: object) -> int:
 
 def _renamed(item: Item, name: str, group: str | None = None) -> Item:
     return Item(name, item.prompt, item.images, item.truth, item.group if group is None else group, item.about)
-
-
-def _subject_of(number: str) -> str:
-    """ "Art_Theory" of "test_Art_Theory_425"."""
-    found = re.fullmatch(r"[^_]*_(.+?)_\d+", number)
-    return found[1] if found else ""
 
 
 def _first_error(items: Sequence[Item | InvalidItem]) -> str:
