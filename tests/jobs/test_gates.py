@@ -93,3 +93,26 @@ def test_a_failed_gate_ends_with_3(tmp_path: Path, capsys: pytest.CaptureFixture
         codes.append(ended.value.code)
     assert codes == [0, 3, 3, 2]
     assert "1 of 1 gates failed" in capsys.readouterr().err
+
+
+def test_scored_answers_have_gates_too(tmp_path: Path) -> None:
+    for name in ("yes", "no"):
+        lines = [f'{{"id": {n}, "label": "yes", "response": "{name}"}}' for n in range(30)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    before, files = (
+        tmp_path / "yes.jsonl",
+        ["--junit", str(tmp_path / "g.xml"), "--gates-markdown", str(tmp_path / "g")],
+    )
+    codes = []
+    for name, more in (
+        ("yes", ["--fail-if", "f1 < 0.8", "--fail-if-worse", str(before)]),
+        ("no", ["--fail-if", "pope/accuracy < 0.8", *files]),
+        ("no", ["--fail-if-worse", str(before)]),
+        ("no", ["--fail-if", "recal < 1"]),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["score", "pope", "--answers", str(tmp_path / f"{name}.jsonl"), *more])
+        codes.append(ended.value.code)
+    assert codes == [0, 3, 3, 2]
+    assert ElementTree.parse(tmp_path / "g.xml").getroot().get("failures") == "1"
+    assert "accuracy is 0 | **failed**" in (tmp_path / "g").read_text()

@@ -75,8 +75,8 @@ def official_letter(response: str, options: Sequence[str]) -> str | None:
         return max(standing, key=lambda letter: text.rfind(f" {letter} "))
     lower = text.lower()
     places = {letter: lower.rfind(option.lower()) for letter, option in zip(known, options, strict=True)}
-    told = [letter for letter, place in places.items() if place >= 0]
-    return max(told, key=places.__getitem__) if told and len(text.split()) > 5 else None
+    standing_options = [letter for letter, place in places.items() if place >= 0]
+    return max(standing_options, key=places.__getitem__) if standing_options and len(text.split()) > 5 else None
 
 
 def subject_of(number: str) -> str:

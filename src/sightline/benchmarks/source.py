@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.benchmarks.table_files import BadRow, Row, RowGroups, RowImage, read_file, reason_of, rows_of
+from sightline.benchmarks.table_files import BadRow, Row, RowGroups, RowImage, arrow_rows, read_file, reason_of
 from sightline.errors import InputError
 
 __all__ = ["BadRow", "Row", "RowImage", "Table", "hub_table", "read_tables"]
@@ -70,7 +70,7 @@ def hub_table(name: str, config: str | None, split: str, bench: str = "") -> Tab
             f"{which} is not on this machine and cannot be fetched ({reason_of(error)}): where the hub can be reached, "
             f"download it with `hf download {name} --repo-type dataset --local-dir DIR`{hint}."
         ) from error
-    return Table(config or "", list(rows_of(data.with_format("arrow")[:], which, 0, Path())))
+    return Table(config or "", list(arrow_rows(data.with_format("arrow")[:], which, 0, Path())))
 
 
 # Files ---------------------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def _parquet(file: Path, where: str, held: RowGroups) -> Iterator[Row | BadRow]:
         try:
             for batch in _guarded(source.iter_batches(batch_size=32, row_groups=[group])):
                 table = pyarrow.Table.from_batches([batch])
-                yield from rows_of(table, where, start + done, file.parent, partial(held.fetch, file, group, done))
+                yield from arrow_rows(table, where, start + done, file.parent, partial(held.fetch, file, group, done))
                 done += batch.num_rows
         except (OSError, ValueError) as error:
             for row in range(start + done, start + count):
@@ -151,13 +151,13 @@ def _arrow(file: Path, where: str) -> Iterator[Row | BadRow]:
             mapped = pyarrow.memory_map(str(file))
             stream = pyarrow.ipc.open_stream(mapped)
         for batch in _guarded(stream):
-            yield from rows_of(pyarrow.Table.from_batches([batch]), where, start, file.parent)
+            yield from arrow_rows(pyarrow.Table.from_batches([batch]), where, start, file.parent)
             start += batch.num_rows
     except (OSError, ValueError) as error:
         yield BadRow(f"{where}, row {start}" if start else where, f"{reason_of(error)}; rows behind it are not known")
 
 
-def rows_of(
+def arrow_rows(
     table: Any, where: str, start: int, folder: Path, fetch: Callable[[str, int], Any] | None = None
 ) -> Iterator[Row | BadRow]:
     """The rows of an Arrow table, images left in it, or fetched elsewhere by column and row."""

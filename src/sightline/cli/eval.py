@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from sightline.cli.gates import close, gate_options
-from sightline.cli.options import known_benchmark, known_method, out_option, output_options, settings_options
+from sightline.cli.options import (
+    known_benchmark,
+    known_method,
+    out_option,
+    output_options,
+    settings_options,
+    track_option,
+)
 from sightline.cli.output import Output
 from sightline.jobs.evaluation_plan import EvaluateSettings
 from sightline.jobs.gates import FailIf, held, not_worse_than_run
@@ -57,6 +64,7 @@ Examples:
     help="Load no model; say how many items a difference in accuracy needs, as 0.02, and what those here can find.",
 )
 @gate_options
+@track_option
 @settings_options(EvaluateSettings)
 @output_options
 def command(
@@ -71,6 +79,7 @@ def command(
     plan: float | None,
     junit: Path | None,
     gates_markdown: Path | None,
+    track: str | None,
     **fields: Any,
 ) -> None:
     """Answers of MODEL (a bundled name, a hub name or a folder) to benchmarks under any number of methods.
@@ -89,9 +98,8 @@ def command(
     folder = fresh_folder(f"eval-{names}") if out is None and launched_as()[1] == 1 else out
     words = None if template is None else template.replace("\\n", "\n")  # line breaks are hard to type in some shells
     with output.job(folder, "answers") as on_progress:
-        found = evaluate(
-            models, benches, methods or ("none",), out=folder, on_progress=on_progress, template=words, **fields
-        )
+        given: dict[str, Any] = {"out": folder, "on_progress": on_progress, "track": track, "template": words}
+        found = evaluate(models, benches, methods or ("none",), **given, **fields)
     if not found.is_main:
         return  # another process ended at the same time and prints it
     output.sections(found.sections())

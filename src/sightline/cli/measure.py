@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import data_options, given_data, method_option, out_option, output_options, settings_options
+from sightline.cli.options import (
+    data_options,
+    given_data,
+    method_option,
+    out_option,
+    output_options,
+    settings_options,
+    track_option,
+)
 from sightline.cli.output import Output
 from sightline.jobs.measurement_plan import MeasureSettings
 from sightline.runs.folder import fresh_folder
@@ -34,6 +42,7 @@ Examples:
     help="Whose attention is read: that of the rows which predict the answer, of the prompt's text, of all rows. "
     "Repeatable: side by side.",
 )
+@track_option
 @settings_options(MeasureSettings, without=("queries",))
 @output_options
 def command(
@@ -44,6 +53,7 @@ def command(
     prompt: str | None,
     method: str | None,
     out: Path | None,
+    track: str | None,
     **fields: Any,
 ) -> None:
     """How attention splits between text and image in each layer of MODEL: a bundled name, a hub name or a folder.
@@ -60,7 +70,7 @@ def command(
     if out is None and not found.is_single and launched_as()[1] == 1:
         folder = fresh_folder(f"measure-{found.name}")
     with output.job(folder) as on_progress:
-        measured = measure(models, found, method=method, out=folder, on_progress=on_progress, **fields)
+        measured = measure(models, found, method=method, out=folder, on_progress=on_progress, track=track, **fields)
     if not measured.is_main:
         return  # another process ended at the same time and prints it
     output.sections(measured.sections())

@@ -257,6 +257,12 @@ method_option = click.option(
     help="A method: name, or name:field=value,...",
 )
 
+track_option = click.option(
+    "--track",
+    metavar="NAME[:PROJECT]",
+    help="Show progress and figures in trackio, wandb, mlflow or tensorboard (tensorboard:FOLDER).",
+)
+
 sinks_option = click.option(
     "--sinks",
     type=click.Path(path_type=Path),

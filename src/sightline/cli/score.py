@@ -7,15 +7,18 @@ from typing import Any
 
 import click
 
+from sightline.cli.gates import close, gate_options
 from sightline.cli.options import output_options, settings_options
 from sightline.cli.output import Output
+from sightline.jobs.gates import FailIf, held, not_worse_than_answers
 from sightline.jobs.score import ScoreSettings
 
 EXAMPLES = """\b
 Examples:
   sightline score pope --answers answers.jsonl --data POPE/output/coco
   sightline score mme --answers eval_tool/Your_Results --json
-  sightline score pope --answers runs/pope --method none --items items.jsonl"""
+  sightline score pope --answers runs/pope --method none --items items.jsonl
+  sightline score pope --answers new.jsonl --data POPE --fail-if "f1 < 0.8" --fail-if-worse old.jsonl"""
 
 
 @click.command("score", epilog=EXAMPLES)
@@ -32,9 +35,24 @@ Examples:
     "--data", type=click.Path(path_type=Path), metavar="PATH", help="The benchmark's official file or folder."
 )
 @click.option("--items", type=click.Path(path_type=Path), metavar="FILE", help="Write one line an item to this file.")
+@click.option(
+    "--fail-if-worse",
+    type=click.Path(path_type=Path),
+    metavar="ANSWERS",
+    help="End with 3 where the headline is worse than that of these answers, all of the paired interval below it.",
+)
+@gate_options
 @settings_options(ScoreSettings, without=("template",))
 @output_options
-def command(is_json: bool, bench: str, **options: Any) -> None:
+def command(
+    is_json: bool,
+    bench: str,
+    fail_if: list[FailIf],
+    fail_if_worse: Path | None,
+    junit: Path | None,
+    gates_markdown: Path | None,
+    **options: Any,
+) -> None:
     """Scores answers to BENCH (see `sightline list benches`) as its official script does, or without any guessing.
 
     Without --data the items are those that the answers carry, else those of the hub. A run folder says itself which
@@ -50,3 +68,7 @@ def command(is_json: bool, bench: str, **options: Any) -> None:
         output.note(f"Note: {note}")
     output.document(found.to_dict())
     output.sections(found.sections())
+    with output.guarded():
+        gates = held([found.as_evaluation()], fail_if)
+        gates += [] if fail_if_worse is None else not_worse_than_answers(found, fail_if_worse)
+    close(gates, junit, gates_markdown)

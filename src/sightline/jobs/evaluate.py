@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.integrations.served import served_model
+from sightline.integrations.tracking import Track, tracking
 from sightline.jobs.answers import THINKING_TOKENS, answerer, sample_of, served_answerer
 from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, question_digest
 from sightline.jobs.blind import seen_as
@@ -49,6 +50,7 @@ def evaluate(
     out: str | Path | None = None,
     processor: Any = None,
     on_progress: OnProgress | None = None,
+    track: str | Track | None = None,
     **fields: Any,
 ) -> Evaluation:
     """Answers of models to benchmarks under any number of methods, scored, and compared with the first method.
@@ -60,6 +62,8 @@ def evaluate(
         out: the run folder; an interrupted run in it is continued. Without, nothing is kept but the result.
         processor: of a Transformers model in memory.
         on_progress: is called as the run goes on.
+        track: an experiment tracker that is given progress and figures: trackio, wandb, mlflow, tensorboard, each also
+            as NAME:PROJECT, or a function of (figures by name, entries done).
 
     Raises:
         InputError: one sentence, before any work, for what is unknown or does not fit.
@@ -73,7 +77,13 @@ def evaluate(
         specs += blind_specs(specs[0])
     items = bench_items(benchmarks, seed=settings.seed, limit=settings.limit, **settings.of_bench())
     plan = EvaluationPlan(model_sources(model, settings, processor), items, specs, settings, sinks)
-    return run_evaluation(plan, None if out is None else Path(out), on_progress)
+    place = None if out is None else Path(out)
+    name = place.name if place is not None else "-".join(["eval", *(each.name for each in items)])
+    shown = {"model": plan.models[0].name, **plan.of_run(items[0]), **plan.info(items[0], 1)}
+    with tracking(track if launched_as()[0] == 0 else None, name, shown, on_progress) as tracked:
+        found = run_evaluation(plan, place, tracked.on_progress)
+        tracked.figures(found.to_dict)
+    return found
 
 
 def run_evaluation(plan: EvaluationPlan, out: Path | None, on_progress: OnProgress | None = None) -> Evaluation:

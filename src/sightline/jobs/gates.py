@@ -19,7 +19,9 @@ from sightline.errors import InputError
 from sightline.files.json import write_atomically
 
 if TYPE_CHECKING:
+    from sightline.benchmarks.base import Benchmark, Item, Verdict
     from sightline.jobs.evaluation import Evaluation
+    from sightline.jobs.score import Score
 
 SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -99,8 +101,6 @@ def not_worse_than_run(found: Evaluation, before: Path) -> list[Gate]:
     Raises InputError where the folder has no answers of a benchmark and method that were asked now.
     """
     from sightline.benchmarks.answer_files import run_folders
-    from sightline.benchmarks.answers import score_answers
-    from sightline.benchmarks.compare import compare
 
     gates = []
     for score in found.scores:
@@ -109,18 +109,41 @@ def not_worse_than_run(found: Evaluation, before: Path) -> list[Gate]:
         folder = below[0] if below else before
         for label, document in score.document["methods"].items():
             models = {each.document["model"] for each in found.scores}
-            model = score.model if len(models) > 1 else None
-            old = score_answers(
-                bench, folder, score.items.path, parser=score.document["parser"], method=document["method"], model=model
-            )
-            pair = compare(
-                bench, score.items.items, old.judgements, score.verdicts[label], seed=score.document["seed"]
-            ).to_dict()
-            if not pair["n"]:
-                raise InputError(f"{folder} and this run have no item of {bench.name} in common.")
+            choice = {"method": document["method"], "model": score.model if len(models) > 1 else None}
+            new, seed = (score.items.items, score.verdicts[label]), score.document["seed"]
             name = f"{score.model} on {bench.name}, {label}: against {before}"
-            gates.append(_not_worse(score.document, pair, name))
+            about = {"parser": score.document["parser"], **choice}
+            gates.append(_against(score.document, name, bench, folder, score.items.path, new, seed, about))
     return gates
+
+
+def not_worse_than_answers(found: Score, before: Path) -> list[Gate]:
+    """Scored answers against others to the same items. InputError where they have none in common."""
+    bench, settings = found.bench, found.settings
+    new = found.scored.items, found.scored.judgements
+    about = {"parser": settings.parser, "field": settings.field}
+    name = f"{found.answers} on {bench.name}: against {before}"
+    return [_against(found.as_evaluation(), name, bench, before, found.data, new, settings.seed, about)]
+
+
+def _against(
+    document: Mapping[str, Any],
+    name: str,
+    bench: Benchmark,
+    before: Path,
+    data: Path | None,
+    new: tuple[Sequence[Item], Mapping[str, Verdict]],
+    seed: int,
+    about: Mapping[str, Any],
+) -> Gate:
+    from sightline.benchmarks.answers import score_answers
+    from sightline.benchmarks.compare import compare
+
+    old = score_answers(bench, before, data, seed=seed, **about)
+    pair = compare(bench, new[0], old.judgements, new[1], seed=seed).to_dict()
+    if not pair["n"]:
+        raise InputError(f"{before} has no item of {bench.name} in common with these answers.")
+    return _not_worse(document, pair, name)
 
 
 def write_junit(path: Path, gates: Sequence[Gate]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
+from sightline.integrations.tracking import Track, tracking
 from sightline.jobs.answers import seed_of
 from sightline.jobs.measurement import Measurement, measurement_of
 from sightline.jobs.measurement_plan import MeasurementPlan, MeasureSettings
@@ -40,6 +41,7 @@ def measure(
     out: str | Path | None = None,
     processor: Any = None,
     on_progress: OnProgress | None = None,
+    track: str | Track | None = None,
     **fields: Any,
 ) -> Any:
     """How attention splits between text and image in each layer of models, on samples.
@@ -52,6 +54,7 @@ def measure(
         out: the run folder; an interrupted run in it is continued. Without, nothing is kept but the result.
         processor: of a Transformers model in memory.
         on_progress: is called as the run goes on.
+        track: an experiment tracker that is given progress and figures, as for `evaluate`.
 
     Returns:
         A `Measurement`; of several query sets `QuerySets`.
@@ -60,7 +63,16 @@ def measure(
         InputError: one sentence, before any work, for what is unknown or does not fit.
     """
     place = None if out is None else Path(out)
-    given = {"method": method, "processor": processor, "on_progress": on_progress}
+    shown = {"model": model if isinstance(model, str) else type(model).__name__, "method": method, **fields}
+    name = "measure" if place is None else place.name
+    with tracking(track if launched_as()[0] == 0 else None, name, shown, on_progress) as tracked:
+        given = {"method": method, "processor": processor, "on_progress": tracked.on_progress}
+        found = _of_query_sets(model, data, place, fields, given)
+        tracked.figures(found.to_dict)
+    return found
+
+
+def _of_query_sets(model: Any, data: Any, place: Path | None, fields: dict[str, Any], given: dict[str, Any]) -> Any:
     queries = fields.pop("queries", "generated")
     names = (queries,) if isinstance(queries, str) else tuple(dict.fromkeys(queries))
     for name in names:  # a wrong one is refused before the first is measured

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sightline.benchmarks.answers import Scored
+    from sightline.benchmarks.base import Benchmark
     from sightline.pages.tables.table import Section
 
 
@@ -30,10 +31,22 @@ class ScoreSettings(BenchmarkSettings):
 
 @dataclass(frozen=True)
 class Score:
-    """What `score` found. title: of its table. scored: the items, their responses and verdicts."""
+    """What `score` found.
+
+    title     of its table
+    scored    the items, their responses and verdicts
+    bench     by whose rules
+    answers   where the answers stand
+    data      the benchmark's files that were given
+    settings  how it was scored
+    """
 
     title: str
     scored: Scored = field(repr=False)
+    bench: Benchmark = field(repr=False)
+    answers: Path
+    data: Path | None = None
+    settings: ScoreSettings = field(default_factory=ScoreSettings, repr=False)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -44,6 +57,17 @@ class Score:
         """The command's JSON document."""
         found: dict[str, Any] = plain(self.scored.document)
         return found
+
+    def as_evaluation(self) -> dict[str, Any]:
+        """The document as that of an evaluation of one method, as gates read it."""
+        return {
+            "model": str(self.answers),
+            "bench": self.bench.name,
+            "headline": self.bench.headline,
+            "better": self.bench.better,
+            "methods": {self.settings.method or "answers": self.to_dict()},
+            "paired": [],
+        }
 
     def to_pandas(self) -> pd.DataFrame:
         """Long form, a row an answered item: value is 1 for a right answer, 0 for a wrong one."""
@@ -109,10 +133,11 @@ def score(
 
     settings = settings_of(ScoreSettings, fields)
     benchmark = find_bench(bench, **(run_fields(bench, Path(answers)) | settings.of_bench()))
+    place = None if data is None else Path(data)
     scored = score_answers(
         benchmark,
         Path(answers),
-        None if data is None else Path(data),
+        place,
         parser=settings.parser,
         method=settings.method,
         model=settings.model,
@@ -122,4 +147,4 @@ def score(
     )
     if items is not None:
         write_items(Path(items), scored)
-    return Score(f"{benchmark.title}, {settings.parser} parser", scored)
+    return Score(f"{benchmark.title}, {settings.parser} parser", scored, benchmark, Path(answers), place, settings)

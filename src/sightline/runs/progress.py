@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+
+LOGGER = logging.getLogger("sightline")
+"""Of the library: parts of a run and figures as INFO, entries that failed as WARNING; silent until it is set up."""
+
+LOGGER.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)

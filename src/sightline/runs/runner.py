@@ -25,7 +25,7 @@ from sightline.memory import is_out_of_memory
 from sightline.runs.batches import Attempt, Batches, Entry, Outcome
 from sightline.runs.claims import Claims
 from sightline.runs.processes import shard
-from sightline.runs.progress import OnProgress, Progress
+from sightline.runs.progress import LOGGER, OnProgress, Progress
 from sightline.runs.records import Key, Records
 
 TURN = 4
@@ -188,6 +188,8 @@ class Runner:
         if outcome.error is not None and self._raises(outcome.error):
             raise outcome.error
         key = (condition.model, condition.method, outcome.id)
+        if outcome.error is not None:
+            LOGGER.warning("%s failed under %s on %s: %s", outcome.id, condition.method, condition.model, outcome.error)
         self.run.record(outcome.id, model=condition.model, method=condition.method, **outcome.fields())
         self._settled.add(key)
         self._give_back(key)
@@ -207,11 +209,14 @@ class Part:
         self._title, self._total = condition.title or condition.method, len(entries)
         self._done = self._total - len(runner.open(entries, condition.model, condition.method))
         self._on_progress = runner.on_progress
+        LOGGER.info("%s on %s: %d of %d are done", self._title, condition.model, self._done, self._total)
         self.advance(0)
 
     def advance(self, count: int, detail: str = "") -> None:
         """So many entries more are done."""
         self._done += count
+        if count and self._done == self._total:
+            LOGGER.info("%s: all %d are done", self._title, self._total)
         if self._on_progress is not None:
             self._on_progress(Progress(self._title, self._done, self._total, detail))
 
