@@ -15,8 +15,9 @@ from attention.plain import eager_twin
 from families import BY_NAME, PADDING, TEXT
 from sightline.models.anatomy import find_anatomy
 from sightline.probes import attention_maps as maps
-from sightline.probes.attention_maps import pack, unpack
+from sightline.probes import map_columns
 from sightline.probes.dominance import SampleMaps, read_maps
+from sightline.probes.map_values import pack, unpack
 from sightline.probes.sinks import Sinks
 
 WORDS = 3
@@ -81,9 +82,9 @@ def test_many_patches_are_summed_and_few_heads_kept(monkeypatch: pytest.MonkeyPa
             return reader.maps([WORDS])[0]
 
     whole = run()
-    monkeypatch.setattr(maps, "MOST_PATCHES", 4)
+    monkeypatch.setattr(map_columns, "MOST_PATCHES", 4)
     monkeypatch.setattr(maps, "MOST_BY_WORD", 1)
-    monkeypatch.setattr(maps, "MOST_TEXT", 10)
+    monkeypatch.setattr(map_columns, "MOST_TEXT", 10)
     pooled = run()
     (before,), (after,) = whole.grids, pooled.grids
     assert after.pooled == 2

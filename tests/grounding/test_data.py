@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sightline.data.training_files import TrainingSample, read_training, shapes_training, write_training
+from sightline.data.shapes_training import shapes_training
+from sightline.data.training_files import read_training, write_training
+from sightline.data.training_sample import TrainingSample
 from sightline.errors import InputError
 from sightline.training.settings import TrainSettings, preset_names, read_settings
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import sightline as sl
-from sightline.data.training_files import DrawnImage, TrainingSample
+from sightline.data.shapes_training import DrawnImage
+from sightline.data.training_sample import TrainingSample
 from sightline.errors import InputError
 from sightline.models.vlm import VLM
 from sightline.probes.detection.detect import Detection, captioned, evaluate
@@ -127,7 +128,7 @@ def test_every_signal_is_read_at_its_place() -> None:
     """The words of the first sample, by one plain pass of the eager model over the same tokens."""
     vlm, told = early(), found().signals
     model, ids = vlm.model, vlm.tokenizer
-    asked = replace(SAMPLES[0], words=None).asked()
+    asked = replace(SAMPLES[0], words=None).question()
     inputs = vlm.encode([asked], endings=[SAMPLES[0].answer])
     tokens = inputs["input_ids"][0]
     blue = (tokens == ids.convert_tokens_to_ids("blue")).nonzero()[-1].item()
@@ -192,7 +193,7 @@ def test_what_is_told() -> None:
 def test_scores_are_those_told_while_generating() -> None:
     """Of what the model itself says; each word that is one token has the score of its token."""
     vlm = early()
-    inputs = vlm.encode([replace(SAMPLES[0], words=None).asked()])
+    inputs = vlm.encode([replace(SAMPLES[0], words=None).question()])
     with Grounding().on(vlm) as probe:
         rows = vlm.generate_tokens(inputs, max_new_tokens=12)
     tokens = probe.result()[0]

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.data.lexicon import article, coco_lexicon, shapes_lexicon
-from sightline.data.negatives import CoOccurrence, Truth, make_negatives, negative_of, shapes_negative
-from sightline.data.training_files import TrainingData, TrainingSample, shapes_training
+from sightline.data.negatives import make_negatives
+from sightline.data.shapes_training import shapes_negative, shapes_training
+from sightline.data.swaps import CoOccurrence, Truth, negative_of
+from sightline.data.training_sample import TrainingData, TrainingSample
 from sightline.errors import InputError
 from sightline.zoo.questions import caption, mentioned
 from sightline.zoo.world import draw_scene

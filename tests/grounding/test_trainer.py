@@ -15,12 +15,14 @@ import pytest
 import torch
 
 import sightline as sl
-from sightline.data.training_files import TrainingSample, shapes_training
+from sightline.data.shapes_training import shapes_training
+from sightline.data.training_sample import TrainingSample
 from sightline.errors import InputError, ModelError, SightlineError
 from sightline.training.checkpoints import PREFIX, checkpoints, is_whole, last_whole
 from sightline.training.collator import Collator, TrainingSet
 from sightline.training.settings import TrainSettings
-from sightline.training.trainer import Evaluation, TrainResult, train
+from sightline.training.state import TrainingEvaluation
+from sightline.training.trainer import TrainResult, train_model
 
 MODEL = "tiny-llava-early"
 BASE = TrainSettings(
@@ -35,7 +37,7 @@ def samples() -> tuple[TrainingSample, ...]:
 
 
 def run(out: Path, settings: TrainSettings, **options: Any) -> TrainResult:
-    return train(options.pop("model", MODEL), options.pop("samples", samples()), settings, out, **options)
+    return train_model(options.pop("model", MODEL), options.pop("samples", samples()), settings, out, **options)
 
 
 def losses(result: TrainResult, name: str = "loss") -> list[float]:
@@ -50,7 +52,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
 
 def test_a_trained_folder_loads_and_has_changed(plain: TrainResult) -> None:
     before, after = sl.load(MODEL, device="cpu"), sl.load(plain.folder, device="cpu")
-    sample = samples()[0].asked()
+    sample = samples()[0].question()
     assert isinstance(after.generate(after.encode(sample), max_new_tokens=3), str)
     old, new = before.model.state_dict(), after.model.state_dict()
     assert old.keys() == new.keys()
@@ -97,7 +99,7 @@ def test_without_grounding_the_language_loss_is_the_same_and_alone(plain: TrainR
 def test_a_resumed_training_goes_on_bit_by_bit(plain: TrainResult, tmp_path: Path) -> None:
     out, settings = tmp_path / "out", replace(BASE, steps=4, save_steps=2)
     with pytest.raises(_KilledError):
-        run(out, settings, tell=_killing(3))
+        run(out, settings, on_line=_killing(3))
     resumed = run(out, settings, resume=True)
     assert resumed.resumed_from == 2
     assert losses(resumed) == losses(plain)
@@ -165,7 +167,7 @@ def test_nan_stops_with_the_step_and_the_samples(tmp_path: Path, spoilt: int, sa
     poison({"step": 0})
     out = tmp_path / "out"
     with pytest.raises(SightlineError, match=said):
-        run(out, replace(BASE, steps=3, save_steps=1), model=vlm, tell=poison)
+        run(out, replace(BASE, steps=3, save_steps=1), model=vlm, on_line=poison)
     assert last_whole(out / "checkpoints") == (out / "checkpoints" / f"{PREFIX}1" if spoilt else None)
 
 
@@ -214,7 +216,7 @@ def test_a_learned_head_is_trained_saved_and_resumed(tmp_path: Path) -> None:
     vlm = sl.load(found.folder, device="cpu")
     assert "grounding_head" not in dict(vlm.model.named_children())
     with settings.grounding().on(vlm) as probe:
-        vlm.generate(vlm.encode(samples()[0].asked()), max_new_tokens=3)
+        vlm.generate(vlm.encode(samples()[0].question()), max_new_tokens=3)
     assert probe.result()
 
 
@@ -222,12 +224,12 @@ def test_evaluations_are_made_before_between_and_after_and_the_best_is_kept(tmp_
     scores = iter([0.5, 0.9, 0.1, 0.2])
     states = []
 
-    def evaluate(vlm: Any) -> Evaluation:
+    def evaluate(vlm: Any) -> TrainingEvaluation:
         assert not vlm.model.training
         torch.manual_seed(99)  # an evaluation may draw; the training must not notice
         states.append(vlm.anatomy.layers[0].mlp.up_proj.weight.detach().clone())
         score = next(scores)
-        return Evaluation({"toy": score}, score)
+        return TrainingEvaluation({"toy": score}, score)
 
     settings = replace(BASE, steps=3, eval_steps=1, keep="best", save_steps=0)
     found = run(tmp_path / "out", settings, evaluate=evaluate)
@@ -269,7 +271,7 @@ def test_other_families_are_trained_and_load(tmp_path: Path, family: str) -> Non
     found = run(tmp_path / "out", settings, model=str(folder), samples=odd)
     assert losses(found, "ground")
     vlm = sl.load(found.folder, device="cpu")
-    assert vlm.generate_tokens(vlm.encode(odd[0].asked()), max_new_tokens=2)
+    assert vlm.generate_tokens(vlm.encode(odd[0].question()), max_new_tokens=2)
 
 
 def test_layers_and_reporters_that_are_not_there_leave_the_folder_free(tmp_path: Path) -> None:

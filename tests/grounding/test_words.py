@@ -11,16 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.models.answer_tokens import (
-    IGNORED,
-    Turn,
-    content_words,
-    is_content,
-    letter_runs,
-    tail_tokens,
-    turn_of,
-    word_fault,
-)
+from sightline.data.answer_words import content_words, is_content, letter_runs, word_fault
+from sightline.models.answer_tokens import IGNORED, Turn, tail_tokens, turn_of
 
 CORPUS = ["a red circle on the left of two dogs", "Describe the image. USER: ASSISTANT: yes no", "çà été naïve über"]
 BEFORE = "USER: <image>\nWhat do you see? ASSISTANT:"

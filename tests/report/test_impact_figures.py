@@ -15,19 +15,9 @@ from sightline.errors import SightlineError
 from sightline.knockout import ImpactMap, Source
 from sightline.knockout.compare import compare
 from sightline.pages.compare_figures import compare_figures, side_by_side
-from sightline.pages.impact_figures import (
-    LABELS,
-    columns_of,
-    head_maps,
-    head_shares,
-    heat_map,
-    impact_figures,
-    overlay,
-    printable,
-    save_figures,
-    scale_of,
-    summed,
-)
+from sightline.pages.head_figures import head_maps, head_shares
+from sightline.pages.impact_drawing import printable, save_figures, scale_of
+from sightline.pages.impact_figures import LABELS, columns_of, heat_map, impact_figures, overlay, summed
 
 
 def sources(text: int, side: int, image: int = 0, first: int = 0) -> list[Source]:

@@ -16,8 +16,8 @@ from sightline.pages.contents import contents, published_rows
 from sightline.pages.page import page, write_page
 from sightline.pages.page_maps import attention_maps
 from sightline.pages.reading import read_runs
-from sightline.probes.attention_maps import unpack
 from sightline.probes.dominance import SampleMaps
+from sightline.probes.map_values import unpack
 
 
 def document(text: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sightline.cli.output import Output
 from sightline.errors import InputError
 
 if TYPE_CHECKING:
-    from sightline.data.training_files import TrainingData, TrainingSample
+    from sightline.data.training_sample import TrainingData, TrainingSample
 
 
 @click.group("train-data", epilog="Example: sightline train-data negatives --data shapes --out negatives.jsonl")

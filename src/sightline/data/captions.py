@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from sightline.data.training_files import BadLine, TrainingData, TrainingSample, image_fault
+from sightline.data.coco import entries_of, read_document, without_outline
+from sightline.data.training_sample import BadLine, TrainingData, TrainingSample, image_fault
 from sightline.errors import InputError
 
 
@@ -18,7 +18,7 @@ def read_captions(
 
     Raises InputError when a file is no COCO file, or no folder of images is found.
     """
-    document = _document(path)
+    document = read_document(path)
     names = {entry.get("id"): entry.get("file_name") for entry in _list(document, "images", path)}
     folder = _folder(path, names) if images is None else images
     if not folder.is_dir():
@@ -40,14 +40,13 @@ def read_captions(
             continue
         name = f"{key}-{entry.get('id', number)}"
         samples.append(TrainingSample(name, (folder / str(names[key]),), prompt, caption.strip()))
-    said: dict[str, list[str]] = defaultdict(list)
+    texts: dict[str, list[str]] = defaultdict(list)
     for entry in _list(document, "annotations", path):  # all of them: a limit makes no sentence false
         if checked.get(entry.get("image_id"), "") is None:
-            said[str(folder / str(names[entry["image_id"]]))].append(str(entry.get("caption")))
+            texts[str(folder / str(names[entry["image_id"]]))].append(str(entry.get("caption")))
     objects = {} if instances is None else _objects(instances, names, folder)
-    return TrainingData(
-        path.stem, tuple(samples), tuple(bad), objects, {key: tuple(told) for key, told in said.items()}
-    )
+    captions = {key: tuple(found) for key, found in texts.items()}
+    return TrainingData(path.stem, tuple(samples), tuple(bad), objects, captions)
 
 
 def _image_fault(key: Any, names: dict[Any, Any], folder: Path) -> str | None:
@@ -69,7 +68,7 @@ def _folder(path: Path, names: dict[Any, Any]) -> Path:
 
 def _objects(path: Path, names: dict[Any, Any], folder: Path) -> dict[str, dict[str, int]]:
     """How many objects of each category stand in each image, by image key; images without objects have none."""
-    document = _document(path)
+    document = read_document(path, without_outline)
     categories = {entry.get("id"): str(entry.get("name")) for entry in _list(document, "categories", path)}
     counts: dict[str, Counter[str]] = {str(folder / str(name)): Counter() for name in names.values()}
     for entry in _list(document, "annotations", path):
@@ -79,25 +78,10 @@ def _objects(path: Path, names: dict[Any, Any], folder: Path) -> dict[str, dict[
     return {key: dict(found) for key, found in counts.items()}
 
 
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"The file {path} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no whole JSON file: unpack or download it again.") from error
-    if not isinstance(document, dict):
-        raise InputError(f'{path} is no COCO file: an object with "images" and "annotations" is expected.')
-    return document
-
-
 def _list(document: dict[str, Any], name: str, path: Path) -> list[dict[str, Any]]:
-    entries = document.get(name)
-    if not isinstance(entries, list):
-        raise InputError(f'{path} has no list "{name}": a COCO annotation file is expected.')
     hashable = (str, int, float, type(None))
     return [
         entry
-        for entry in entries
+        for entry in entries_of(document, name, path)
         if isinstance(entry, dict) and all(isinstance(entry.get(key), hashable) for key in ("id", "image_id"))
     ]

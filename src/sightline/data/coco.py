@@ -1,4 +1,4 @@
-"""COCO's annotation files: which images there are, what stands in them, and what people said about them."""
+"""COCO's annotation files: which images there are, what stands in them, and the captions that people wrote of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CocoSplit:
 
     files       the name of each image's file, by image number, in the order of the captions file
     categories  the names of the categories of the objects in each image, by image number, each once
-    captions    what people said about each image, by image number
+    captions    what people wrote about each image, by image number
     """
 
     name: str
@@ -83,7 +83,7 @@ def read_split(folder: Path, split: str) -> CocoSplit:
 
 
 def _read_captions(path: Path) -> tuple[dict[int, str], dict[int, list[str]]]:
-    document = _parsed(path, _as_it_is)
+    document = read_document(path)
     captions: dict[int, list[str]] = {}
     files: dict[int, str] = {}
     for image in _entries(document, "images", path, ("id",)):
@@ -98,7 +98,7 @@ def _read_captions(path: Path) -> tuple[dict[int, str], dict[int, list[str]]]:
 
 
 def _read_instances(path: Path) -> dict[int, set[str]]:
-    document = _parsed(path, _without_outline)
+    document = read_document(path, without_outline)
     names = {
         entry["id"]: str(entry["name"])
         for entry in _entries(document, "categories", path, ("id", "name"))
@@ -117,13 +117,15 @@ def _as_it_is(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
+def without_outline(entry: dict[str, Any]) -> dict[str, Any]:
+    """An object of an instances file by its image and category alone."""
     if "category_id" in entry:
         return {name: entry[name] for name in ("image_id", "category_id") if name in entry}
     return {} if "counts" in entry else entry
 
 
-def _parsed(path: Path, keep: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+def read_document(path: Path, keep: Callable[[dict[str, Any]], dict[str, Any]] = _as_it_is) -> dict[str, Any]:
+    """What a COCO file holds, each object of it as `keep` leaves it; InputError for a file of another kind."""
     try:
         document = json.loads(read_text(path), object_hook=keep)
     except (ValueError, RecursionError) as error:
@@ -134,11 +136,17 @@ def _parsed(path: Path, keep: Callable[[dict[str, Any]], dict[str, Any]]) -> dic
     return document
 
 
-def _entries(document: dict[str, Any], name: str, path: Path, fields: Iterable[str]) -> list[dict[str, Any]]:
-    """The list of this name; a captions file may lack its images."""
-    entries = document.get(name, [] if name == "images" else None)
+def entries_of(document: dict[str, Any], name: str, path: Path) -> list[Any]:
+    """The list of this name; InputError where there is none."""
+    entries = document.get(name)
     if not isinstance(entries, list):
         raise InputError(f'{path} has no list "{name}": a COCO annotation file is expected.')
+    return entries
+
+
+def _entries(document: dict[str, Any], name: str, path: Path, fields: Iterable[str]) -> list[dict[str, Any]]:
+    """The list of this name, each with these fields; a captions file may lack its images."""
+    entries = [] if name == "images" and name not in document else entries_of(document, name, path)
     for place, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or any(field not in entry for field in fields):
             wanted = " and ".join(f'"{field}"' for field in fields)

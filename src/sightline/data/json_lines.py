@@ -29,7 +29,7 @@ def read_samples(path: str | Path) -> list[Sample]:
     path = require_file(path, "data file", "give a JSON-lines file", may_be_empty=True)
     samples: list[Sample] = []
     lines: dict[str, int] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
         sample = _parse(line, f"{path}, line {number}", str(number), path.parent)
@@ -43,7 +43,8 @@ def read_samples(path: str | Path) -> list[Sample]:
     return samples
 
 
-def _lines(path: Path) -> list[str]:
+def text_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file; InputError where it is none, naming the line."""
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:

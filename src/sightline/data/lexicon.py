@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from sightline.zoo.questions import PLURALS
+from sightline.zoo.world import KINDS
+
 _REGULAR = """
 bicycle car motorcycle airplane train truck boat bird cat dog horse cow elephant bear zebra giraffe backpack umbrella
 handbag tie suitcase frisbee snowboard kite skateboard surfboard bottle cup fork spoon bowl banana apple orange carrot
@@ -122,9 +125,6 @@ def _spaced(name: str) -> str:
 @lru_cache(maxsize=1)
 def shapes_lexicon() -> Lexicon:
     """The 25 kinds of object of the bundled world, as "red circle"."""
-    from sightline.zoo.questions import PLURALS
-    from sightline.zoo.world import KINDS
-
     return lexicon_of({kind.name: (kind.name, f"{kind.colour} {PLURALS[kind.shape]}") for kind in KINDS})
 
 

@@ -6,82 +6,22 @@ A line that cannot be used is listed with its sentence and passed over; where no
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sightline.data.json_lines import write_samples
+from sightline.data.answer_words import Word, word_fault
+from sightline.data.captions import read_captions
+from sightline.data.json_lines import text_lines, write_samples
 from sightline.data.messages import IMAGE_MARKER
-from sightline.data.sample import Sample
+from sightline.data.shapes_training import shapes_training
+from sightline.data.training_sample import BadLine, TrainingData, TrainingSample, image_fault, image_key
 from sightline.errors import InputError
-from sightline.models.answer_tokens import Word, content_words, word_fault
-
-if TYPE_CHECKING:
-    from sightline.data.pictures import ImageLike
 
 SHAPES = "shapes"
 PROMPT = "Describe the image."
 """What a caption answers, where the data do not say."""
-
-
-@dataclass(frozen=True)
-class TrainingSample:
-    """A true answer about an image, and optionally a false one beside it.
-
-    id              names the sample within its data
-    images          as in `Sample`; at least one
-    prompt          the user's words
-    answer          what the model is to say
-    words           (start, end, label) of the answer's words: 1 grounded, 0 hallucinated; None: all content words are 1
-    negative        an answer to the same prompt that is not true; None: there is none
-    negative_words  as `words`, of the negative; None: none of it is labelled
-    """
-
-    id: str
-    images: tuple[ImageLike, ...]
-    prompt: str
-    answer: str
-    words: tuple[Word, ...] | None = None
-    negative: str | None = None
-    negative_words: tuple[Word, ...] | None = None
-
-    @property
-    def labelled(self) -> tuple[Word, ...]:
-        """The words of the answer that carry a label."""
-        return content_words(self.answer) if self.words is None else self.words
-
-    def asked(self) -> Sample:
-        """The question alone."""
-        return Sample(prompt=self.prompt, images=self.images, answer=self.answer, id=self.id)
-
-
-@dataclass(frozen=True)
-class BadLine:
-    """An entry that cannot be trained on: where it stands, and one sentence."""
-
-    where: str
-    error: str
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """name: for tables. samples: in the file's order. bad: what was passed over. objects: by image, where known.
-
-    captions: all that is said of an image, by the image's key (see `image_key`): what a negative must not say.
-    """
-
-    name: str
-    samples: tuple[TrainingSample, ...]
-    bad: tuple[BadLine, ...] = ()
-    objects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-def image_key(sample: TrainingSample) -> str:
-    """Samples of one image share it."""
-    source = sample.images[0]
-    return str(source) if isinstance(source, str | Path) else sample.id
 
 
 def read_training(
@@ -123,8 +63,6 @@ def read_training(
         if path.is_dir():
             raise InputError(f"The training data {path} is a folder: give a JSON-lines or COCO captions file.")
         if path.suffix == ".json":
-            from sightline.data.captions import read_captions
-
             found = read_captions(path, images, instances, prompt, limit)
         else:
             found = _read_lines(path, prompt, limit)
@@ -141,7 +79,7 @@ def read_training(
 def _labelled(data: TrainingData, path: Path) -> tuple[TrainingSample, ...]:
     if data.bad:
         raise InputError(f"{data.bad[0].where}: {data.bad[0].error} (with a label file no line may be passed over)")
-    lines = [(number, line) for number, line in enumerate(_text_lines(path), start=1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text_lines(path), start=1) if line.strip()]
     if len(lines) != len(data.samples):
         raise InputError(
             f"The label file {path} has {len(lines)} lines and the data {len(data.samples)} samples: give a line each."
@@ -162,21 +100,11 @@ def _labelled(data: TrainingData, path: Path) -> tuple[TrainingSample, ...]:
 # JSON lines ----------------------------------------------------------------------------------------------------------
 
 
-def _text_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        number = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}, line {number}: not UTF-8 text; a JSON-lines file is expected.") from error
-    except OSError as error:
-        raise InputError(f"The file {path} cannot be read ({error.strerror or error}).") from error
-
-
 def _read_lines(path: Path, prompt: str, limit: int | None) -> TrainingData:
     samples: list[TrainingSample] = []
     bad: list[BadLine] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(_text_lines(path), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
         if limit is not None and len(samples) == limit:
@@ -190,14 +118,14 @@ def _read_lines(path: Path, prompt: str, limit: int | None) -> TrainingData:
             continue
         seen[sample.id] = number
         samples.append(sample)
-    return TrainingData(path.stem, tuple(samples), tuple(bad), captions=_said(samples))
+    return TrainingData(path.stem, tuple(samples), tuple(bad), captions=_captions(samples))
 
 
-def _said(samples: Iterable[TrainingSample]) -> dict[str, tuple[str, ...]]:
-    said: dict[str, list[str]] = {}
+def _captions(samples: Iterable[TrainingSample]) -> dict[str, tuple[str, ...]]:
+    texts: dict[str, list[str]] = {}
     for sample in samples:
-        said.setdefault(image_key(sample), []).append(sample.answer)
-    return {key: tuple(texts) for key, texts in said.items()}
+        texts.setdefault(image_key(sample), []).append(sample.answer)
+    return {key: tuple(found) for key, found in texts.items()}
 
 
 def _record(line: str) -> dict[str, Any]:
@@ -213,10 +141,10 @@ def _record(line: str) -> dict[str, Any]:
 def _parsed(record: Mapping[str, Any], number: str, folder: Path, prompt: str) -> TrainingSample:
     """A sample; ValueError with half a sentence where the record is none."""
     images = _images(record, folder)
-    asked = prompt if record.get("prompt") is None else record["prompt"]
-    if not isinstance(asked, str) or not asked.strip():
+    prompt = prompt if record.get("prompt") is None else record["prompt"]
+    if not isinstance(prompt, str) or not prompt.strip():
         raise ValueError('the "prompt" is empty or no text')
-    if (count := asked.count(IMAGE_MARKER)) not in (0, len(images)):
+    if (count := prompt.count(IMAGE_MARKER)) not in (0, len(images)):
         raise ValueError(f"the prompt marks places for {count} images and there are {len(images)}")
     answer = _text(record, "answer" if "answer" in record else "caption", "the answer")
     name = record.get("id")
@@ -226,7 +154,7 @@ def _parsed(record: Mapping[str, Any], number: str, folder: Path, prompt: str) -
     return TrainingSample(
         id=number if name is None else str(name),
         images=images,
-        prompt=asked,
+        prompt=prompt,
         answer=answer,
         words=_words(record.get("words"), answer, ""),
         negative=negative,
@@ -262,22 +190,10 @@ def _images(record: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-def image_fault(path: Path) -> str | None:
-    """What is wrong with an image file, as half a sentence, as far as its name and size tell; None: nothing."""
-    try:
-        if not path.exists():
-            return f"its image {path} does not exist"
-        if path.is_dir():
-            return f"its image {path} is a folder"
-        return f"its image {path} is empty (zero bytes)" if path.stat().st_size == 0 else None
-    except (OSError, ValueError) as error:  # a NUL byte, or a name that is too long
-        return f"its image has an impossible name ({error})"
-
-
 def write_training(path: Path, samples: Iterable[TrainingSample]) -> None:
     """A JSON-lines file that `read_training` reads back; pictures in memory are saved beside it as PNG."""
     many = list(samples)
-    write_samples(path, (sample.asked() for sample in many))
+    write_samples(path, (sample.question() for sample in many))
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     with path.open("w", encoding="utf-8") as file:
         for record, sample in zip(records, many, strict=True):
@@ -288,61 +204,3 @@ def write_training(path: Path, samples: Iterable[TrainingSample]) -> None:
 
 
 # The bundled world ---------------------------------------------------------------------------------------------------
-
-STREAM = "ground"
-"""The world's stream of scenes for training: no bundled model, sample or benchmark draws one of them."""
-
-ASKED: tuple[str, ...] = ("caption", "existence", "caption", "colour")
-"""What is asked of the scenes, in turn; the colour of a shape that stands there once, else a caption."""
-
-
-def shapes_training(count: int, seed: int = 0, size: int = 48) -> Iterator[TrainingSample]:
-    """`count` scenes of the bundled world, one question each; captions come with a false one and its labels.
-
-    The pictures are drawn when their turn comes, and are the same for the same seed on every machine.
-    """
-    import random
-
-    from sightline.data.negatives import shapes_negative
-    from sightline.zoo import questions as ask
-    from sightline.zoo.official.files import fresh_scenes
-    from sightline.zoo.world import NEGATIVES
-
-    makers: dict[str, Callable[..., ask.Question]] = {
-        "caption": lambda scene, rng: ask.caption(scene, rng.choice(ask.CAPTION_PHRASES)),
-        "existence": lambda scene, rng: rng.choice(ask.pope(scene, rng.choice(NEGATIVES), rng)),
-        "colour": lambda scene, rng: (
-            ask.colour(scene, rng.choice(single)) if (single := ask.single_shapes(scene)) else ask.caption(scene)
-        ),
-    }
-    for number, scene in zip(range(count), fresh_scenes(STREAM, seed), strict=False):
-        rng = random.Random(f"ground/{seed}/{number}")
-        question = makers[ASKED[number % len(ASKED)]](scene, rng)
-        sample = TrainingSample(
-            f"shapes-{seed}-{number}", (DrawnImage(scene.seed or 0, size),), question.prompt, question.answer
-        )
-        yield shapes_negative(sample, scene, rng) if question.task == "caption" else sample
-
-
-@dataclass(frozen=True)
-class DrawnImage:
-    """The picture of a scene, drawn each time it is read: an `EncodedImage` of a few bytes.
-
-    scene: its number in the bundled world. size: side in pixels.
-    """
-
-    scene: int
-    size: int = 48
-
-    @property
-    def name(self) -> str:
-        """For errors."""
-        return f"of scene {self.scene}"
-
-    def read(self) -> bytes:
-        """The picture as PNG."""
-        from sightline.zoo.official.files import png_bytes
-        from sightline.zoo.render import render
-        from sightline.zoo.world import draw_scene
-
-        return png_bytes(render(draw_scene(self.scene), self.size))

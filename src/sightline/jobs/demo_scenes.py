@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from sightline.data.sample import Sample
+from sightline.data.shapes_training import DrawnImage
+from sightline.data.training_sample import TrainingSample
+from sightline.probes.grounding import Grounding
+from sightline.zoo.official.files import fresh_scenes
+from sightline.zoo.questions import caption
+from sightline.zoo.render import render
+from sightline.zoo.world import negatives
+
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sightline.data.training_files import TrainingSample
     from sightline.models.vlm import VLM
     from sightline.probes.grounding.scores import TokenScore
 
@@ -49,9 +57,6 @@ class Question:
 
 def find_question(seed: int) -> Question:
     """A fresh scene of four objects, one of which has no second of its kind, colour or shape."""
-    from sightline.zoo.official.files import fresh_scenes
-    from sightline.zoo.render import render
-
     scenes = fresh_scenes("demo/question", seed, lambda scene: len(scene.items) == 4)
     return next(
         Question(render(scene, SIZE), item.kind.name, item.row, item.column)
@@ -63,9 +68,6 @@ def find_question(seed: int) -> Question:
 
 def score_caption(vlm: VLM, question: Question) -> list[TokenScore]:
     """The model's own caption of the scene, each token with how close it is to the image."""
-    from sightline.data.sample import Sample
-    from sightline.probes.grounding import Grounding
-
     inputs = vlm.encode(Sample(prompt="Describe the image.", images=(question.picture,)))
     with Grounding().on(vlm) as probe:
         vlm.generate(inputs, max_new_tokens=48)
@@ -81,11 +83,6 @@ def false_captions(count: int, seed: int) -> list[TrainingSample]:
 
 
 def _captions(seed: int) -> Iterator[TrainingSample]:
-    from sightline.data.training_files import DrawnImage, TrainingSample
-    from sightline.zoo.official.files import fresh_scenes
-    from sightline.zoo.questions import caption
-    from sightline.zoo.world import negatives
-
     for place, scene in enumerate(fresh_scenes("demo/captions", seed)):
         rng = random.Random(f"demo/{seed}/{place}")
         there, absent = rng.choice(scene.kinds).name, negatives(scene, 1, "random", rng)[0].name

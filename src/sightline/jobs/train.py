@@ -9,25 +9,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.errors import SightlineError, SightlineWarning
+from sightline.data.training_files import PROMPT, SHAPES, read_training
+from sightline.data.training_sample import TrainingData
+from sightline.errors import InputError, SightlineError, SightlineWarning
 from sightline.files.digest import digest_of
 from sightline.files.json import plain
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.settings import ModelSettings
 from sightline.jobs.train_evaluation import evaluator
 from sightline.memory import is_out_of_memory
+from sightline.pages.tables.plain import plain_text
+from sightline.pages.tables.train import sections
 from sightline.runs.progress import OnProgress, Progress
 from sightline.training.settings import TrainSettings, read_settings
+from sightline.training.trainer import check_folder, train_model
 
 if TYPE_CHECKING:
-    from sightline.data.training_files import TrainingData
     from sightline.pages.tables.table import Section
     from sightline.training.trainer import TrainResult
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a training went. model, data: their names. result: what `sightline.training.trainer.train` returns."""
+    """How a training went. model, data: their names. result: what `sightline.training.trainer.train_model` returns."""
 
     model: str
     data: str
@@ -68,13 +72,9 @@ class Training:
 
     def sections(self) -> list[Section]:
         """Losses and evaluations as tables."""
-        from sightline.pages.tables.train import sections
-
         return sections(self.to_dict())
 
     def __str__(self) -> str:
-        from sightline.pages.tables.plain import plain_text
-
         return plain_text(self.sections())
 
 
@@ -124,8 +124,6 @@ def train(
 
 def training_settings(given: TrainSettings | str | Path | None, data: Any) -> TrainSettings:
     """Those of an object, a file or a preset; by default those that suit the data."""
-    from sightline.data.training_files import SHAPES
-
     if isinstance(given, TrainSettings):
         return given
     if given is None:
@@ -144,9 +142,6 @@ def training_data(
     limit: int | None = None,
 ) -> TrainingData:
     """The samples of a file, of the bundled world, or as they are."""
-    from sightline.data.training_files import PROMPT, TrainingData, read_training
-    from sightline.errors import InputError
-
     if isinstance(data, TrainingData):
         return data
     if prompt is not None and not prompt.strip():
@@ -181,13 +176,11 @@ def run_training(
     on_progress: OnProgress | None = None,
 ) -> Training:
     """Trains into the folder, and evaluates as the settings say; the folder is checked before the model is loaded."""
-    from sightline.training.trainer import check_folder, train
-
     check_folder(folder, settings, source.name, data, about, resume)
     _warn(data, settings)
     steps = settings.steps or round(settings.epochs * len(data.samples) / settings.batch_size)
 
-    def tell(line: Mapping[str, Any]) -> None:
+    def on_line(line: Mapping[str, Any]) -> None:
         if "loss" in line and on_progress is not None:
             terms = " ".join(f"{name} {line[name]:.3f}" for name in ("language", "ground") if name in line)
             on_progress(Progress("Training", int(line["step"]), steps, terms))
@@ -195,7 +188,9 @@ def run_training(
     evaluate = evaluator(settings) if settings.eval_limit else None
     vlm = source.open(replace(loading, quantize="4bit") if settings.method == "qlora" else loading)
     try:
-        result = train(vlm, data, settings, folder, evaluate=evaluate, resume=resume, tell=tell, about=about)
+        result = train_model(
+            vlm, data, settings, folder, evaluate=evaluate, resume=resume, on_line=on_line, about=about
+        )
     except Exception as error:
         if not is_out_of_memory(error):
             raise

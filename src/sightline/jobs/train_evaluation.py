@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sightline.jobs.benchmark_items import BenchmarkItems
     from sightline.models.vlm import VLM
     from sightline.training.settings import TrainSettings
-    from sightline.training.steps import Evaluate, Evaluation
+    from sightline.training.state import Evaluate, TrainingEvaluation
 
 BATCH = 16
 """Items in one pass; halved where memory does not suffice."""
@@ -33,8 +33,8 @@ def evaluator(settings: TrainSettings) -> Evaluate:
     """
     asked = [find_items(name, seed=SEED, limit=settings.eval_limit) for name in settings.eval_benches]
 
-    def evaluate(vlm: VLM) -> Evaluation:
-        from sightline.training.steps import Evaluation
+    def evaluate(vlm: VLM) -> TrainingEvaluation:
+        from sightline.training.state import TrainingEvaluation
 
         figures: dict[str, float] = {}
         score = float("nan")
@@ -48,7 +48,7 @@ def evaluator(settings: TrainSettings) -> Evaluate:
             headline = document[one.bench.headline]
             if headline is not None:
                 score = headline if one.bench.better == "larger" else -headline
-        return Evaluation(figures, score)
+        return TrainingEvaluation(figures, score)
 
     return evaluate
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from sightline.knockout.compare import Comparison
 from sightline.knockout.result import MAIN, MEASURES
-from sightline.pages.impact_figures import LABELS, blank_figure, printable, save_figures, scale_of, short_name
+from sightline.pages.impact_drawing import blank_figure, printable, save_figures, scale_of, short_name
+from sightline.pages.impact_figures import LABELS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

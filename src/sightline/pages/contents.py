@@ -153,7 +153,7 @@ def _sinks(run: RunFolder, number: int) -> dict[str, Any]:
 
 def _attended(run: RunFolder, number: int) -> list[dict[str, Any]]:
     """Where on the image attention and sinks lie, mean over the samples whose first grid is of the usual shape."""
-    from sightline.probes.attention_maps import SampleMaps
+    from sightline.probes.map_values import SampleMaps
 
     groups: dict[tuple[str, str], list[SampleMaps]] = {}
     for record in run.records:

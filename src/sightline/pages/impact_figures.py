@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline.errors import SightlineError
-from sightline.knockout.result import MEASURES, SIGNED, Array, ImpactMap
+from sightline.knockout.result import MEASURES, Array, ImpactMap
+from sightline.pages.head_figures import head_maps, head_shares
+from sightline.pages.impact_drawing import (
+    blank_figure,
+    draw_cells,
+    is_of_all_layers,
+    layer_ticks,
+    printable,
+    save_figures,
+    scale_of,
+    spaced,
+    title,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
     from PIL import Image
 
-DPI = 150
-KINDS = ("png", "svg")
 
 SUMMED_FROM = 40
 """From so many image tokens on, a heat map has a column for each row of patches instead of each patch."""
@@ -31,18 +38,6 @@ LABELS = 130
 
 PANELS = 12
 """Layers that the picture is shown for; of more, evenly spaced ones with the first and the last."""
-
-NAME = 60
-"""Letters of a model's name that are drawn."""
-
-HEADS = 8
-"""Layers, and heads, whose small maps are drawn; of more, evenly spaced ones."""
-
-STRETCH = 4.0
-"""Colours end at the 98th percentile where the largest value is so many times as large, and the bar says so."""
-
-MOST = 10.0
-"""The largest value is at most so many times the colours' end: what is tiny beside it stays pale."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +73,6 @@ def parts_figure(found: ImpactMap, folder: Path, pictures: Sequence[Image.Image]
     return save_figures({"overlay_every_row": overlay(found, pictures)}, folder)
 
 
-def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Each figure as NAME.png and NAME.svg in a folder; SightlineError when a file cannot be written."""
-    paths = [folder / f"{name}.{kind}" for name in figures for kind in KINDS]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            figures[path.stem].savefig(path, dpi=DPI)
-    except OSError as error:
-        raise SightlineError(f"The figures could not be written into {folder} ({error.strerror or error}).") from error
-    return paths
-
-
 # Layers by tokens ---------------------------------------------------------------------------------------------------
 
 
@@ -103,8 +86,8 @@ def heat_map(found: ImpactMap, measure: str | None = None) -> Figure:
     )
     axes = figure.subplots()
     has_sums = any(len(column.indices) > 1 for column in columns)
-    _cells(figure, axes, values, name, " summed" if has_sums else "")
-    _layer_ticks(axes, found.layers)
+    draw_cells(figure, axes, values, name, " summed" if has_sums else "")
+    layer_ticks(axes, found.layers)
     step = math.ceil(len(columns) / LABELS)
     shown = range(0, len(columns), step)
     axes.set_xticks(shown, [columns[place].label for place in shown], rotation=90, fontsize=6)
@@ -148,28 +131,6 @@ def _has_many_images(found: ImpactMap) -> bool:
     return len({source.image for source in found.tokens if source.image is not None}) > 1
 
 
-def printable(text: str, most: int = 18) -> str:
-    """A token's text as one short word: signs that the figures' font cannot draw are escaped, long words cut."""
-    known = _drawable()
-    signs = [
-        sign if sign.isprintable() and ord(sign) in known else sign.encode("unicode_escape").decode()
-        for sign in text[: most + 1]
-    ]
-    is_whole = sum(map(len, signs)) <= most
-    while sum(map(len, signs)) > most - (not is_whole):  # an escape is cut off whole
-        signs.pop()
-    shown = "".join(signs).replace("$", "\\$")  # not the beginning of a formula
-    return shown if is_whole else f"{shown}…"
-
-
-@cache
-def _drawable() -> frozenset[int]:
-    """Code points that the figures' font has; of others Matplotlib would draw a box, and warn."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    return frozenset(get_font(findfont(FontProperties())).get_charmap())
-
-
 def _mark_modalities(axes: Axes, found: ImpactMap, columns: Sequence[Column]) -> None:
     """A thin line wherever text meets image."""
     names = [found.tokens[column.indices[0]].modality for column in columns]
@@ -188,7 +149,7 @@ def overlay(found: ImpactMap, pictures: Sequence[Image.Image], measure: str | No
     """
     name = measure or found.measure
     values = found.values(name)
-    places = _spaced(len(found.layers), PANELS)
+    places = spaced(len(found.layers), PANELS)
     images = [
         index for index in range(len(pictures)) if any(_is_at(source, index, len(pictures)) for source in found.tokens)
     ]
@@ -247,150 +208,12 @@ def _is_at(source: Any, image: int, count: int) -> bool:
 def _layer_name(found: ImpactMap, place: int) -> str:
     if found.mode == "vision":
         return "painted over"
-    if _is_of_all_layers(found):
+    if is_of_all_layers(found):
         return "hidden at every layer"
     return f"{'tower layer' if found.mode == 'tower' else 'layer'} {found.layers[place]}"
-
-
-def _is_of_all_layers(found: ImpactMap) -> bool:
-    return found.settings.get("layers_cut") == "all"
 
 
 # Heads --------------------------------------------------------------------------------------------------------------
 
 
-def head_shares(found: ImpactMap) -> Figure:
-    """Layers by heads, the distances that hiding single sources makes summed over text, and over what is no text."""
-    values = found.maps["l2_heads"]
-    names = ["text", *sorted({source.modality for source in found.tokens} - {"text"})]
-    parts = {name: [index for index, source in enumerate(found.tokens) if source.modality == name] for name in names}
-    parts = {name: indices for name, indices in parts.items() if indices}
-    totals = {name: np.nansum(values[:, :, indices], axis=-1) for name, indices in parts.items()}
-    width = min(10.0, max(2.6, 0.28 * values.shape[1]))
-    figure = blank_figure(1.4 + width * len(parts), 1.6 + min(8.0, max(1.8, 0.2 * len(found.layers))))
-    grid = figure.subplots(1, len(parts), squeeze=False)[0]
-    top = max(float(total.max()) for total in totals.values()) or 1.0
-    for axes, (name, total) in zip(grid, totals.items(), strict=True):
-        shown = axes.imshow(total, aspect="auto", origin="lower", cmap="magma", vmin=0, vmax=top)
-        _layer_ticks(axes, found.layers)
-        axes.set_xlabel("head")
-        axes.set_title(f"{name} ({len(parts[name])} sources)", fontsize=8)
-    figure.colorbar(shown, ax=list(grid), label="L2 distance of the head's output,\nsummed over sources")
-    figure.suptitle(title(found), fontsize=9)
-    return figure
-
-
-def head_maps(found: ImpactMap) -> Figure:
-    """A small map for each of up to 8 x 8 layers and heads: the patches of an image, or the sources as a strip."""
-    values = found.maps["l2_heads"]
-    layers, heads = _spaced(values.shape[0], HEADS), _spaced(values.shape[1], HEADS)
-    grids = [source.grid for source in found.tokens if source.row is not None]
-    chosen = grids[0] if grids else None
-    figure = blank_figure(1.2 + 1.05 * len(heads), 1.0 + 1.05 * len(layers))
-    panels = figure.subplots(len(layers), len(heads), squeeze=False)
-    shown_values = values[np.ix_(layers, heads, range(values.shape[2]))]
-    norm, colours, extend = scale_of("l2_heads", shown_values)
-    for line, layer in enumerate(reversed(layers)):
-        for column, head in enumerate(heads):
-            axes = panels[line, column]
-            axes.set_xticks([])
-            axes.set_yticks([])
-            table = _patch_table(found, values[layer, head], chosen)
-            shown = axes.imshow(np.ma.masked_invalid(table), cmap=colours, norm=norm, aspect="auto")
-            if not column:
-                axes.set_ylabel(f"layer {found.layers[layer]}", fontsize=7)
-            if line == len(layers) - 1:
-                axes.set_xlabel(f"head {head}", fontsize=7)
-    figure.colorbar(shown, ax=list(panels.flat), label=MEASURES["l2_heads"], extend=extend, shrink=0.8)
-    of_what = "sources, in the order of the prompt" if chosen is None else f"patches of grid {chosen}"
-    figure.suptitle(f"{title(found)}; {of_what}", fontsize=9)
-    return figure
-
-
-def _patch_table(found: ImpactMap, values: Array, grid: int | None) -> Array:
-    """The values of one grid in its rows and columns; without a grid a single row of all."""
-    if grid is None:
-        return values[None]
-    mine = [(source, value) for source, value in zip(found.tokens, values, strict=True) if source.grid == grid]
-    rows = sorted({source.row for source, _ in mine if source.row is not None})
-    cols = sorted({source.col for source, _ in mine if source.col is not None})
-    table: Array = np.full((len(rows), len(cols)), np.nan)
-    for source, value in mine:
-        if source.row is not None and source.col is not None:
-            table[rows.index(source.row), cols.index(source.col)] = value
-    return table
-
-
 # Shared -------------------------------------------------------------------------------------------------------------
-
-
-def title(found: ImpactMap) -> str:
-    """What was measured: the model, the mode and its window, the row, and the answer where it is known."""
-    window = found.settings.get("window", 1)
-    parts = [short_name(found.model)]
-    if found.settings.get("scope") == "every-row":
-        parts.append(f"{found.mode}, hidden from every row")
-    else:
-        parts.append(found.mode)
-    if window not in (None, 1) and not _is_of_all_layers(found):
-        parts.append(f"window {window}")
-    parts.append("mean over rows" if found.row == "all" else f"row {found.row}")
-    told = found.baseline.get("text")
-    if told is not None:
-        parts.append(f"answer “{printable(str(told))}” ({found.baseline['prob']:.2f})")
-    return ", ".join(parts)
-
-
-def short_name(model: str) -> str:
-    """A model's name as it can be drawn; of a folder the last part."""
-    name = model.rstrip("/").rsplit("/", 1)[-1] if model.startswith((".", "/", "~")) else model
-    return printable(name, NAME)
-
-
-def blank_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches."""
-    # No pyplot: it keeps every figure, and picks a window system.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _cells(figure: Figure, axes: Axes, values: Array, measure: str, note: str = "") -> None:
-    norm, colours, extend = scale_of(measure, values)
-    axes.set_facecolor("0.85")  # what is not defined
-    shown = axes.imshow(
-        np.ma.masked_invalid(values), aspect="auto", origin="lower", interpolation="nearest", cmap=colours, norm=norm
-    )
-    figure.colorbar(shown, ax=axes, label=MEASURES.get(measure, measure) + note, extend=extend)
-
-
-def _layer_ticks(axes: Axes, layers: Sequence[int]) -> None:
-    step = math.ceil(len(layers) / 40)
-    places = range(0, len(layers), step)
-    axes.set_yticks(places, [str(layers[place]) for place in places], fontsize=7)
-    axes.set_ylabel("layer", fontsize=8)
-
-
-def scale_of(measure: str, values: Array, is_whole: bool = False) -> tuple[Normalize, str, str]:
-    """(norm, colour map, ends of the bar): symmetric about zero for signed measures, else from zero.
-
-    A few values that are far larger than the rest, as a sink's, would leave the rest without colour: then the colours
-    end before the largest, and the bar's end is an arrow. is_whole: never.
-    """
-    from matplotlib.colors import Normalize
-
-    sizes = np.abs(values[np.isfinite(values)])
-    largest = float(sizes.max()) if sizes.size else 0.0
-    usual = max(float(np.percentile(sizes, 98)), largest / MOST) if sizes.size else 0.0
-    is_cut = not is_whole and measure != "flip" and largest > STRETCH * usual
-    top = (usual if is_cut else largest) or 1.0
-    if measure in SIGNED:
-        return Normalize(-top, top), "RdBu", "both" if is_cut else "neither"
-    return Normalize(0.0, 1.0 if measure == "flip" else top), "magma", "max" if is_cut else "neither"
-
-
-def _spaced(count: int, most: int) -> list[int]:
-    """Up to `most` of 0..count - 1, evenly spaced, the first and the last among them."""
-    if count <= most:
-        return list(range(count))
-    return sorted({round(place * (count - 1) / (most - 1)) for place in range(most)})

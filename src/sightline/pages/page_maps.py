@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.knockout.result import MEASURES, SIGNED, ImpactMap
-from sightline.probes.attention_maps import MapGrid, SampleMaps, pack
+from sightline.probes.map_values import MapGrid, SampleMaps, pack
 
 Array = NDArray[np.float32]
 Words = Sequence[Sequence[Any]]

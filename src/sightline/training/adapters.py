@@ -67,8 +67,8 @@ def _with_adapters(vlm: VLM, settings: TrainSettings) -> Any:
     if settings.method == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         if settings.projector:
-            told = "A 4-bit projector cannot be trained: with qlora it stays as it is."
-            warnings.warn(told, SightlineWarning, stacklevel=3)
+            message = "A 4-bit projector cannot be trained: with qlora it stays as it is."
+            warnings.warn(message, SightlineWarning, stacklevel=3)
     elif settings.projector:
         name = vlm.anatomy.name_of(vlm.anatomy.projector)
         others = [] if name is None else [name]

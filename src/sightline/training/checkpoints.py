@@ -54,7 +54,7 @@ def last_whole(folder: Path) -> Path | None:
 
 
 def drop_torn(folder: Path) -> list[Path]:
-    """Takes away the checkpoints that are not whole, which a kill left behind, and tells which they were."""
+    """Takes away the checkpoints that are not whole, which a kill left behind, and returns which they were."""
     torn = [path for path in checkpoints(folder) if not is_whole(path)]
     for path in torn:
         shutil.rmtree(path, ignore_errors=True)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sightline.data.training_files import TrainingSample
+from sightline.data.answer_words import Word
+from sightline.data.training_sample import TrainingSample
 from sightline.errors import InputError
-from sightline.models.answer_tokens import IGNORED, TailTokens, Turn, Word, tail_tokens, turn_of
+from sightline.models.answer_tokens import IGNORED, TailTokens, Turn, tail_tokens, turn_of
 from sightline.models.vlm.encoding import prompt_texts
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class TrainingSet(torch.utils.data.Dataset[TrainingSample]):
         for step in range(len(self.samples)):
             sample = self.samples[(index + step) % len(self.samples)]
             try:
-                return replace(sample, images=tuple(sample.asked().load_images()))
+                return replace(sample, images=tuple(sample.question().load_images()))
             except InputError as error:
                 self.bad[sample.id] = str(error)
         raise InputError(f"Not one image of the training data can be read; the last, {list(self.bad.values())[-1]}")
@@ -86,12 +87,12 @@ class Collator:
         self, samples: Sequence[TrainingSample], answers: Sequence[str]
     ) -> tuple[dict[str, Any], list[tuple[int, TailTokens]]]:
         """The inputs, and for each row the place and tokens of what follows the prompt."""
-        asked = [sample.asked() for sample in samples]
+        questions = [sample.question() for sample in samples]
         endings = [self.turn.ending(answer) for answer in answers]
-        inputs = dict(self.vlm.encode(asked, endings=endings, device="cpu", padding_side="right"))
+        inputs = dict(self.vlm.encode(questions, endings=endings, device="cpu", padding_side="right"))
         if "attention_mask" not in inputs:
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        prompts = prompt_texts(self.vlm.processor, self.vlm.anatomy, asked, self.vlm.chat)
+        prompts = prompt_texts(self.vlm.processor, self.vlm.anatomy, questions, self.vlm.chat)
         tails = []
         for row, (sample, prompt, ending) in enumerate(zip(samples, prompts, endings, strict=True)):
             tail = tail_tokens(self.vlm.tokenizer, prompt, ending)

@@ -14,7 +14,7 @@ the terms of pragya-s7/Adversarial-Image-Generation, with labels, and with a mar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -182,3 +182,16 @@ class _Labelled:
         """Mean score of the words with this label; 0 where there are none."""
         mine = self.having(label)
         return torch.where(mine, self.score, 0.0).sum() / mine.sum().clamp(min=1)
+
+
+def sample_contrast(
+    terms: GroundingLoss, scores: Scores, labels: Tensor, false: Scores, wrong: Tensor, owner: int, row: int
+) -> Tensor:
+    """The contrast of one sample with its own negative."""
+    alone = replace(terms, kind="none")
+    mine, its = slice(owner, owner + 1), slice(row, row + 1)
+    return alone(_rows(scores, mine), labels[mine], _rows(false, its), wrong[its]).terms["contrast"]
+
+
+def _rows(scores: Scores, rows: slice) -> Scores:
+    return Scores(scores.values[rows], scores.by_layer[:, rows], scores.is_text[rows])

@@ -1,4 +1,4 @@
-"""What a training is told: every field, from a YAML file, a preset or by hand."""
+"""The settings of a training: every field, from a YAML file, a preset or by hand."""
 
 from __future__ import annotations
 

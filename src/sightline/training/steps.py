@@ -10,16 +10,16 @@ several accumulated ones or of one process among several, counts for its share o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
 from sightline.errors import SightlineError
 from sightline.files.json import json_text
@@ -27,7 +27,8 @@ from sightline.models.transformers_api import remove_printer
 from sightline.probes.grounding.scores import Scores
 from sightline.training.checkpoints import PREFIX, last_whole, seal
 from sightline.training.collator import IGNORED_TOKEN, Collator, TrainingSet
-from sightline.training.losses import GroundingLoss
+from sightline.training.losses import sample_contrast
+from sightline.training.state import Evaluate, EvaluatesEvery, TrainingState
 
 if TYPE_CHECKING:
     from sightline.models.vlm import VLM
@@ -35,41 +36,12 @@ if TYPE_CHECKING:
     from sightline.training.settings import TrainSettings
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found. figures: by name, for log and tables. score: what `keep: best` goes by, larger better.
-
-    step: after which it was made, 0 before the first.
-    """
-
-    figures: Mapping[str, float]
-    score: float
-    step: int = 0
-
-
-Evaluate = Callable[["VLM"], Evaluation]
-Tell = Callable[[Mapping[str, Any]], object]
-"""Told each line of the log as it is written."""
-
 COUNTS = ("language", "ground", "contrast", "grounded", "hallucinated")
 """What the terms are means over, counted in each batch."""
 
 
-@dataclass
-class TrainingState:
-    """What a training has gone through, beside the Trainer's own state.
-
-    evaluations: so far. log: the file of losses. tell: who is told its lines. begun: the step that it goes on from.
-    """
-
-    log: Path
-    tell: Tell = lambda line: None
-    evaluations: list[Evaluation] = field(default_factory=list)
-    begun: int = 0
-
-
 class GroundingTrainer(Trainer):  # type: ignore[misc]
-    """`transformers.Trainer` whose loss has the grounding terms. Made by `sightline.training.trainer.train`.
+    """`transformers.Trainer` whose loss has the grounding terms. Made by `sightline.training.trainer.train_model`.
 
     Args:
         vlm: what is trained; its model may be wrapped by PEFT in `model`.
@@ -92,7 +64,7 @@ class GroundingTrainer(Trainer):  # type: ignore[misc]
             args=args,
             train_dataset=samples,
             data_collator=Collator(vlm, settings.needs_negatives),
-            callbacks=[_Evaluating(settings.eval_steps if evaluate is not None else 0)],
+            callbacks=[EvaluatesEvery(settings.eval_steps if evaluate is not None else 0)],
         )
         remove_printer(self)
         self.model_accepts_loss_kwargs = True  # the loss below is scaled to its share already
@@ -182,7 +154,7 @@ class GroundingTrainer(Trainer):  # type: ignore[misc]
             found["ground"] = found["ground"] + false.values.sum() * 0  # every forward pass has its backward one
         if self.settings.needs_contrast:
             each = [
-                _contrast(self.terms, scores, labels, false, wrong, owner, row)
+                sample_contrast(self.terms, scores, labels, false, wrong, owner, row)
                 for row, owner in enumerate(owners.tolist())
             ]
             found["contrast"] = torch.stack(each).mean() if each else false.values.sum() * 0
@@ -213,9 +185,9 @@ class GroundingTrainer(Trainer):  # type: ignore[misc]
             line = self.state.log_history[-1]
             with self.course.log.open("a", encoding="utf-8") as file:
                 file.write(json_text(line) + "\n")
-            self.course.tell(line)
+            self.course.on_line(line)
 
-    # Evaluation
+    # TrainingEvaluation
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """The figures of the evaluation that was given; nothing of the training changes by it."""
@@ -304,30 +276,3 @@ def _nothing_like(batch: Mapping[str, Any], labels: Tensor) -> dict[str, Any]:
     """A negative without a labelled word, for a batch that has none."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     return inputs | {"grounding": torch.full_like(labels, -1.0), "owners": labels.new_zeros(0, dtype=torch.long)}
-
-
-def _contrast(
-    terms: GroundingLoss, scores: Scores, labels: Tensor, false: Scores, wrong: Tensor, owner: int, row: int
-) -> Tensor:
-    """The contrast of one sample with its own negative."""
-    alone = replace(terms, kind="none")
-    mine, its = slice(owner, owner + 1), slice(row, row + 1)
-    return alone(_rows(scores, mine), labels[mine], _rows(false, its), wrong[its]).terms["contrast"]
-
-
-def _rows(scores: Scores, rows: slice) -> Scores:
-    return Scores(scores.values[rows], scores.by_layer[:, rows], scores.is_text[rows])
-
-
-class _Evaluating(TrainerCallback):  # type: ignore[misc]
-    """Asks for an evaluation every so many steps, and for losses after the last."""
-
-    def __init__(self, every: int) -> None:
-        self.every = every
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> Any:
-        """The last step is evaluated when the result is saved, and always has its line of losses."""
-        control.should_log = control.should_log or state.global_step >= state.max_steps
-        if self.every and state.global_step % self.every == 0 and state.global_step < state.max_steps:
-            control.should_evaluate = True
-        return control

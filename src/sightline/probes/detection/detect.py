@@ -20,8 +20,8 @@ from sightline.probes.detection.signals import WordSignals, read_signals
 from sightline.stats import Interval, auroc, auroc_difference, auroc_interval
 
 if TYPE_CHECKING:
-    from sightline.data.training_files import TrainingSample
-    from sightline.models.answer_tokens import Word
+    from sightline.data.answer_words import Word
+    from sightline.data.training_sample import TrainingSample
     from sightline.models.vlm import VLM
 
 RESAMPLES = 2000
@@ -143,7 +143,7 @@ def captioned(
     for start in range(0, len(samples), batch):
         part = samples[start : start + batch]
         rows = vlm.generate_tokens(
-            vlm.encode([sample.asked() for sample in part]), max_new_tokens=new_tokens, **options
+            vlm.encode([sample.question() for sample in part]), max_new_tokens=new_tokens, **options
         )
         for sample, row in zip(part, rows, strict=True):
             text = vlm.tokenizer.decode(row, skip_special_tokens=True).strip()

@@ -32,7 +32,7 @@ from sightline.probes.grounding.scores import Grounding, Scores
 from sightline.training.collator import Collator
 
 if TYPE_CHECKING:
-    from sightline.data.training_files import TrainingSample
+    from sightline.data.training_sample import TrainingSample
     from sightline.models.layout import TokenLayout
     from sightline.models.vlm import VLM
 
@@ -106,7 +106,7 @@ def _batch_words(
     marked = [
         replace(
             sample,
-            images=tuple(sample.asked().load_images()),
+            images=tuple(sample.question().load_images()),
             words=tuple((start, end, number) for number, (start, end, _) in enumerate(sample.labelled)),
         )
         for sample in samples

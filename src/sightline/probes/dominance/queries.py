@@ -52,7 +52,7 @@ class Words:
         return chosen
 
     def _is_wanted(self, word: str) -> bool:
-        from sightline.models.answer_tokens import is_content
+        from sightline.data.answer_words import is_content
 
         text = word.strip().lower()
         if self.wanted == "content":
