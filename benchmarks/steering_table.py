@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import random
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -26,10 +27,13 @@ from typing import Any
 import torch
 from common import machine
 from scipy.stats import binomtest
+from steering_rows import ROWS, Row, made_for
 
 import sightline as sl
 import sightline.methods
+from sightline.benchmarks.base import Item
 from sightline.errors import SightlineWarning
+from sightline.jobs.blind import View, seen_as
 from sightline.methods.base import EMPTY, parse_spec
 from sightline.zoo import questions as ask
 from sightline.zoo.render import render
@@ -44,53 +48,6 @@ SCENE_SEED = 700_003
 
 FORCED_SHARE = 0.1
 """Of image tokens that the forced tau makes sinks."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row. spec: `SINKS` and `FORCED` stand for what is found and forced. sampled: at temperature 1."""
-
-    title: str
-    spec: str
-    is_control: bool = False
-    sampled: bool = False
-
-    @property
-    def key(self) -> str:
-        return self.title + (", sampled" if self.sampled else "")
-
-
-ROWS = (
-    Row("none", "none"),
-    Row("VAR, sinks as found", "var:SINKS"),
-    Row("VAR, sinks forced", "var:FORCED"),
-    Row("the same in all heads", "var:FORCED,rho=1,summ=0"),
-    Row("random tokens give instead", "var_random:FORCED", True),
-    Row("forced sinks hidden", "mask_sinks:FORCED", True),
-    Row("as many random tokens hidden", "mask_random:FORCED", True),
-    Row("PAI", "pai"),
-    Row("its attention part alone", "pai:gamma=1", True),
-    Row("its contrast alone", "pai:alpha=0", True),
-    Row("text raised instead of the image", "pai:target=text", True),
-    Row("VCD", "vcd"),
-    Row("contrast without the image, same weight", "pai:alpha=0,gamma=2", True),
-    Row("VAF", "vaf"),
-    Row("text enhanced instead of the image", "vaf:target=text", True),
-    Row("AdaptVis", "adaptvis"),
-    Row("its two factors exchanged", "adaptvis:weak=1.5,strong=0.5", True),
-    Row("FastV 50%", "fastv:R=0.5"),
-    Row("random tokens dropped, 50%", "fastv_random:R=0.5", True),
-    Row("FasterVLM 75%", "fastervlm:r=0.75"),
-    Row("random tokens dropped, 75%", "fastervlm_random:r=0.75", True),
-    Row("FasterVLM 90%", "fastervlm:r=0.9"),
-    Row("random tokens dropped, 90%", "fastervlm_random:r=0.9", True),
-    Row("FasterVLM 95%", "fastervlm:r=0.95"),
-    Row("random tokens dropped, 95%", "fastervlm_random:r=0.95", True),
-    Row("none", "none", sampled=True),
-    Row("VCD", "vcd", sampled=True),
-    Row("its cut-off alone (noise of step 0)", "vcd:step=0", True, True),
-    Row("contrast without the image, same weight", "pai:alpha=0,gamma=2", True, True),
-)
 
 
 @dataclass(frozen=True)
@@ -129,16 +86,26 @@ def _measure(name: str, count: int, batch: int) -> None:
     asked = _questions(vlm, scenes, batch)
     specs = document.setdefault("sinks", {}) or _sinks(vlm, asked[-1])
     document["sinks"] = specs
-    for row in ROWS:
-        spec = row.spec.replace("SINKS", specs["found"]).replace("FORCED", specs["forced"])
-        if document["rows"].get(row.key, {}).get("spec") != spec:
-            document["rows"][row.key] = {"spec": spec, **_answers(vlm, asked, spec, row.sampled)}
+    views = {None: asked}
+    with tempfile.TemporaryDirectory() as folder:
+        made = made_for(vlm, Path(folder))
+        document["heads"] = made["HEADS"]
+        for row in ROWS:
+            spec = row.spec.replace("SINKS", specs["found"]).replace("FORCED", specs["forced"])
+            spec = spec.replace("HEADS", made["HEADS"])
+            if document["rows"].get(row.key, {}).get("spec") == spec:
+                continue
+            if row.view not in views:
+                views[row.view] = _questions(vlm, scenes, batch, row.view)
+            of_files = spec.replace("TEXT", made["TEXT"]).replace("TOWER", made["TOWER"])
+            found = _answers(vlm, views[row.view], of_files, row.sampled)
+            document["rows"][row.key] = {"spec": spec, "transformers": machine("cpu")["transformers"], **found}
             path.write_text(json.dumps(document, indent=1) + "\n")
             print(name, row.key, f"{document['rows'][row.key]['processor_seconds']:.0f} s", flush=True)
 
 
-def _questions(vlm: Any, scenes: list[Scene], batch: int) -> list[BenchmarkItems]:
-    """The present kind, the three absent ones, and the description."""
+def _questions(vlm: Any, scenes: list[Scene], batch: int, view: View | None = None) -> list[BenchmarkItems]:
+    """The present kind, the three absent ones, and the description; with a view, asked without their own picture."""
     pictures = [render(scene) for scene in scenes]
     asked: dict[str, list[ask.Question]] = {"present": []} | {how: [] for how in NEGATIVES}
     for index, scene in enumerate(scenes):
@@ -147,19 +114,21 @@ def _questions(vlm: Any, scenes: list[Scene], batch: int) -> list[BenchmarkItems
         for how in NEGATIVES:
             asked[how].append(ask.existence(scene, negatives(scene, 1, how, rng)[0]))
     asked["caption"] = [ask.caption(scene) for scene in scenes]
+
+    def samples(every: list[ask.Question]) -> list[sl.Sample]:
+        items = [
+            Item(str(place), question.prompt, (picture,))
+            for place, (question, picture) in enumerate(zip(every, pictures, strict=True))
+        ]
+        seen = items if view is None else list(map(seen_as(view, items), items))
+        return [sl.Sample(prompt=item.prompt, image=item.images[0]) for item in seen]
+
     return [
         BenchmarkItems(
             kind,
             [set(map(str, scene.kinds)) for scene in scenes] if kind == "caption" else [it.answer for it in every],
             [
-                vlm.encode(
-                    [
-                        sl.Sample(prompt=question.prompt, image=picture)
-                        for question, picture in zip(
-                            every[start : start + batch], pictures[start : start + batch], strict=True
-                        )
-                    ]
-                )
+                vlm.encode(samples(every)[start : start + batch])
                 for start in range(0, len(every), batch)
             ],
             48 if kind == "caption" else 4,
@@ -203,14 +172,15 @@ def _answers(vlm: Any, asked: list[BenchmarkItems], spec: str, sampled: bool) ->
 
     *yes_no, captions = asked
     with nullcontext() if method is None else method.on(vlm):
-        with sl.Dominance().on(vlm) as probe:
+        # A loop of its own makes the answers of OPERA, beside which MDI is not read.
+        with nullcontext() if isinstance(method, sl.OPERA) else sl.Dominance().on(vlm) as probe:
             for part in yes_no:
                 answer(part)
         answer(captions)
     there = captions.truths
     named = [[str(kind) for kind in ask.mentioned(text)] for text in said["caption"]]
     invented = [sum(kind not in true for kind in kinds) for kinds, true in zip(named, there, strict=True)]
-    stages = probe.result().stages()
+    stages = {} if probe is None else probe.result().stages()
     return {
         "mdi": {stage: figures["mdi"] for stage, figures in stages.items()},
         "mdi_ci95": {stage: figures["mdi_ci95"] for stage, figures in stages.items()},
@@ -309,7 +279,7 @@ def _table(document: dict[str, Any]) -> str:
         title = f"- {row.title}" if row.is_control else f"**{row.title}**"
         title = f"{title}, T = 1" if row.sampled else title
         is_base = found is base
-        cells = [f"{found['mdi'][stage]:.2f}" for stage in ("early", "middle", "late")]
+        cells = [f"{found['mdi'][stage]:.2f}" if found["mdi"] else "-" for stage in ("early", "middle", "late")]
         for how in NEGATIVES:
             low, high = told[how]["ci95"]
             accuracy = f"{100 * told[how]['accuracy']:.1f} ({100 * low:.0f} to {100 * high:.0f})"

@@ -1,11 +1,12 @@
-"""How much of a score the image earns: every item also without its image, with a blank one, and with another item's.
+"""How much of a score the image earns: every item also without its image, a blank one, another item's, or its blocks.
 
-A model that answers from language has the same score without looking. The three are conditions like methods, on the
-same items and compared with the first method in pairs.
+A model that answers from language has the same score without looking. The views are conditions like methods, on the
+same items and compared with the first method in pairs. The tilted prompt is a control of contrasts (arXiv 2504.10020).
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,16 @@ from sightline.errors import InputError
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Item
 
-View = Literal["no image", "blank image", "other image"]
+View = Literal["no image", "blank image", "other image", "shuffled image", "prompt tilt"]
 
-VIEWS: tuple[View, ...] = ("no image", "blank image", "other image")
+VIEWS: tuple[View, ...] = ("no image", "blank image", "other image", "shuffled image")
+"""Those that take what the picture shows away."""
+
+BLOCKS = 8
+"""Rows and columns of blocks in a shuffled image."""
+
+TILT = "Whenever possible, please select Yes."
+"""What a tilted prompt ends with, so that yes gains without a look."""
 
 GREY = (128, 128, 128)
 
@@ -34,6 +42,10 @@ def seen_as(view: View, items: Sequence[Item]) -> Callable[[Item], Item]:
         return _without
     if view == "blank image":
         return _blank
+    if view == "shuffled image":
+        return _shuffled
+    if view == "prompt tilt":
+        return lambda item: replace(item, prompt=f"{item.prompt.rstrip()} {TILT}")
     places = {item.id: place for place, item in enumerate(items)}
 
     def other(item: Item) -> Item:
@@ -77,6 +89,26 @@ def _blank(item: Item) -> Item:
     from sightline.data.pictures import load_image
 
     return replace(item, images=tuple(Image.new("RGB", load_image(image).size, GREY) for image in item.images))
+
+
+def _shuffled(item: Item) -> Item:
+    """The blocks of each image in a random order, drawn from the item's id: its colours stay, and what it shows goes."""
+    from sightline.data.pictures import load_image
+
+    rng = random.Random(f"shuffled/{item.id}")
+    return replace(item, images=tuple(_in_other_order(load_image(image), rng) for image in item.images))
+
+
+def _in_other_order(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """Its blocks all of one size; what is left over at the right and bottom stays."""
+    width, height = picture.width // BLOCKS, picture.height // BLOCKS
+    if not width or not height:
+        return picture
+    corners = [(column * width, row * height) for row in range(BLOCKS) for column in range(BLOCKS)]
+    found = picture.copy()
+    for (left, top), place in zip(corners, rng.sample(corners, len(corners)), strict=True):
+        found.paste(picture.crop((left, top, left + width, top + height)), place)
+    return found
 
 
 def _name(image: Any) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.attention_edit import AttentionEdit, Keys, Rows
-from sightline.methods.base import register, setting
+from sightline.methods.base import anatomy_and_layout, register, setting
 from sightline.methods.generating import check_share
 from sightline.models.anatomy import Anatomy
 
@@ -27,21 +32,27 @@ class ADHH(AttentionEdit):
     taken is not given to others. Text behind the image: the question and all that was generated. The public code sums
     over the batch; here each sample has its own sum.
 
-    Which heads: those whose removal helps invented objects least, a list for each model. `sightline impact --unit head`
-    finds what each head does to a token; the paper's list for LLaVA-1.5-7B, layer and head:
+    Which heads: those that invented objects owe most to, a list for each model. `sightline impact --unit head` finds
+    what each head does to a token, and writes a list as `heads.json`, which the field takes in the place of names. The
+    paper's list for LLaVA-1.5-7B, layer and head:
     16.29+26.9+13.31+15.10+20.12+30.9+19.18+17.0+18.9+26.28+19.27+18.26+15.25+14.16+31.26+15.24+31.3+22.20+27.29+17.28.
-    Control: as many other heads.
+    Control: `random` = true, as many of the other heads.
     """
 
     name: ClassVar[str] = "adhh"
     rows: ClassVar[Rows] = "last"
     stage: ClassVar[Literal["scores", "weights"]] = "weights"
-    heads: tuple[str, ...] | None = setting(None, "the heads, as 16.29+26.9 (layer.head)")
+    heads: tuple[str, ...] | None = setting(None, "the heads, as 16.29+26.9 (layer.head), or a heads.json of `impact`")
     threshold: float = setting(0.4, "attention to the text behind the image from which a head is silenced, 0 to 1")
+    random: bool = setting(False, "a control: as many of the model's other heads")
+    seed: int = setting(0, "of the draw of other heads")
 
     def __post_init__(self) -> None:
         check_share(self.name, threshold=self.threshold)
-        object.__setattr__(self, "heads", None if self.heads is None else tuple(map(str, self.heads)))
+        names = None if self.heads is None else tuple(map(str, self.heads))
+        if names is not None and len(names) == 1 and names[0].endswith(".json"):
+            names = read_heads(names[0])
+        object.__setattr__(self, "heads", names)
         self._pairs()
 
     def require_complete(self) -> None:
@@ -61,6 +72,31 @@ class ADHH(AttentionEdit):
                 )
         return frozenset(layer for layer, _ in self._pairs())
 
+    @contextmanager
+    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
+        """Act on all that runs inside; errors as of `AttentionEdit`, and InputError where no other heads are left."""
+        acting = self
+        if self.random:
+            anatomy, _ = anatomy_and_layout(model, layout)
+            self.chosen_layers(anatomy)
+            acting = replace(self, heads=self._others(anatomy), random=False)
+        with super(ADHH, acting).on(model, layout):
+            yield
+
+    def _others(self, anatomy: Anatomy) -> tuple[str, ...]:
+        """As many heads as are named, drawn from all that are not."""
+        named = self._pairs()
+        rest = [
+            (layer, head)
+            for layer in anatomy.attention_layers
+            for head in range(anatomy.num_heads)
+            if (layer, head) not in named
+        ]
+        if len(rest) < len(named):
+            raise InputError(f"adhh has {len(named)} heads named and {len(rest)} others to draw from: name fewer.")
+        order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(self.seed))[: len(named)]
+        return tuple(f"{layer}.{head}" for layer, head in sorted(rest[place] for place in order.tolist()))
+
     def edit(
         self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
     ) -> Float[Tensor, "batch heads rows keys"]:
@@ -79,3 +115,22 @@ class ADHH(AttentionEdit):
                 raise InputError(f"'{text}' is no head in adhh: write layer.head, as 16.29.")
             pairs.append((int(layer), int(head)))
         return pairs
+
+
+def read_heads(path: str | Path) -> tuple[str, ...]:
+    """The heads of a file {"heads": ["16.29", ...]}, as `sightline impact --unit head` writes it.
+
+    Raises:
+        InputError: for a file that is not there or holds no such list.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))["heads"]
+        if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
+            raise ValueError
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}: give heads.json of a run of `sightline impact --unit head`.") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path} holds no list of heads: give heads.json of a run of `sightline impact --unit head`."
+        ) from None
+    return tuple(found)

@@ -58,6 +58,7 @@ def _random(method: Any) -> tuple[str, ...]:
 
 
 _RULES: dict[str, Callable[[Any], tuple[str, ...]]] = {
+    "adhh": _random,
     "avisc": _contrast,
     "cdpruner": _pruned,
     "deco": lambda method: (_same(method, alpha=0.0),) if method.alpha else (),
