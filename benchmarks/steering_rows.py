@@ -154,8 +154,9 @@ def _pictures(scenes: Iterable[Scene]) -> Iterable[tuple[sl.Sample, sl.Sample]]:
 
 
 def _heads(vlm: Any, scenes: Iterable[Scene]) -> tuple[str, ...]:
-    """The heads that a false yes owes most to, less what a true yes owes them: mean change of its log-probability."""
+    """The heads that a false yes owes most to, less what a true yes owes: by gradient, mean over scenes."""
     total: Any = 0
+    yes = vlm.tokenizer("yes", add_special_tokens=False)["input_ids"][-1]
     for number, scene in enumerate(scenes):
         rng = random.Random(f"heads/{number}")
         asked = {
@@ -164,7 +165,7 @@ def _heads(vlm: Any, scenes: Iterable[Scene]) -> tuple[str, ...]:
         }
         for sign, question in asked.items():
             inputs = vlm.encode(sl.Sample(image=render(scene), prompt=question.prompt))
-            found = sl.head_effects(vlm, inputs, target=vlm.tokenizer("yes", add_special_tokens=False)["input_ids"][-1])
-            total = total + sign * found.exact
+            found = sl.head_effects(vlm, inputs, target=yes, exact=False)
+            total = total + sign * found.gradient
     order = total.flatten().argsort()[:WORST].tolist()
     return tuple(f"{found.layers[place // total.shape[1]]}.{place % total.shape[1]}" for place in order)

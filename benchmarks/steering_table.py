@@ -127,10 +127,7 @@ def _questions(vlm: Any, scenes: list[Scene], batch: int, view: View | None = No
         BenchmarkItems(
             kind,
             [set(map(str, scene.kinds)) for scene in scenes] if kind == "caption" else [it.answer for it in every],
-            [
-                vlm.encode(samples(every)[start : start + batch])
-                for start in range(0, len(every), batch)
-            ],
+            [vlm.encode(samples(every)[start : start + batch]) for start in range(0, len(every), batch)],
             48 if kind == "caption" else 4,
         )
         for kind, every in asked.items()

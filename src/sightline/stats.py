@@ -42,6 +42,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> float | None:
+    """Spearman's rank correlation over all entries of two arrays alike; None where one of them does not vary."""
+    from scipy.stats import rankdata
+
+    one, other = (rankdata(np.asarray(values, dtype=float), axis=None) for values in (a, b))
+    if not one.std() or not other.std():
+        return None
+    found: NDArray[np.float64] = np.corrcoef(one, other)
+    return float(found[0, 1])
+
+
 def strata_of(units: Sequence[Mapping[str, Sequence[float]]]) -> Strata:
     """Units, each as its sums by stratum, counted by their kinds."""
     by_names: dict[tuple[str, ...], list[list[Sequence[float]]]] = {}

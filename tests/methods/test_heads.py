@@ -118,6 +118,29 @@ def test_random_heads_are_as_many_and_the_same_every_time() -> None:
         assert silent.sum() == before.shape[1] // 2
 
 
+def test_the_control_of_adhh_silences_as_many_other_heads() -> None:
+    case, model = BY_NAME["llava"].make_inputs(1, None), BY_NAME["llava"].model()
+    named = ("1.0", "1.3", "2.2")
+    changed = {
+        f"{layer}.{head}"
+        for layer, _, _, before, after in seen(ADHH(heads=named, threshold=0.0, random=True), model, case)
+        for head in range(before.shape[1])
+        if not torch.equal(before[0, head], after[0, head])
+    }
+    assert len(changed) == len(named)
+    assert not changed & set(named)
+
+
+def test_the_control_of_eah_copies_another_head() -> None:
+    case, model = BY_NAME["llava"].make_inputs(1, None), BY_NAME["llava"].model()
+    copied = set()
+    for seed in range(4):
+        for layer, _, _, before, after in seen(EAH(layer=1, threshold=0.0, random=True, seed=seed), model, case):
+            if layer == 1 and before.shape[2] > 1:
+                copied |= {head for head in range(4) if torch.allclose(after[0, 0], before[0, head], atol=1e-6)}
+    assert len(copied) > 1
+
+
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [

@@ -16,6 +16,8 @@ from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from sightline.benchmarks.base import Item
 
 View = Literal["no image", "blank image", "other image", "shuffled image", "prompt tilt"]
@@ -82,21 +84,23 @@ def _without(item: Item) -> Item:
     return replace(item, images=(), prompt=item.prompt.replace(IMAGE_MARKER, "").strip())
 
 
+def _pictures(item: Item) -> list[Image.Image]:
+    from sightline.data.pictures import load_image
+
+    return [load_image(image) for image in item.images]
+
+
 def _blank(item: Item) -> Item:
     """Grey images of the same size."""
     from PIL import Image
 
-    from sightline.data.pictures import load_image
-
-    return replace(item, images=tuple(Image.new("RGB", load_image(image).size, GREY) for image in item.images))
+    return replace(item, images=tuple(Image.new("RGB", picture.size, GREY) for picture in _pictures(item)))
 
 
 def _shuffled(item: Item) -> Item:
-    """The blocks of each image in a random order, drawn from the item's id: its colours stay, and what it shows goes."""
-    from sightline.data.pictures import load_image
-
+    """The blocks of each image in an order drawn from the item's id: colours stay, and what it shows goes."""
     rng = random.Random(f"shuffled/{item.id}")
-    return replace(item, images=tuple(_in_other_order(load_image(image), rng) for image in item.images))
+    return replace(item, images=tuple(_in_other_order(picture, rng) for picture in _pictures(item)))
 
 
 def _in_other_order(picture: Image.Image, rng: random.Random) -> Image.Image:

@@ -14,6 +14,7 @@ from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.jobs.impact_config import Request
 from sightline.jobs.impact_files import JSON_FILE, PromptImpact, document_of
+from sightline.jobs.impact_heads import heads_over_prompts
 from sightline.jobs.impact_plan import ImpactPlan, ImpactSettings, requests_of
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.settings import job, settings_of
@@ -91,7 +92,8 @@ def impact(
         model: a bundled name, a hub name, a folder, a `VLM`, or a Transformers model; without processor=, what its
             forward takes is the data.
         data: a `Sample`, or what the model's forward takes, of one prompt; several Samples, or what stands for some.
-        mode: "local", "causal", "vision", "tower" or "deepstack", see `Study`.
+        mode: "local", "causal", "vision", "tower" or "deepstack", see `Study`; its other fields are settings too, as
+            unit="head" for what each head of each layer does.
         compare: another model on the same prompts (local and causal).
         out: the run folder, with tables and figures; an interrupted run in it is continued.
         processor: of a Transformers model in memory.
@@ -166,7 +168,7 @@ def run_impact(plan: ImpactPlan, out: Path | None, on_progress: OnProgress | Non
             for request in lost:  # their lines are there, and their files are not
                 attempt([request])
             runner.work(plan.requests, [Condition(plan.model.name, "none", attempt, "prompts")])
-        summary, failed = _summary(plan, run)
+        summary, failed = _summary(plan, run, made)
         document = _own_document(plan, made, out) if plan.is_single else summary
         if isinstance(run, Run):
             run.finish(summary)
@@ -207,7 +209,7 @@ def _maps(request: Request, vlm: VLM, on_progress: OnProgress | None) -> list[Im
     sample, study = request.sample, request.study
     if not vlm.anatomy.is_multimodal and sample.images and study.mode in ("local", "causal"):
         raise InputError(f"{vlm.name} reads text alone, and the prompt comes with an image: leave --image out.")
-    if study.mode == "causal" and study.scope == "row" and study.new_tokens is None:
+    if study.mode == "causal" and study.unit != "head" and study.scope == "row" and study.new_tokens is None:
         study = replace(study, reference=True)
     if study.mode != "tower" or on_progress is None:
         return study.run(vlm, sample)
@@ -268,8 +270,10 @@ def _own_document(plan: ImpactPlan, made: Mapping[str, PromptImpact], out: Path 
     return found
 
 
-def _summary(plan: ImpactPlan, run: Records) -> tuple[dict[str, Any], tuple[Record, ...]]:
-    """{"model", "prompts": [a line a prompt], "failed"}; InputError when not one prompt could be done."""
+def _summary(
+    plan: ImpactPlan, run: Records, made: Mapping[str, PromptImpact]
+) -> tuple[dict[str, Any], tuple[Record, ...]]:
+    """{"model", "prompts": [a line a prompt], "failed"}, and "heads"; InputError when not one could be done."""
     records = [run.records[plan.model.name, "none", request.id] for request in plan.requests]
     failed = tuple(record for record in records if record.result is None)
     if len(failed) == len(records):
@@ -281,4 +285,5 @@ def _summary(plan: ImpactPlan, run: Records) -> tuple[dict[str, Any], tuple[Reco
         for record in records
     ]
     compare = None if plan.compare is None else plan.compare.name
-    return {"model": plan.model.name, "compare": compare, "failed": len(failed), "prompts": lines}, failed
+    summary = {"model": plan.model.name, "compare": compare, "failed": len(failed), "prompts": lines}
+    return summary | heads_over_prompts(plan, run.folder, made), failed

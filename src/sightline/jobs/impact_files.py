@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.files.json import json_text, write_atomically
 from sightline.jobs.impact_config import Request
+from sightline.knockout.head_maps import agreement, head_list, is_of_heads, ranked_heads
 
 if TYPE_CHECKING:
     from sightline.knockout.compare import Comparison
     from sightline.knockout.result import ImpactMap
     from sightline.models.vlm import VLM
 
-JSON_FILE, CSV_FILE = "impact.json", "impact.csv"
+JSON_FILE, CSV_FILE, HEADS_FILE = "impact.json", "impact.csv", "heads.json"
 
 TOP = 5
 """Sources that a prompt is summed up by."""
@@ -46,17 +47,10 @@ class PromptImpact:
             "sources": len(first.tokens),
             "answers": [each.baseline.get("text") for each in self.maps[: 1 if self.comparison is not None else None]],
             "prob": first.baseline.get("prob"),
-            "top": [
-                {
-                    "position": source.position,
-                    "text": source.text,
-                    "row": source.row,
-                    "col": source.col,
-                    "effect": effect,
-                }
-                for source, effect in first.top(first.layers, TOP)
-            ],
+            "top": _top(first),
         }
+        if is_of_heads(first):
+            line["agreement"] = agreement(first)
         if self.comparison is None:
             return line
         found = self.comparison
@@ -85,8 +79,21 @@ class PromptImpact:
             impact_figures(each, folder / "figures", pictures, stem)
         keep_thumbnails(pictures, folder)
         _write_table(folder / CSV_FILE, self.maps, self.request)
+        if is_of_heads(self.maps[0]):
+            write_atomically(folder / HEADS_FILE, json_text(head_list(self.maps[0])))
         if self.parts is not None:
             parts_figure(self.parts, folder / "figures", pictures)
+
+
+def _top(found: ImpactMap) -> list[dict[str, Any]]:
+    """What a prompt is summed up by: the sources, or the heads, that do most."""
+    if is_of_heads(found):
+        most = sorted(ranked_heads(found), key=lambda entry: -abs(entry["logprob"]))[:TOP]
+        return [{"text": entry["head"], "effect": entry["logprob"]} for entry in most]
+    return [
+        {"position": source.position, "text": source.text, "row": source.row, "col": source.col, "effect": effect}
+        for source, effect in found.top(found.layers, TOP)
+    ]
 
 
 def _write_table(path: Path, found: Sequence[ImpactMap], request: Request) -> None:
@@ -105,7 +112,8 @@ def _write_table(path: Path, found: Sequence[ImpactMap], request: Request) -> No
 def document_of(request: Request, found: Sequence[ImpactMap], vlm: VLM) -> dict[str, Any]:
     """The map's document; over an answer {"model", "mode", "text", "new_tokens": [documents]}."""
     if request.study.new_tokens is None:
-        return found[0].to_dict() | {"prompt": request.sample.prompt}
+        own = {"heads": head_list(found[0])} if is_of_heads(found[0]) else {}
+        return found[0].to_dict() | own | {"prompt": request.sample.prompt}
     tokens = [each.baseline.get("predicted", each.baseline["token"]) for each in found]
     return {
         "model": vlm.name,

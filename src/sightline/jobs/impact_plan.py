@@ -39,6 +39,8 @@ class ImpactPlan:
             return
         if any(request.study.mode not in ("local", "causal") for request in self.requests):
             raise InputError("Models are compared in the modes local and causal: give one of them with --compare.")
+        if any(request.study.unit == "head" for request in self.requests):
+            raise InputError("Heads of two models have no partners: leave --compare out, or the unit head.")
         if any(request.study.new_tokens is not None for request in self.requests):
             raise InputError(
                 "Models are compared on a prompt, not over an answer: leave --new-tokens out with --compare."
@@ -67,7 +69,8 @@ class ImpactPlan:
     def files(self) -> str:
         """The files of the run folder, in words."""
         own = "impact.csv" if self.compare is None else "impact_a.csv, impact_b.csv"
-        files = f"impact.json, {own}, figures/"
+        heads = "heads.json, " if any(each.study.unit == "head" for each in self.requests) else ""
+        files = f"impact.json, {own}, {heads}figures/"
         return files if self.is_single else f"prompts/*/ ({files}), samples.jsonl, summary.json"
 
 

@@ -17,11 +17,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sightline.attention import bypassed
-from sightline.attention.hooks import Hooks
+from sightline.attention.hooks import BeforeHook, Hooks
 from sightline.errors import InputError, ModelError
 from sightline.memory import is_out_of_memory
 from sightline.models.anatomy import Anatomy, find_anatomy
 from sightline.models.transformers_api import with_cache
+from sightline.stats import rank_correlation
 
 AT_ONCE = 16
 """Heads taken away in one pass, each in a row of its own; halved where memory does not suffice."""
@@ -48,12 +49,8 @@ class HeadEffects:
 
     @property
     def agreement(self) -> float | None:
-        """The correlation of both over all heads; None without the exact one, or where nothing varies."""
-        if self.exact is None:
-            return None
-        both = torch.stack([self.exact.flatten(), self.gradient.flatten()])
-        value = float(torch.corrcoef(both)[0, 1])
-        return value if value == value else None
+        """Spearman's rank correlation of both over all heads; None without the exact one, or where nothing varies."""
+        return None if self.exact is None else rank_correlation(self.exact.numpy(), self.gradient.numpy())
 
     def strongest(self, count: int) -> tuple[str, ...]:
         """The heads that the token owes most to, as `layer.head`: for an invented object, those that `ADHH` takes."""
@@ -99,9 +96,23 @@ def head_effects(
     if not isinstance(token, int) or not 0 <= token < len(logits):
         raise InputError(f"There is no token {target} in a vocabulary of {len(logits)}: give an id, or predicted.")
     before = float(logits.log_softmax(-1)[token])
-    gradient = _by_gradient(anatomy, given, token)
-    found = _by_ablation(anatomy, given, token) - before if exact else None
-    return HeadEffects(token, before, anatomy.attention_layers, found, gradient)
+    gradient = by_gradient(anatomy, given, token)
+    layers = anatomy.attention_layers
+    found = by_ablation(anatomy, given, layers, lambda rows: rows.log_softmax(-1)[:, token]) - before if exact else None
+    return HeadEffects(token, before, layers, found, gradient)
+
+
+@contextmanager
+def frozen(anatomy: Anatomy) -> Iterator[None]:
+    """Inside, no parameter asks for a gradient: those of activations alone are kept."""
+    parameters = [(value, value.requires_grad) for value in anatomy.model.parameters()]
+    try:
+        for value, _ in parameters:
+            value.requires_grad_(False)
+        yield
+    finally:
+        for value, needs in parameters:
+            value.requires_grad_(needs)
 
 
 Change = Callable[[int, Tensor], Tensor]
@@ -123,7 +134,8 @@ def _changed(anatomy: Anatomy, change: Change) -> Iterator[None]:
         yield
 
 
-def _by_gradient(anatomy: Anatomy, given: Mapping[str, Any], token: int) -> Float[Tensor, "layers heads"]:
+def by_gradient(anatomy: Anatomy, given: Mapping[str, Any], token: int) -> Float[Tensor, "layers heads"]:
+    """The first-order estimate for every head, in one forward and backward pass."""
     masks: list[Tensor] = []
 
     def scale(place: int, output: Tensor) -> Tensor:
@@ -131,38 +143,39 @@ def _by_gradient(anatomy: Anatomy, given: Mapping[str, Any], token: int) -> Floa
         masks.append(mask)
         return output * mask[:, None]
 
-    parameters = [(value, value.requires_grad) for value in anatomy.model.parameters()]
-    try:
-        for value, _ in parameters:
-            value.requires_grad_(False)
-        with torch.enable_grad(), _changed(anatomy, scale):
-            logits = anatomy.model(**given).logits[0, -1].float()
-            grads = torch.autograd.grad(logits.log_softmax(-1)[token], masks)
-    finally:
-        for value, needs in parameters:
-            value.requires_grad_(needs)
+    with frozen(anatomy), torch.enable_grad(), _changed(anatomy, scale):
+        logits = anatomy.model(**given).logits[0, -1].float()
+        grads = torch.autograd.grad(logits.log_softmax(-1)[token], masks)
     return -torch.stack([grad.float().cpu() for grad in grads])
 
 
-def _by_ablation(anatomy: Anatomy, given: Mapping[str, Any], token: int) -> Float[Tensor, "layers heads"]:
-    """The token's log-probability without each head."""
-    shape = (len(anatomy.attention_layers), anatomy.num_heads)
-    every = [(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
-    found: list[float] = []
+def by_ablation(
+    anatomy: Anatomy,
+    given: Mapping[str, Any],
+    layers: Sequence[int],
+    read: Callable[[Float[Tensor, "rows vocabulary"]], Tensor],
+) -> Tensor:
+    """What `read` makes of the last row's logits without each head of these layers: [layers, heads, ...]."""
+    places = [anatomy.attention_layers.index(layer) for layer in layers]
+    every = [(place, head) for place in places for head in range(anatomy.num_heads)]
+    found: list[Tensor] = []
     at_once = AT_ONCE
     while len(found) < len(every):
         chunk = every[len(found) : len(found) + at_once]
         try:
-            found += _without(anatomy, given, token, chunk)
+            found += read(_without(anatomy, given, chunk)).cpu()
         except Exception as error:
             if not is_out_of_memory(error) or at_once == 1:
                 raise
             at_once //= 2
-    return torch.tensor(found).reshape(shape)
+    effects = torch.stack(found)
+    return effects.reshape(len(layers), anatomy.num_heads, *effects.shape[1:])
 
 
-def _without(anatomy: Anatomy, given: Mapping[str, Any], token: int, heads: Sequence[tuple[int, int]]) -> list[float]:
-    """The token's log-probability without each of these heads, one a row."""
+def _without(
+    anatomy: Anatomy, given: Mapping[str, Any], heads: Sequence[tuple[int, int]]
+) -> Float[Tensor, "rows vocabulary"]:
+    """The last row's logits without each of these heads, one a row."""
 
     def silence(place: int, output: Tensor) -> Tensor:
         mine = [(row, head) for row, (layer, head) in enumerate(heads) if layer == place]
@@ -176,14 +189,13 @@ def _without(anatomy: Anatomy, given: Mapping[str, Any], token: int, heads: Sequ
         return output
 
     with Hooks(anatomy, in_bypassed=True) as hooks, torch.no_grad():
-        hooks.before(anatomy.decoder, _repeating(len(heads)))
+        hooks.before(anatomy.decoder, repeating(len(heads)))
         with _changed(anatomy, silence):
-            logits = anatomy.model(**given).logits[:, -1].float()
-    found: list[float] = logits.log_softmax(-1)[:, token].tolist()
-    return found
+            logits: Tensor = anatomy.model(**given).logits[:, -1].float()
+    return logits
 
 
-def _repeating(rows: int) -> Callable[..., Any]:
+def repeating(rows: int) -> BeforeHook:
     """At the decoder's entry, where the image's features are in place: the one sample in so many rows."""
 
     def repeat(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -28,10 +28,11 @@ MEASURES: dict[str, str] = {
     "kl": "KL divergence (nats)",
     "flip": "the answer's token changes (1: yes)",
     "l2_heads": "L2 distance of a head's output, before the output projection",
+    "gradient": "change of the log-probability, estimated by the gradient (nats)",
 }
 """Each measure in words. Changes are hidden less untouched: negative where the source speaks for the token."""
 
-SIGNED = ("logit", "prob", "logprob")
+SIGNED = ("logit", "prob", "logprob", "gradient")
 """Measures that fall below zero."""
 
 MAIN = ("logprob", "kl", "l2", "cosine")

@@ -16,7 +16,7 @@ from sightline.models.layout import Modality, TokenLayout
 from sightline.models.layout.patches import Box, PatchGrid
 
 Tokens = Literal["text", "image", "all"]
-Unit = Literal["token", "word", "patches", "modality"]
+Unit = Literal["token", "word", "patches", "modality", "head"]
 Among = Literal["same", "other"]
 
 TOKENS: tuple[str, ...] = get_args(Tokens)
@@ -33,10 +33,10 @@ class Source:
     Attributes:
         positions: ascending, without repeats; none for a part of the picture that no token is known to show.
         text: the token or word; for a block its rows and columns; for a modality its name.
-        modality: "text", "image", "video", "audio", or "mixed" where positions of several were named.
+        modality: "text", "image", "video", "audio", "mixed" where positions of several were named, or "head".
         image: which image (or video) of the sample, from 0, where it is of one.
         row, col: of the patch in its grid, of a block its first ones; None where there is no grid.
-        kind: "token", "word", "patches", "modality", or "control" (random tokens).
+        kind: "token", "word", "patches", "modality", "head", or "control" (random tokens).
         grid: which patch grid of the layout `row` and `col` belong to; an image of several tiles has several.
         box: the part of the picture that it shows, (left, top, right, bottom) as shares of its sides, where known.
     """
@@ -80,7 +80,7 @@ class Selection:
         tokens: "text", "image" (whatever is no text: images, video, sound) or "all".
         unit: "token": each token alone; "word": the tokens of a word together; "patches": blocks of patches, which
             leaves out image tokens that are in no grid, such as the newlines between rows; "modality": everything of a
-            modality, and each image where there are several.
+            modality, and each image where there are several. "head" is no group of tokens: see `head_maps`.
         block: rows and columns of patches in a block; above 1 it makes blocks under "token" and "word" too.
         positions: these alone instead, each in the unit "token"; or tuples of positions, each hidden as one.
     """
@@ -94,7 +94,7 @@ class Selection:
         if self.tokens not in TOKENS:
             raise InputError(f"There are no tokens called '{self.tokens}'; use {', '.join(TOKENS[:-1])} or all.")
         if self.unit not in UNITS:
-            raise InputError(f"There is no unit called '{self.unit}'; use {', '.join(UNITS[:-1])} or modality.")
+            raise InputError(f"There is no unit called '{self.unit}'; use {', '.join(UNITS[:-1])} or head.")
         if self.block is not None and self.block < 1:
             raise InputError(f"A block of {self.block} x {self.block} patches has none: give a block of at least 1.")
         if self.block is not None and self.unit == "modality":

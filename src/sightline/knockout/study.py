@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -11,10 +11,12 @@ import numpy as np
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.knockout.deepstack import deepstack_effects
+from sightline.knockout.head_maps import head_answers
 from sightline.knockout.logits import followed
 from sightline.knockout.reader import ImpactReader, local_every_row, read_row, read_tokens
 from sightline.knockout.result import Array, ImpactMap
 from sightline.knockout.sources import Among, Selection, Tokens, Unit, find_controls, find_row, find_sources
+from sightline.knockout.study_rules import group, is_of, listing, refuse_idle, require_choice, require_whole
 from sightline.knockout.tower import tower_effects
 from sightline.knockout.vision import FILLS, Answers, Fill, vision_effects
 from sightline.knockout.words import pieces_of
@@ -40,6 +42,7 @@ class Study:
 
     Attributes:
         mode: "local": the layer's own output. "causal": the answer, when the row stops reading a source at a layer.
+            With the unit "head", when a head puts out nothing.
             "vision": the answer, when a part of the picture is painted over. "tower": the answer and the tower's layer,
             when patches are hidden inside the vision tower. "deepstack": the answer, when vision features are not added
             after a layer.
@@ -83,19 +86,19 @@ class Study:
 
     def __post_init__(self) -> None:
         if self.positions is not None:
-            groups = tuple(map(_group, _listing("positions", self.positions)))
+            groups = tuple(map(group, listing("positions", self.positions)))
             object.__setattr__(self, "positions", groups)
         if self.layers is not None:
-            object.__setattr__(self, "layers", _listing("layers", self.layers))
-        _require_choice("mode", self.mode, MODES)
-        _require_choice("scope", self.scope, SCOPES)
-        _require_choice("fill", self.fill, FILLS)
-        _require_choice("pool of controls", self.among, get_args(Among))
+            object.__setattr__(self, "layers", listing("layers", self.layers))
+        require_choice("mode", self.mode, MODES)
+        require_choice("scope", self.scope, SCOPES)
+        require_choice("fill", self.fill, FILLS)
+        require_choice("pool of controls", self.among, get_args(Among))
         for name in ("window", "control", "new_tokens", "block"):
             if getattr(self, name) is not None:
-                _require_whole(name, getattr(self, name))
+                require_whole(name, getattr(self, name))
         for layer in self.layers or ():
-            _require_whole("entry of layers", layer)
+            require_whole("entry of layers", layer)
         for name, least in (("window", 1), ("control", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"The {name} is {getattr(self, name)}: give at least {least}.")
@@ -104,32 +107,16 @@ class Study:
         if self.layers is not None and not self.layers:
             raise InputError("There are no layers to look at: name at least one.")
         _ = self.selection
-        self._refuse_idle_settings()
+        refuse_idle(self)
 
     @property
     def selection(self) -> Selection:
         """What is hidden."""
         return Selection(self.tokens, self.unit, self.block, self.positions)
 
-    def _refuse_idle_settings(self) -> None:
-        """InputError for a setting that this mode would pass over in silence."""
-        for each in fields(self):
-            modes = _ONLY.get(each.name, MODES)
-            if getattr(self, each.name) != each.default and self.mode not in modes:
-                told = f"mode {modes[0]}" if len(modes) == 1 else f"modes {', '.join(modes[:-1])} and {modes[-1]}"
-                raise InputError(
-                    f"The mode {self.mode} has no setting {each.name}, which is of the {told}: leave it out."
-                )
-        if self.row == "all" and self.mode != "local":
-            raise InputError(
-                f"The mode {self.mode} reads one row: give a position or last; all rows are of local maps."
-            )
-        if self.new_tokens is not None and self.row != "last":
-            raise InputError("New tokens are followed from the last row on: leave the row out, or the new tokens.")
-
     def settings(self) -> dict[str, Any]:
         """The fields that the mode's numbers depend on, as a map records them."""
-        kept = {name: value for name, value in asdict(self).items() if self.mode in _ONLY.get(name, MODES)}
+        kept = {name: value for name, value in asdict(self).items() if is_of(self, name)}
         kept.pop("reference", None)  # which adds to the document and changes nothing in it
         if not self.control:
             kept = {name: value for name, value in kept.items() if name not in ("among", "seed")}
@@ -161,6 +148,9 @@ class Study:
         found = _layout(anatomy, inputs, source)
         if found.batch != 1:
             raise InputError(f"Impact is read on one prompt, and the inputs have {found.batch}: give one at a time.")
+        if self.unit == "head":
+            answer = head_answers(anatomy, inputs, self.target, self.layers)
+            return [self._of(model, answer, find_row(found, "last"))]
         if self.mode == "tower":
             answer = tower_effects(
                 anatomy, inputs, found, self._side, self.layers, self.window, self.target, on_pass=on_pass
@@ -271,15 +261,6 @@ def encoded(model: Any, sample: Sample | Mapping[str, Any]) -> Mapping[str, Any]
     return found
 
 
-def _group(entry: Any) -> int | tuple[int, ...]:
-    if hasattr(entry, "__index__"):
-        return int(entry)
-    group = _listing("positions of a group", entry)
-    for place in group:
-        _require_whole("position", place)
-    return group
-
-
 def _layout(anatomy: Anatomy, inputs: Mapping[str, Any], source: LayoutSource | None) -> TokenLayout:
     if isinstance(source, TokenLayout):
         return source
@@ -294,41 +275,3 @@ def _means(values: Array, is_all_rows: bool) -> Array:
     counts = known.sum(-2)
     total: Array = np.where(known, values, 0.0).sum(-2) / np.maximum(counts, 1)
     return np.where(counts > 0, total, np.nan)
-
-
-def _require_whole(what: str, value: Any) -> None:
-    """Also numpy's whole numbers are taken."""
-    if not hasattr(value, "__index__"):
-        raise InputError(f"The {what} is {value!r}: give a whole number.")
-
-
-def _listing(what: str, entries: Any) -> tuple[Any, ...]:
-    if not isinstance(entries, Iterable) or isinstance(entries, str):
-        raise InputError(f"The {what} are {entries!r}: give a list of whole numbers.")
-    return tuple(entries)
-
-
-def _require_choice(what: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"There is no {what} called '{value}'; use {_listed(choices)}.")
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
-
-
-_ONLY: dict[str, tuple[str, ...]] = {
-    "tokens": ("local", "causal"),
-    "unit": ("local", "causal", "deepstack"),
-    "positions": ("local", "causal", "deepstack"),
-    "row": ("local", "causal", "deepstack"),
-    "layers": ("local", "causal", "tower", "deepstack"),
-    "window": ("causal", "tower"),
-    "scope": ("causal",),
-    "per_head": ("local",),
-    "new_tokens": ("local", "causal"),
-    "control": ("local", "causal", "vision"),
-    "fill": ("vision",),
-    "reference": ("causal",),
-}
-"""Settings that only some modes have."""

@@ -128,7 +128,9 @@ def read_heads(path: str | Path) -> tuple[str, ...]:
         if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
             raise ValueError
     except FileNotFoundError:
-        raise InputError(f"There is no file {path}: give heads.json of a run of `sightline impact --unit head`.") from None
+        raise InputError(
+            f"There is no file {path}: give heads.json of a run of `sightline impact --unit head`."
+        ) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{path} holds no list of heads: give heads.json of a run of `sightline impact --unit head`."

@@ -58,12 +58,14 @@ def _random(method: Any) -> tuple[str, ...]:
 
 
 _RULES: dict[str, Callable[[Any], tuple[str, ...]]] = {
+    "adaptvis": lambda method: (_same(method, weak=method.strong, strong=method.weak),),
     "adhh": _random,
     "avisc": _contrast,
     "cdpruner": _pruned,
     "deco": lambda method: (_same(method, alpha=0.0),) if method.alpha else (),
     "divprune": _pruned,
     "dola": _cut_off,
+    "eah": _random,
     "fastervlm": lambda method: (method.spec().replace("fastervlm", "fastervlm_random", 1),),
     "fastv": lambda method: (method.spec().replace("fastv", "fastv_random", 1),),
     "icd": _contrast,
@@ -72,6 +74,7 @@ _RULES: dict[str, Callable[[Any], tuple[str, ...]]] = {
     "only": _cut_off,
     "opera": lambda method: (_same(method, alpha=0.0, patience=0),),
     "pai": _pai,
+    "projectaway": _random,
     "pyramiddrop": _pruned,
     "sid": _contrast,
     "sparsevlm": _pruned,

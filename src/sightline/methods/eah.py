@@ -30,6 +30,7 @@ class EAH(AttentionEdit):
     Where no head reads any image token so, nothing changes. The mean is over the rows that stand behind j; the public
     code divides by a count that is off by one row, keeps the model where the best head is head 0, and has a threshold
     of 0.0008 beside the 0.002 of its page. Where heads share values, h* is a query head with its own group's keys.
+    Control: `random` = true, a random head in the place of h*.
     """
 
     name: ClassVar[str] = "eah"
@@ -38,6 +39,8 @@ class EAH(AttentionEdit):
     prompt_in_pieces: ClassVar[bool] = False
     layer: int = setting(1, "the layer whose heads are made alike")
     threshold: float = setting(0.002, "an image token counts where it gets more attention than this on average")
+    random: bool = setting(False, "a control: a random head in the place of the best")
+    seed: int = setting(0, "of the draw of a head")
 
     def __post_init__(self) -> None:
         check_least(self.name, 0, threshold=self.threshold)
@@ -52,6 +55,9 @@ class EAH(AttentionEdit):
         """The call of the best head alone, which samples have one, [batch], and the rows."""
         counts = self.image_tokens(call, rows, keys)
         most, best = counts.max(1)
+        if self.random:
+            drawn = torch.randint(counts.shape[1], (1,), generator=torch.Generator().manual_seed(self.seed))
+            best = drawn.to(best.device).expand_as(best)
         group = best // call.group_size
         batch = torch.arange(len(best), device=best.device)
         one = replace(call, query=call.query[batch, best][:, None], key=call.key[batch, group][:, None])

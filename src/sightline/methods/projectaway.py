@@ -32,7 +32,8 @@ class ProjectAway(Method):
 
     h: [positions, hidden], behind a layer as Transformers counts `hidden_states` (0 is the embedding). Several words
     are taken out one after the other. Which words: those whose confidence in the picture, read by the unembedding, is
-    low. weight = 0 changes nothing. Control: a word that stands in no relation to the picture.
+    low. weight = 0 changes nothing. Control: `random` = true, as many random
+    directions in the place of t.
     """
 
     name: ClassVar[str] = "projectaway"
@@ -41,6 +42,8 @@ class ProjectAway(Method):
     weight: float = setting(1.0, "how much of the projection is taken, 0 (none) or more")
     layer: int | None = setting(None, "behind which layer; by default half of the depth")
     text_layer: int | None = setting(None, "the layer whose states stand for the words; by default the same")
+    random: bool = setting(False, "a control: random directions in the place of the words'")
+    seed: int = setting(0, "of random directions")
 
     def __post_init__(self) -> None:
         check_least(self.name, 0, weight=self.weight)
@@ -65,6 +68,10 @@ class ProjectAway(Method):
         if not layer or not text_layer:
             raise InputError("Layer 0 in projectaway is the embedding: give a layer from 1 on.")
         directions = [word_state(anatomy, ids, text_layer) for ids in self._ids(model)]
+        if self.random:
+            drawn = torch.Generator().manual_seed(self.seed)
+            directions = [torch.randn(t.shape, generator=drawn).to(t) for t in directions]
+            directions = [torch.nn.functional.normalize(t, dim=-1) for t in directions]
         erasing = _Erasing(self, directions)
         erased = changed_outputs(anatomy, {layer: anatomy.layers[layer - 1]}, erasing.erase)
         with attach(anatomy, reader=erasing, layout=source), erased:

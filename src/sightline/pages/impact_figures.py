@@ -94,7 +94,7 @@ def heat_map(found: ImpactMap, measure: str | None = None) -> Figure:
     _mark_modalities(axes, found, columns)
     note = "; patches of a row of an image are summed" if has_sums else ""
     axes.set_title(f"{title(found)}{note}", fontsize=9, loc="left")
-    axes.set_xlabel("hidden")
+    axes.set_xlabel("taken away" if found.tokens[0].kind == "head" else "hidden")
     return figure
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sightline.knockout.head_maps import agreement, is_of_heads, ranked_heads
 from sightline.pages.tables.table import Section, Sections
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ TOP = 5
 
 HARDLY = 0.1
 """A row looks at the image by way of others where hiding it from the row alone does less than this share."""
+
+HEADS = 10
+"""Heads that are shown of each kind."""
 
 TOLD = 12
 """Sources without a partner that are named."""
@@ -43,6 +47,9 @@ def _show_map(output: Sections, document: dict[str, Any]) -> None:
     found = ImpactMap.from_dict(document)
     if found.baseline:
         output.text(_answer(found))
+    if is_of_heads(found):
+        _show_heads(output, found)
+        return
     name = found.measure
     rows = []
     for stage, layers in _stages(found).items():
@@ -58,6 +65,33 @@ def _show_map(output: Sections, document: dict[str, Any]) -> None:
         _show_reference(output, found)
     if document.get("every_row"):
         _show_parts(output, ImpactMap.from_dict(document["every_row"]))
+
+
+def _show_heads(output: Sections, found: ImpactMap) -> None:
+    """The heads that the token owes most to, those that work against it, and whether the gradient agrees."""
+    ranked = ranked_heads(found)
+    columns = ("head", "exact", "by gradient", "flips")
+    for title, chosen in (
+        ("Heads that the token owes most to: its log-probability without each", ranked[:HEADS]),
+        ("Heads that work against it", ranked[: -HEADS - 1 : -1]),
+    ):
+        rows = [
+            (entry["head"], _short(entry["logprob"]), _short(entry["gradient"]), str(int(entry["flip"])))
+            for entry in chosen
+            if (entry["logprob"] < 0) == (chosen[0] is ranked[0])
+        ]
+        if rows:
+            output.table(title, columns, rows)
+    _show_agreement(output, agreement(found), len(ranked))
+
+
+def _show_agreement(output: Sections, value: float | None, heads: int) -> None:
+    if value is None:
+        output.text("The exact effects and the gradient's estimates do not vary, so there is no agreement to tell.")
+        return
+    output.text(
+        f"Exact effects and the gradient's estimates agree in rank over {heads} heads by {value:.2f} (Spearman)."
+    )
 
 
 def _show_sums(output: Sections, found: ImpactMap, name: str) -> None:
@@ -140,6 +174,12 @@ def _show_prompts(output: Sections, document: dict[str, Any]) -> None:
         answer = " ".join(str(word) for word in entry["answers"] if word is not None)
         rows.append((entry["id"], answer or "-", "; ".join(best)))
     output.texts(f"{document['model']}: {len(rows)} prompts", ("prompt", "answer", "largest effects"), rows)
+    if document.get("heads"):
+        heads = document["heads"]
+        worst = [(name, _short(effect)) for name, effect in zip(heads["heads"], heads["effects"], strict=True)]
+        output.table(
+            f"Heads that the tokens owe most to, mean over {heads['prompts']} prompts", ("head", "logprob"), worst
+        )
 
 
 def _answer(found: ImpactMap) -> str:

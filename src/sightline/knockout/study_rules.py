@@ -1,0 +1,100 @@
+"""Which settings of a `Study` go together, and the sentences that refuse the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.knockout.study import Study
+
+
+def group(entry: Any) -> int | tuple[int, ...]:
+    """A position, or positions that are hidden together."""
+    if hasattr(entry, "__index__"):
+        return int(entry)
+    places = listing("positions of a group", entry)
+    for place in places:
+        require_whole("position", place)
+    return places
+
+
+def require_whole(what: str, value: Any) -> None:
+    """Also numpy's whole numbers are taken."""
+    if not hasattr(value, "__index__"):
+        raise InputError(f"The {what} is {value!r}: give a whole number.")
+
+
+def listing(what: str, entries: Any) -> tuple[Any, ...]:
+    """A list's entries; InputError for what is none."""
+    if not isinstance(entries, Iterable) or isinstance(entries, str):
+        raise InputError(f"The {what} are {entries!r}: give a list of whole numbers.")
+    return tuple(entries)
+
+
+def require_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    """InputError for a word that is none of the choices."""
+    if value not in choices:
+        raise InputError(f"There is no {what} called '{value}'; use {_listed(choices)}.")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+ONLY: dict[str, tuple[str, ...]] = {
+    "tokens": ("local", "causal"),
+    "unit": ("local", "causal", "deepstack"),
+    "positions": ("local", "causal", "deepstack"),
+    "row": ("local", "causal", "deepstack"),
+    "layers": ("local", "causal", "tower", "deepstack"),
+    "window": ("causal", "tower"),
+    "scope": ("causal",),
+    "per_head": ("local",),
+    "new_tokens": ("local", "causal"),
+    "control": ("local", "causal", "vision"),
+    "fill": ("vision",),
+    "reference": ("causal",),
+}
+"""Settings that only some modes have."""
+
+OF_HEADS = ("mode", "unit", "layers", "target")
+"""Settings of the unit head, which is of the mode causal."""
+
+
+def is_of(study: Study, name: str) -> bool:
+    """Whether the numbers of a study depend on this setting."""
+    if study.unit == "head":
+        return name in OF_HEADS
+    return study.mode in ONLY.get(name, (study.mode,))
+
+
+def refuse_idle(study: Study) -> None:
+    """InputError for a setting that this study would pass over in silence."""
+    for each in fields(study):
+        modes = ONLY.get(each.name, (study.mode,))
+        if getattr(study, each.name) != each.default and study.mode not in modes:
+            listed = f"mode {modes[0]}" if len(modes) == 1 else f"modes {', '.join(modes[:-1])} and {modes[-1]}"
+            raise InputError(
+                f"The mode {study.mode} has no setting {each.name}, which is of the {listed}: leave it out."
+            )
+    if study.unit == "head" and study.mode != "causal":
+        raise InputError("Heads are taken away in the mode causal: leave the mode out, or the unit head.")
+    if study.unit == "head":
+        idle = next(
+            (
+                each.name
+                for each in fields(study)
+                if each.name not in (*OF_HEADS, "seed", "reference") and getattr(study, each.name) != each.default
+            ),
+            None,
+        )
+        if idle is not None:
+            raise InputError(f"The unit head has no setting {idle}: leave it out, or choose another unit.")
+    if study.row == "all" and study.mode != "local":
+        raise InputError(f"The mode {study.mode} reads one row: give a position or last; all rows are of local maps.")
+    if study.new_tokens is not None and study.row != "last":
+        raise InputError("New tokens are followed from the last row on: leave the row out, or the new tokens.")
