@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sightline.errors import InputError
-
-if TYPE_CHECKING:
-    from sightline.knockout.study import Study
 
 
 def group(entry: Any) -> int | tuple[int, ...]:
@@ -65,14 +62,14 @@ OF_HEADS = ("mode", "unit", "layers", "target")
 """Settings of the unit head, which is of the mode causal."""
 
 
-def is_of(study: Study, name: str) -> bool:
+def is_of(study: Any, name: str) -> bool:
     """Whether the numbers of a study depend on this setting."""
     if study.unit == "head":
         return name in OF_HEADS
     return study.mode in ONLY.get(name, (study.mode,))
 
 
-def refuse_idle(study: Study) -> None:
+def refuse_idle(study: Any) -> None:
     """InputError for a setting that this study would pass over in silence."""
     for each in fields(study):
         modes = ONLY.get(each.name, (study.mode,))
