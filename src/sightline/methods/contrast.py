@@ -141,6 +141,10 @@ class SecondPass:
             raise InputError(f"{self.name} follows beams and several sequences by a cache: leave use_cache=False out.")
         # The rows of one sample are alike until tokens are chosen: one of them is enough.
         once = {name: _every(value, repeats, inputs["input_ids"]) for name, value in inputs.items()}
+        if repeats > 1:
+            # Patches don't tell their sample, so older releases repeat them in an order that can't be undone.
+            images = tower_inputs(self.anatomy, self.given)
+            once |= {name: value for name, value in images.items() if inputs.get(name) is not None}
         logits = self._run(self.change.at_start(with_cache(once, None, self.anatomy.model)))
         if repeats == 1:
             return logits
@@ -201,10 +205,15 @@ def same_prompt(anatomy: Anatomy, given: Mapping[str, Any], inputs: Mapping[str,
 
 def image_inputs(anatomy: Anatomy, given: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
     """What `generate` was given for the towers, which newer versions encode ahead and keep from the forward pass."""
+    return {name: value for name, value in tower_inputs(anatomy, given).items() if present.get(name) is None}
+
+
+def tower_inputs(anatomy: Anatomy, given: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The inputs of the towers as `generate` was given them, one part a sample."""
     known = inspect.signature(anatomy.model.forward).parameters
     shape = given["input_ids"].shape
     return {
         name: value
         for name, value in given.items()
-        if name in known and present.get(name) is None and isinstance(value, Tensor) and value.shape[:2] != shape
+        if name in known and isinstance(value, Tensor) and value.shape[:2] != shape
     }
