@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.errors import InputError
-from sightline.knockout.sources import Selection, find_controls, find_row, find_sources
+from sightline.knockout.source import Selection
+from sightline.knockout.sources import find_controls, find_row, find_sources
 from sightline.knockout.words import Piece, pieces_of, words_of
 from sightline.models.layout import Modality, PatchGrid, TokenLayout
 

@@ -11,7 +11,8 @@ import torch
 from families import BY_NAME
 from sightline.errors import InputError, ModelError
 from sightline.knockout import Study
-from sightline.knockout.tower import cutting, find_patches, tower_effects
+from sightline.knockout.tower import cutting, tower_effects
+from sightline.knockout.tower_patches import find_patches
 from sightline.models.anatomy import find_anatomy
 from sightline.models.anatomy.vision_layers import image_tower, tower_layers
 from sightline.models.layout import layout_of

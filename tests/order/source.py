@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -20,13 +21,16 @@ LINES = 300
 WORDS = ("told", "tell", "tells", "said", "asked", "house", "whither")
 """Words that neither a name nor a docstring of the source holds: each has a plainer one."""
 
+_ANY = re.compile("|".join(WORDS), re.IGNORECASE)
+
 Found = dict[str, int]
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def trees() -> tuple[tuple[str, ast.Module], ...]:
     """Every file of the source, by its path under src/sightline, and what it holds."""
-    for path in sorted(SOURCE.rglob("*.py")):
-        yield path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+    paths = sorted(SOURCE.rglob("*.py"))
+    return tuple((path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))) for path in paths)
 
 
 def long_files() -> Found:
@@ -67,6 +71,8 @@ def _texts(tree: ast.Module) -> Iterator[str]:
 
 
 def _words(text: str) -> int:
+    if not _ANY.search(text):
+        return 0
     # A name in capitals or of several words is looked at word by word.
     parts = Counter(part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text))
     return sum(parts[word] for word in WORDS)

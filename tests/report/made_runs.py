@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sightline.knockout.result import ImpactMap
-from sightline.knockout.sources import Source
+from sightline.knockout.source import Source
 from sightline.pages.pictures import keep_thumbnails, thumbnails
 from sightline.probes.dominance import LayerMass, MapGrid, SampleDominance, SampleMaps, aggregate
 

@@ -12,10 +12,11 @@ import pytest
 
 from report import made_runs
 from sightline.errors import InputError, SightlineError
-from sightline.pages.contents import contents, published_rows
+from sightline.pages.contents import contents
 from sightline.pages.page import page, write_page
 from sightline.pages.page_maps import attention_maps
 from sightline.pages.reading import read_runs
+from sightline.pages.run_aggregates import published_rows
 from sightline.probes.dominance import SampleMaps
 from sightline.probes.map_values import unpack
 

@@ -11,7 +11,7 @@ compare.py     two models side by side
 """
 
 from sightline.knockout.result import ImpactMap
-from sightline.knockout.sources import Selection, Source
+from sightline.knockout.source import Selection, Source
 from sightline.knockout.study import Study
 
 __all__ = ["ImpactMap", "Selection", "Source", "Study"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,65 +21,8 @@ from sightline.attention.hooks import Hooks
 from sightline.attention.knockout import RowAttention
 from sightline.attention.override import AttentionOverride
 from sightline.errors import ModelError
+from sightline.knockout.layer_pass import LayerPass, WholePass, narrow
 from sightline.models.anatomy import Anatomy
-
-Shared = dict[Any, tuple[Tensor, ...]]
-"""Keys and values that later layers take from earlier ones, by the name under which the model shares them."""
-
-
-@dataclass
-class LayerPass:
-    """One layer in one forward pass of one prompt.
-
-    hidden, output: the row's state entering and leaving the layer, [..., 1, 1, hidden size]. added: what is added
-    between this layer and the next at the row, or None. in_tuple: whether the layer answers a tuple. inputs: the
-    forward's other arguments, cut to the row.
-    row: the row's attention, None in a layer without softmax attention. shared: the row's own entries of the keys and
-    values that layers share. before: a cache with the state before the row, of a layer without softmax attention.
-    whole: the same for all positions, where it is kept.
-    """
-
-    index: int
-    module: nn.Module
-    inputs: dict[str, Any]
-    caches: tuple[str, ...]
-    hidden: Tensor
-    sharing: str | None = None
-    output: Tensor | None = None
-    added: Tensor | None = None
-    row: RowAttention | None = None
-    before: Any = None
-    whole: WholePass | None = None
-    shared_whole: MutableMapping[Any, Any] | None = None
-    positions_after: int = 0
-    in_tuple: bool = False
-
-    @property
-    def shared(self) -> Shared:
-        """The row's own entries of what layers share."""
-        if self.shared_whole is None:
-            return {}
-        end = -self.positions_after or None
-        return {
-            name: tuple(part[:, :, -1 - self.positions_after : end] for part in parts)
-            for name, parts in self.shared_whole.items()
-        }
-
-    def run(self, hidden: Tensor, **changed: Any) -> Tensor:
-        """The layer's output for other states, [..., rows, positions, hidden size]."""
-        output = self.module(hidden, **{**self.inputs, **changed})
-        return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
-
-
-@dataclass
-class WholePass:
-    """A layer's states and arguments at all positions."""
-
-    hidden: Tensor
-    inputs: dict[str, Any]
-    call: AttentionCall | None = None
-    output: Tensor | None = None
-    added: Tensor | None = None
 
 
 @dataclass
@@ -108,9 +51,9 @@ class Capture:
     _is_paused: bool = False
 
     @contextmanager
-    def reading(self, takeover: AttentionOverride, model: nn.Module) -> Iterator[None]:
+    def reading(self, override: AttentionOverride, model: nn.Module) -> Iterator[None]:
         """Inside, each forward pass of `model` is captured, in place of the one before."""
-        with Hooks(self.anatomy, in_bypassed=True) as hooks, takeover.by(self._attend):
+        with Hooks(self.anatomy, in_bypassed=True) as hooks, override.by(self._attend):
             for index, layer in enumerate(self.anatomy.layers):
                 hooks.before(layer, self._entering(index))
                 hooks.after(layer, self._leaving(index))
@@ -293,15 +236,3 @@ def _note_added(layer: LayerPass, entering: Tensor, row: int) -> None:
 
 def _is_shared(name: str, value: Any) -> bool:
     return "shared" in name and hasattr(value, "items") and hasattr(value, "__setitem__")
-
-
-def narrow(value: Tensor, positions: int, start: int, length: int = 1) -> Tensor:
-    """Part of a tensor with an axis of positions: next to last in what has a width, else the last."""
-    if value.dim() >= 3 and value.shape[-2] == positions:
-        return value.narrow(-2, start, length).clone()
-    has_width = value.dim() >= 3 and (value.is_floating_point() or value.is_complex())
-    if value.dim() >= 1 and value.shape[-1] == positions and not has_width:
-        return value.narrow(-1, start, length).clone()
-    if value.dim() == 2 and value.shape[0] == positions:
-        return value.narrow(0, start, length).clone()
-    return value

@@ -16,7 +16,7 @@ from torch import Tensor
 from sightline.attention.knockout import Groups
 from sightline.errors import ModelError
 from sightline.knockout.answer import EFFECTS, Answer
-from sightline.knockout.capture import Shared
+from sightline.knockout.layer_pass import Shared
 from sightline.knockout.rerun import Rerun
 from sightline.memory import with_less_memory
 

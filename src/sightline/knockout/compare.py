@@ -15,7 +15,7 @@ import numpy as np
 
 from sightline.errors import InputError
 from sightline.knockout.result import Array, ImpactMap
-from sightline.knockout.sources import Source
+from sightline.knockout.source import Source
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from sightline.attention.hooks import Hooks
 from sightline.errors import InputError, ModelError
 from sightline.knockout.answer import EFFECTS
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
-from sightline.knockout.sources import Source
+from sightline.knockout.source import Source
 from sightline.knockout.vision import Answers, in_batches
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout

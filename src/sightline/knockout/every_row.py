@@ -17,7 +17,8 @@ from sightline.attention.weights import Block, block_bytes
 from sightline.errors import ModelError
 from sightline.knockout.answer import Answer
 from sightline.knockout.causal import Cut, cuts_of, empty_maps
-from sightline.knockout.rerun import Rerun, for_batch, whole_shared
+from sightline.knockout.layer_pass import whole_shared
+from sightline.knockout.rerun import Rerun, for_batch
 from sightline.memory import with_less_memory
 
 
@@ -84,7 +85,7 @@ def _fill(
         return EditedCall(for_batch(call), (edit,)).output()
 
     states: Tensor | None = None
-    with rerun.takeover.by(attend):
+    with rerun.override.by(attend):
         for index in range(cut.layers[0], len(rerun.capture.layers)):
             layer, whole = rerun.layer(index), rerun.layer(index).whole
             if whole is None:

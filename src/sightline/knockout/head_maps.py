@@ -14,7 +14,7 @@ from sightline.errors import InputError
 from sightline.knockout.heads import by_ablation, by_gradient
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
 from sightline.knockout.result import ImpactMap
-from sightline.knockout.sources import Source
+from sightline.knockout.source import Source
 from sightline.knockout.vision import Answers
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import with_cache

@@ -18,8 +18,9 @@ from sightline.knockout.capture import Capture
 from sightline.knockout.causal import causal_row
 from sightline.knockout.every_row import causal_whole
 from sightline.knockout.local import local_row
+from sightline.knockout.prompts import anatomy_of, check_groups, check_row, chosen_layers, extended, present_of
 from sightline.knockout.rerun import Rerun
-from sightline.models.anatomy import Anatomy, find_anatomy
+from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import LogitsProcessorList
 
 Scope = Literal["row", "every-row"]
@@ -59,7 +60,7 @@ class ImpactReader:
         """As `local_maps`, for this row."""
         check_groups(groups, self.present, self.row)
         with torch.no_grad():
-            return local_row(self._rerun, groups, check_layers(layers, self.layers), per_head)
+            return local_row(self._rerun, groups, chosen_layers(layers, self.layers), per_head)
 
     def causal(
         self,
@@ -75,7 +76,7 @@ class ImpactReader:
             raise InputError(f"A window of {window} layers hides nothing: give at least 1.")
         if scope not in ("row", "every-row"):
             raise InputError(f"There is no scope called '{scope}'; use row or every-row.")
-        chosen = check_layers(layers, self.layers)
+        chosen = chosen_layers(layers, self.layers)
         with torch.no_grad():
             answer = self._answer(target)
             if scope == "row" and not self._rerun.capture.has_feedback:
@@ -108,10 +109,10 @@ def read_row(model: Any, inputs: Mapping[str, Any], row: Literal["last"] | int =
     anatomy = anatomy_of(model)
     present = present_of(inputs)
     at = check_row(present, row)
-    with override_attention(anatomy) as takeover:
+    with override_attention(anatomy) as override:
         capture = Capture(anatomy, at, present)
-        run_pass(anatomy, takeover, capture, inputs)
-        yield _reader(anatomy, takeover, inputs, present, capture, at)
+        run_pass(anatomy, override, capture, inputs)
+        yield _reader(anatomy, override, inputs, present, capture, at)
 
 
 def local_every_row(
@@ -126,17 +127,17 @@ def local_every_row(
     present = present_of(inputs)
     last = check_row(present, "last")
     check_groups(groups, present, last)
-    chosen = check_layers(layers, len(anatomy.layers))
+    chosen = chosen_layers(layers, len(anatomy.layers))
     maps: dict[str, Tensor] = {}
-    with override_attention(anatomy) as takeover, torch.no_grad():
+    with override_attention(anatomy) as override, torch.no_grad():
         capture = Capture(anatomy, last, present, keep_whole=True)
-        run_pass(anatomy, takeover, capture, inputs)
+        run_pass(anatomy, override, capture, inputs)
         for row in present.nonzero()[:, 0].tolist():
             before = [number for number, group in enumerate(groups) if max(group) <= row]
             if not before:
                 continue
             found = local_row(
-                Rerun(anatomy, takeover, capture.moved(row)), [groups[number] for number in before], chosen, per_head
+                Rerun(anatomy, override, capture.moved(row)), [groups[number] for number in before], chosen, per_head
             )
             for name, values in found.items():
                 shape = (*values.shape[:-1], len(present), len(groups))
@@ -164,11 +165,11 @@ def read_tokens(
     check_row(present, "last")
     if not bool(present[-1]):
         raise InputError("The prompt is padded on the right, so nothing can be generated after it: pad on the left.")
-    with override_attention(anatomy) as takeover:
-        steps = _Steps(anatomy, takeover, Capture(anatomy, -1, present), inputs, visit)
+    with override_attention(anatomy) as override:
+        steps = _Steps(anatomy, override, Capture(anatomy, -1, present), inputs, visit)
         generating: Any = anatomy.model
         entered = find_inner(anatomy) or anatomy.model
-        with steps.capture.reading(takeover, entered), torch.no_grad():
+        with steps.capture.reading(override, entered), torch.no_grad():
             output = generating.generate(
                 **inputs,
                 max_new_tokens=new_tokens,
@@ -185,7 +186,7 @@ class _Steps:
     """The logits processor by which each step of `generate` is visited, between its forward pass and the next."""
 
     anatomy: Anatomy
-    takeover: AttentionOverride
+    override: AttentionOverride
     capture: Capture
     inputs: Mapping[str, Any]
     visit: Callable[[ImpactReader], None]
@@ -196,115 +197,31 @@ class _Steps:
         inputs = extended(self.inputs, input_ids[:, input_ids.shape[1] - self.visits :])
         present = present_of(inputs)
         with self.capture.paused():
-            self.visit(_reader(self.anatomy, self.takeover, inputs, present, self.capture, len(present) - 1))
+            self.visit(_reader(self.anatomy, self.override, inputs, present, self.capture, len(present) - 1))
         self.visits += 1
         return scores
 
 
-def extended(inputs: Mapping[str, Any], tokens: Tensor) -> dict[str, Any]:
-    """Inputs of the prompt with generated tokens behind it. tokens: [1, new]."""
-    ids, count = inputs["input_ids"], int(tokens.shape[1])
-    grown = dict(inputs)
-    for name, value in inputs.items():
-        if isinstance(value, Tensor) and value.shape == ids.shape and count:
-            # Masks go on with ones; types of tokens with those of text.
-            more = tokens.to(value) if name == "input_ids" else torch.full_like(tokens, int("mask" in name)).to(value)
-            grown[name] = torch.cat([value, more], 1)
-    return grown
-
-
 def _reader(
-    anatomy: Anatomy, takeover: AttentionOverride, inputs: Mapping[str, Any], present: Tensor, capture: Capture, at: int
+    anatomy: Anatomy, override: AttentionOverride, inputs: Mapping[str, Any], present: Tensor, capture: Capture, at: int
 ) -> ImpactReader:
-    rerun = Rerun(anatomy, takeover, capture)
+    rerun = Rerun(anatomy, override, capture)
 
     def recapture() -> None:
         rerun.capture = Capture(anatomy, at, present, keep_whole=True)
-        run_pass(anatomy, takeover, rerun.capture, inputs)
+        run_pass(anatomy, override, rerun.capture, inputs)
 
     rerun.recapture = recapture
     return ImpactReader(anatomy, inputs, at, present, rerun)
 
 
-def run_pass(anatomy: Anatomy, takeover: AttentionOverride, capture: Capture, inputs: Mapping[str, Any]) -> None:
+def run_pass(anatomy: Anatomy, override: AttentionOverride, capture: Capture, inputs: Mapping[str, Any]) -> None:
     """One captured forward pass of the whole prompt."""
     model: Any = anatomy.model
-    with capture.reading(takeover, model), torch.no_grad():
+    with capture.reading(override, model), torch.no_grad():
         model(**{"use_cache": True, **inputs})
     if len(capture.layers) != len(anatomy.layers) or any(
         layer.row is None for layer in capture.layers if anatomy.attentions[layer.index] is not None
     ):
         kind = type(model).__name__
         raise ModelError(f"Attention of {kind} was not called in every layer, so its impact can't be read.")
-
-
-def anatomy_of(model: Any) -> Anatomy:
-    """The anatomy of a `VLM`, an anatomy or a bare model."""
-    known = model if isinstance(model, Anatomy) else getattr(model, "anatomy", None)
-    return known if isinstance(known, Anatomy) else find_anatomy(model)
-
-
-def present_of(inputs: Mapping[str, Any]) -> Tensor:
-    """[positions], True where one prompt's inputs are not padding."""
-    ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
-    given = ids if ids is not None else inputs.get("inputs_embeds")
-    if not isinstance(given, Tensor) or given.dim() < 2:
-        raise InputError("The inputs have neither input_ids nor inputs_embeds: encode a prompt first.")
-    if given.shape[0] != 1:
-        raise InputError(f"Impact reads one prompt at a time, and the inputs have {given.shape[0]}.")
-    if isinstance(mask, Tensor) and mask.dim() == 2:
-        return mask[0].bool().cpu()
-    return torch.ones(given.shape[1], dtype=torch.bool)
-
-
-def check_row(present: Tensor, row: Literal["last"] | int) -> int:
-    """The row's position; "last" is the last that is not padding.
-
-    Raises:
-        InputError: for a row that is padding or not there.
-    """
-    places = present.nonzero()[:, 0].tolist()
-    if not places:
-        raise InputError("The prompt is all padding, so there is no row to look at.")
-    if row == "last":
-        return int(places[-1])
-    if not isinstance(row, int) or isinstance(row, bool):
-        raise InputError(f"'{row}' is no row: give a position, or last.")
-    if not 0 <= row < len(present):
-        raise InputError(f"There is no row {row} in a prompt of {len(present)} positions.")
-    if not present[row]:
-        raise InputError(f"Row {row} is padding: choose a position of the prompt.")
-    return row
-
-
-def check_layers(layers: Sequence[int] | None, count: int) -> list[int]:
-    """The layers chosen, all for None.
-
-    Raises:
-        InputError: for none, and one that the decoder has not.
-    """
-    chosen = list(range(count)) if layers is None else list(layers)
-    if not chosen:
-        raise InputError("No layers are chosen: name at least one, or leave the layers out for all.")
-    wrong = next((layer for layer in chosen if not 0 <= layer < count), None)
-    if wrong is not None:
-        raise InputError(f"There is no layer {wrong}: the decoder has layers 0 to {count - 1}.")
-    return chosen
-
-
-def check_groups(groups: Sequence[Sequence[int]], present: Tensor, row: int) -> None:
-    """InputError for no groups, an empty one, and positions that are padding, after the row or not there."""
-    if not len(groups):
-        raise InputError("There is nothing to hide: choose at least one source.")
-    for number, group in enumerate(groups):
-        if not len(group):
-            raise InputError(f"Source {number} has no positions: each source needs at least one.")
-        low, high = min(group), max(group)
-        if low < 0 or high >= len(present):
-            wrong = low if low < 0 else high
-            raise InputError(f"There is no position {wrong} in a prompt of {len(present)} positions.")
-        if high > row:
-            raise InputError(f"Position {high} comes after row {row}, which can't see it.")
-        padding = next((position for position in group if not present[position]), None)
-        if padding is not None:
-            raise InputError(f"Position {padding} is padding, which no row sees: choose positions of the prompt.")

@@ -22,7 +22,16 @@ from sightline.attention.inner import find_inner
 from sightline.attention.override import AttentionOverride
 from sightline.attention.weights import block_bytes
 from sightline.errors import ModelError
-from sightline.knockout.capture import Capture, LayerPass, Shared, narrow
+from sightline.knockout.capture import Capture
+from sightline.knockout.layer_pass import (
+    LayerPass,
+    Shared,
+    narrowed,
+    repeated_state,
+    shared_of,
+    state_bytes,
+    whole_shared,
+)
 from sightline.memory import with_less_memory
 from sightline.models.anatomy import Anatomy
 
@@ -45,7 +54,7 @@ class Rerun:
     """
 
     anatomy: Anatomy
-    takeover: AttentionOverride
+    override: AttentionOverride
     capture: Capture
     recapture: Callable[[], None] = lambda: None
     limit: int | None = None
@@ -121,7 +130,7 @@ class Rerun:
         if self._is_exact.get(index, True) and self.layer(index).row is not None:
             return rows
         whole = self.capture.offset + self.capture.at + 1 if not self._is_exact.get(index, True) else 1
-        state = _state_bytes(self.layer(index)) if whole == 1 else 0
+        state = state_bytes(self.layer(index)) if whole == 1 else 0
         return max(1, min(rows // whole, block_bytes() // state if state else rows))
 
     def _run_part(
@@ -131,12 +140,12 @@ class Rerun:
         if not self._is_exact.get(index, True):
             return self._run_whole(layer, hidden, attend, part), {}
         changed: dict[str, Any] = {}
-        given = _shared_of(layer, shared, part)
+        given = shared_of(layer, shared, part)
         if layer.sharing is not None:
             changed[layer.sharing] = given
         if layer.row is None:
             self._find_state(layer)
-            changed |= dict.fromkeys(layer.caches, _repeated(layer, hidden.shape[-3]))
+            changed |= dict.fromkeys(layer.caches, repeated_state(layer, hidden.shape[-3]))
             changed |= {name: None for name, value in layer.inputs.items() if _is_padding_mask(name, value)}
         before = dict(given.items()) if layer.sharing is not None else {}
 
@@ -146,7 +155,7 @@ class Rerun:
             return output[:, None].to(call.value.dtype)
 
         attention = self.anatomy.attentions[index] if is_one else None
-        with ExitStack() as projecting, self.takeover.by(answer):
+        with ExitStack() as projecting, self.override.by(answer):
             if attention is not None and hidden.shape[-3] > 1:
                 projecting.enter_context(_projecting_once(self.anatomy, attention, int(hidden.shape[-3])))
             output = layer.run(hidden, **changed)
@@ -160,7 +169,7 @@ class Rerun:
             return
         before = copy.deepcopy(cache)
         inputs = {
-            name: _narrowed(value, self.capture.positions, at)
+            name: narrowed(value, self.capture.positions, at)
             for name, value in whole.inputs.items()
             if name not in layer.caches
         }
@@ -182,7 +191,7 @@ class Rerun:
             output[:, at] = row.to(output.dtype)
             return output
 
-        with self.takeover.by(answer):
+        with self.override.by(answer):
             output = layer.module(states, **{**whole.inputs, **whole_shared(layer, rows)})
         output = output[0] if isinstance(output, tuple) else output
         return output.narrow(-2, at, 1)  # type: ignore[no-any-return]
@@ -289,61 +298,3 @@ def _plain_token(anatomy: Anatomy) -> int:
 
 def _is_padding_mask(name: str, value: Any) -> bool:
     return "mask" in name and isinstance(value, Tensor) and value.dim() <= 2
-
-
-def _narrowed(value: Any, positions: int, length: int) -> Any:
-    if isinstance(value, tuple | list):
-        return type(value)(_narrowed(part, positions, length) for part in value)
-    if isinstance(value, Tensor) and positions > 1:
-        return narrow(value, positions, 0, length)
-    return value
-
-
-def _shared_of(layer: LayerPass, shared: Shared, part: slice) -> Any:
-    """What layers share for some rows, in the model's own kind of mapping."""
-    if layer.sharing is None or layer.shared_whole is None:
-        return {}
-    given = type(layer.shared_whole)()
-    rows = part.stop - part.start
-    for name, own in layer.shared.items():
-        mine = [parts[part] for parts in shared.get(name, ())]
-        missing = rows - (len(mine[0]) if mine else 0)
-        rest = [parts.expand(missing, -1, -1, -1) for parts in own]
-        given[name] = tuple(torch.cat([a, b]) for a, b in zip(mine, rest, strict=True)) if mine else tuple(rest)
-    return given
-
-
-def whole_shared(layer: LayerPass, rows: int) -> dict[str, Any]:
-    """Keys and values of all positions that layers share, as the argument by which a batch of variants gets them."""
-    if layer.sharing is None or layer.shared_whole is None:
-        return {}
-    given = type(layer.shared_whole)()
-    for name, parts in layer.shared_whole.items():
-        given[name] = tuple(part.expand(rows, -1, -1, -1) for part in parts)
-    return {layer.sharing: given}
-
-
-def _repeated(layer: LayerPass, rows: int) -> Any:
-    """A cache with the state before the row of a layer without softmax attention, once for each row."""
-    if layer.before is None:
-        return None
-    cache = copy.copy(layer.before)
-    cache.layers = list(cache.layers)
-    state = cache.layers[layer.index] = copy.deepcopy(cache.layers[layer.index])
-    state.reorder_cache(torch.zeros(rows, dtype=torch.long, device=layer.hidden.device))
-    return cache
-
-
-def _state_bytes(layer: LayerPass) -> int:
-    """Bytes of one row's state in a layer without softmax attention."""
-    if layer.before is None:
-        return 0
-
-    def size(value: Any) -> int:
-        if isinstance(value, Tensor):
-            return value.numel() * value.element_size()
-        if isinstance(value, dict):
-            return sum(map(size, value.values()))
-        return sum(map(size, value)) if isinstance(value, list | tuple) else 0
-
-    return size(vars(layer.before.layers[layer.index]))

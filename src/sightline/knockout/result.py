@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError, SightlineError
 from sightline.files.json import html_table
-from sightline.knockout.sources import Source
+from sightline.knockout.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd

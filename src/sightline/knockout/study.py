@@ -15,7 +15,8 @@ from sightline.knockout.head_maps import head_answers
 from sightline.knockout.logits import followed
 from sightline.knockout.reader import ImpactReader, local_every_row, read_row, read_tokens
 from sightline.knockout.result import Array, ImpactMap
-from sightline.knockout.sources import Among, Selection, Tokens, Unit, find_controls, find_row, find_sources
+from sightline.knockout.source import Selection, Tokens, Unit
+from sightline.knockout.sources import Among, find_controls, find_row, find_sources
 from sightline.knockout.study_rules import group, is_of, listing, refuse_idle, require_choice, require_whole
 from sightline.knockout.tower import tower_effects
 from sightline.knockout.vision import FILLS, Answers, Fill, vision_effects
@@ -38,7 +39,7 @@ SCOPES: tuple[str, ...] = get_args(Scope)
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked of a model.
+    """The settings of a study.
 
     Attributes:
         mode: "local": the layer's own output. "causal": the answer, when the row stops reading a source at a layer.
@@ -135,10 +136,10 @@ class Study:
             model: a `VLM`, or a bare Transformers model with encoded inputs.
             sample: a `Sample`, which a `VLM` encodes; or what the model's forward takes, of one prompt.
             layout: of the inputs, where it is not to be derived from them.
-            on_pass: told passes done and passes in all, where a mode takes many (tower).
+            on_pass: gets passes done and passes in all, where a mode takes many (tower).
 
         Raises:
-            InputError, ModelError: in one sentence, before anything is computed where that can be told.
+            InputError, ModelError: in one sentence, before anything is computed where that can be known.
         """
         anatomy, source = anatomy_and_layout(model, layout)
         if self.mode == "vision":
@@ -249,9 +250,7 @@ def encoded(model: Any, sample: Sample | Mapping[str, Any]) -> Mapping[str, Any]
     """What the model's forward takes; a bare model cannot encode a sample itself."""
     if not isinstance(sample, Sample):
         if not hasattr(sample, "get"):
-            raise InputError(
-                f"What is asked of the model is a {type(sample).__name__}: give a Sample, or what its forward takes."
-            )
+            raise InputError(f"The prompt is a {type(sample).__name__}: give a Sample, or what its forward takes.")
         return sample
     if not hasattr(model, "encode"):
         raise InputError(

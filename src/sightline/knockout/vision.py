@@ -16,7 +16,8 @@ import torch
 
 from sightline.errors import InputError
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
-from sightline.knockout.sources import Source, find_row
+from sightline.knockout.source import Source
+from sightline.knockout.sources import find_row
 from sightline.memory import with_less_memory
 from sightline.models.layout import Modality
 from sightline.models.layout.patches import WHOLE, Box

@@ -1,4 +1,4 @@
-"""A run folder: what was asked, one JSON line a sample, and the summary. Nothing is lost, and nothing counted twice.
+"""A run folder: its settings, one JSON line a sample, and the summary. Nothing is lost, and nothing counted twice.
 
     run.json         command, settings, versions, seed, device; written before the first sample
     samples.jsonl    one line a sample, on disk before the next sample begins
@@ -27,8 +27,9 @@ from types import TracebackType
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.files.json import json_text, plain, sync_folder, write_atomically, write_error
+from sightline.files.json import json_text, plain, write_atomically, write_error
 from sightline.runs.claims import CLAIMS_FILE
+from sightline.runs.lines_file import open_lines
 from sightline.runs.records import Key, Record, Records, line_of, parse_lines, read_records, samples_name
 
 if sys.platform != "win32":
@@ -36,7 +37,7 @@ if sys.platform != "win32":
 
 RUN_FILE, SUMMARY_FILE = "run.json", "summary.json"
 
-TOLD = 200
+LONGEST = 200
 """Letters of what differs that an error shows; of more it gives the name alone."""
 
 
@@ -83,16 +84,16 @@ class Run(Records):
         folder = Path(folder)
         _make_folder(folder)
         settings = plain(settings)
-        asked = {"command": command, "settings": settings}
+        wanted = {"command": command, "settings": settings}
         has_samples = any(folder.glob("samples*.jsonl"))  # looked for first: another rank makes them after run.json
         if (folder / RUN_FILE).exists():
-            _refuse_difference(folder, asked)
+            _refuse_difference(folder, wanted)
         elif has_samples:
             raise InputError(f"{folder} holds samples but no {RUN_FILE}: it is no run folder, give another.")
         else:
-            about = asked | {"info": plain(info or {}), "versions": versions(), "started": _now()}
+            about = wanted | {"info": plain(info or {}), "versions": versions(), "started": _now()}
             write_atomically(folder / RUN_FILE, json_text(about, indent=2))
-        file = _open_lines(folder / samples_name(rank))
+        file = open_lines(folder / samples_name(rank))
         run = cls(folder, settings, rank, file, retry_failed=retry_failed)
         run.refresh()  # from where on lines are new
         run.records = {record.key: record for record in read_records(folder)}
@@ -237,18 +238,18 @@ def _make_folder(folder: Path) -> None:
         raise InputError(f"The run folder {folder} cannot be written: give another.")
 
 
-def _refuse_difference(folder: Path, asked: Mapping[str, Any]) -> None:
+def _refuse_difference(folder: Path, wanted: Mapping[str, Any]) -> None:
     path = folder / RUN_FILE
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         command, settings = known["command"], dict(known["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read as a run's description: give another folder.") from error
-    if command != asked["command"]:
-        raise InputError(f"{folder} holds a run of `{command}`, not of `{asked['command']}`: give another folder.")
-    for name in asked["settings"]:
-        if settings.get(name) != asked["settings"][name]:
-            raise _difference(folder, name, settings.get(name), asked["settings"][name])
+    if command != wanted["command"]:
+        raise InputError(f"{folder} holds a run of `{command}`, not of `{wanted['command']}`: give another folder.")
+    for name in wanted["settings"]:
+        if settings.get(name) != wanted["settings"][name]:
+            raise _difference(folder, name, settings.get(name), wanted["settings"][name])
 
 
 def _difference(folder: Path, name: str, before: Any, now: Any) -> InputError:
@@ -256,48 +257,15 @@ def _difference(folder: Path, name: str, before: Any, now: Any) -> InputError:
     while isinstance(before, Mapping) and isinstance(now, Mapping):
         name = next(key for key in (*now, *before) if key not in now or key not in before or now[key] != before[key])
         before, now = before.get(name), now.get(name)
-    told = f"{name} = {_shown(before)}, not {_shown(now)}"
+    difference = f"{name} = {_shown(before)}, not {_shown(now)}"
     return InputError(
-        f"{folder} holds a run with {told if len(told) <= TOLD else f'other {name}'}: "
+        f"{folder} holds a run with {difference if len(difference) <= LONGEST else f'other {name}'}: "
         f"give the same {name} to continue it, or another folder."
     )
 
 
 def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _open_lines(path: Path) -> FileIO:
-    """Opens a process's own lines for appending, alone; a torn last line is cut off."""
-    try:
-        file = path.open("a+b", buffering=0)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): give another folder.") from error
-    try:
-        _lock(file, path)
-        file.seek(0)
-        end = file.readall().rfind(b"\n") + 1
-        file.seek(end)
-        file.truncate()
-        sync_folder(path.parent)
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _lock(file: FileIO, path: Path) -> None:
-    """Refuses a second writer. The system holds the lock for the process, so a dead process leaves none behind."""
-    if sys.platform == "win32":
-        return  # two processes in one folder are not told apart there
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"{path.parent} is being written by another process: wait until it ends, or give another folder."
-        ) from error
-    except OSError:
-        return  # a file system without locks
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ from sightline.pages.tables.table import Section, Sections
 
 if TYPE_CHECKING:
     from sightline.knockout.result import ImpactMap
-    from sightline.knockout.sources import Source
+    from sightline.knockout.source import Source
 
 TOP = 5
 """Sources a stage."""
