@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sightline.data.json_lines import read_samples
     from sightline.data.sample import Sample
     from sightline.errors import InputError, LayoutError, ModelError, SightlineError
+    from sightline.jobs.calibrate import calibrate
+    from sightline.jobs.calibration import Calibration
     from sightline.jobs.compare import PairedScores, compare
     from sightline.jobs.evaluate import evaluate
     from sightline.jobs.find_sinks import find_sinks
@@ -151,6 +153,8 @@ _HOMES = {
     "VLM": "sightline.models.vlm",
     "load": "sightline.models.vlm",
     "wrap": "sightline.models.vlm",
+    "calibrate": "sightline.jobs.calibrate",
+    "Calibration": "sightline.jobs.calibration",
     "impact": "sightline.jobs.impact",
     "evaluate": "sightline.jobs.evaluate",
     "find_sinks": "sightline.jobs.find_sinks",
@@ -182,6 +186,7 @@ __all__ = [
     "Anatomy",
     "AvisC",
     "CDPruner",
+    "Calibration",
     "CutOff",
     "DeCo",
     "Direction",
@@ -220,6 +225,7 @@ __all__ = [
     "__version__",
     "app",
     "bypassed",
+    "calibrate",
     "compare",
     "evaluate",
     "find_anatomy",

@@ -28,6 +28,7 @@ COMMANDS = {
     "eval": "Methods on benchmarks, the same items for all, compared in pairs.",
     "score": "Scores answers made anywhere, as the benchmark's official script does.",
     "compare": "Answers made anywhere against each other, the same items for all, in pairs.",
+    "calibrate": "What each instrument shows on models whose truth is known.",
     "report": "One HTML page of run folders, to look at and to mail.",
     "app": "A live page: ask, see where each word looks, cut, compare.",
     "generate": "What a model answers, with or without a method.",
