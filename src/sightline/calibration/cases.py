@@ -119,7 +119,7 @@ def insertion_cases(name: str, count: int, seed: int, columns: Sequence[int] = r
 
 
 def pair_cases(name: str, count: int, seed: int) -> list[Case]:
-    """Two objects that share nothing; the question is of one of them, or of the colour of one with the shape of the other."""
+    """Two objects that share nothing; the question is of one, or mixes the colour of one with the other's shape."""
     found = []
     for index, scene in enumerate(unseen_scenes(count, seed)):
         rng = random.Random(f"{name}/{seed}/{index}")

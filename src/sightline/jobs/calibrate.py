@@ -101,10 +101,25 @@ class _Plan:
         """What is known of a model and can be held against the instruments at hand."""
         if self.settings.parts == "methods":
             return []
-        readable = [
-            truth for truth in TRUTHS if any(type(INSTRUMENTS[name]).reads(truth.unit) for name in self.instruments)
-        ]
-        return [truth for truth in readable if model in truth.models]
+        return [truth for truth in TRUTHS if model in truth.models and self.readers(truth)]
+
+    def is_done(self, runner: Runner, model: str) -> bool:
+        """Whether a continued run has all readings of a model; of methods a model alone says which suit it."""
+        if self.settings.parts != "instruments":
+            return False
+        for truth in self.truths(model):
+            cases = self.cases(truth, model)
+            labels = _results(runner.run, model, label_name(truth))
+            known = [case for case in cases if labels.get(case.id, {"labels": [0]})["labels"]]
+            for name in (label_name(truth), *self.readers(truth)):
+                runner.take_up(model, name)
+                if runner.open(cases if name == label_name(truth) else known, model, name):
+                    return False
+        return True
+
+    def readers(self, truth: KnownTruth) -> list[str]:
+        """The instruments that read what the truth is of."""
+        return [name for name in self.instruments if type(INSTRUMENTS[name]).reads(truth.unit)]
 
     def cases(self, truth: KnownTruth, model: str) -> list[Case]:
         """Its cases."""
@@ -136,6 +151,8 @@ def _opened(settings: CalibrateSettings, out: Path | None) -> Any:
 
 def _on_model(plan: _Plan, runner: Runner, name: str) -> None:
     """Labels first, then every instrument, then every method."""
+    if plan.is_done(runner, name):
+        return
     vlm = ModelSource(name).open(plan.settings.of_loading(), runner.run)
     subject = Subject(vlm, plan.settings.seed)
     for truth in plan.truths(name):
@@ -146,8 +163,7 @@ def _on_model(plan: _Plan, runner: Runner, name: str) -> None:
         known = [case for case in cases if labels.get(case.id, {}).get("labels")]
         conditions = [
             Condition(name, each, _reader(subject, truth, each, labels), f"{name}: {truth.name}, {each}")
-            for each in plan.instruments
-            if type(INSTRUMENTS[each]).reads(truth.unit)
+            for each in plan.readers(truth)
         ]
         runner.work(known, conditions)
     tried = truth_for(name)

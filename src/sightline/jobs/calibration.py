@@ -78,7 +78,7 @@ class Calibration(Result):
         return sections(self.to_dict())
 
     def plot(self, ax: Any = None, *, truth: str = "reliance", style: Style = "paper", width: Width = "column") -> Axes:
-        """How well each instrument agrees with one truth, with its 95% interval; `sl.save_figure` writes what it returns.
+        """How well each instrument agrees with one truth, with its 95% interval, as axes for `sl.save_figure`.
 
         Args:
             ax: matplotlib axes to draw on; by default those of a new figure.
