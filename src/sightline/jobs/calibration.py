@@ -11,7 +11,7 @@ from sightline.errors import InputError
 from sightline.files.json import plain
 from sightline.jobs.calibrate_plan import COMMAND
 from sightline.jobs.result import Result
-from sightline.pages.calibration_figures import agreement, agreement_figure
+from sightline.pages.calibration_figures import agreement_figure, truth_axes
 from sightline.pages.style import axes_of, look
 from sightline.pages.tables.calibrate import sections
 from sightline.pages.tables.markdown import markdown_text
@@ -91,7 +91,7 @@ class Calibration(Result):
         if truth not in known:
             raise InputError(f"There is no truth {truth!r} in this calibration: give {', '.join(known)}.")
         with look(style):
-            return agreement(document, axes_of(ax, width, 1.1), truth)
+            return truth_axes(document, axes_of(ax, width, 1.1), truth)
 
     def draw(self, folder: Path) -> None:
         """Every truth in one figure, as PNG and SVG."""

@@ -18,7 +18,7 @@ DPI = 150
 NAME = "calibration"
 
 
-def agreement(document: Mapping[str, Any], axes: Axes, truth: str) -> Axes:
+def truth_axes(document: Mapping[str, Any], axes: Axes, truth: str) -> Axes:
     """One truth: an instrument a line, the best first, its chance as a dotted line. Of several models one mean a line.
 
     truth: the name of a truth, or its first word.
@@ -54,7 +54,7 @@ def agreement_figure(document: Mapping[str, Any], folder: Path) -> list[Path]:
             ratios = [0.7 + 0.2 * lines[kind] for kind in kinds]
             grid = part.subplots(len(kinds), 1, squeeze=False, gridspec_kw={"height_ratios": ratios})
             for axes, kind in zip(grid[:, 0], kinds, strict=True):
-                agreement(document, axes, kind)
+                truth_axes(document, axes, kind)
         paths = [folder / f"{NAME}.{kind}" for kind in ("png", "svg")]
         try:
             folder.mkdir(parents=True, exist_ok=True)
