@@ -22,7 +22,7 @@ from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.attention.hooks import Hooks
 from sightline.calibration.cases import Case
 from sightline.data.sample import Sample
-from sightline.data.training_files import TrainingSample
+from sightline.data.training_sample import TrainingSample
 from sightline.models.layout import TokenLayout
 from sightline.models.vlm import VLM
 from sightline.probes.detection.glsim import GLSim
