@@ -72,12 +72,12 @@ if TYPE_CHECKING:
     from sightline.models.anatomy import Anatomy, find_anatomy
     from sightline.models.layout import Modality, TokenLayout, layout_of
     from sightline.models.vlm import VLM, load, wrap
-    from sightline.pages.style import save_figure
     from sightline.probes.dominance import Dominance, words
     from sightline.probes.grounding import Grounding
     from sightline.probes.image_lens import ImageLens, image_lens
     from sightline.probes.localization import Localization, localize
     from sightline.probes.sinks import Sinks, read_sinks
+    from sightline.results.style import save_figure
 
     __version__: str
 
@@ -96,7 +96,7 @@ _HOMES = {
     "Study": "sightline.knockout.study",
     "app": "sightline.live.app",
     "read_run": "sightline.jobs.read_run",
-    "save_figure": "sightline.pages.style",
+    "save_figure": "sightline.results.style",
     "find_method": "sightline.methods.registry",
     "Modality": "sightline.models.layout",
     "TokenLayout": "sightline.models.layout",

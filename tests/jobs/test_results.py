@@ -11,7 +11,7 @@ import sightline as sl
 from sightline.errors import InputError
 from sightline.jobs.evaluation import Evaluation
 from sightline.jobs.measurement import Measurement
-from sightline.pages.tables.latex import escaped
+from sightline.results.latex import escaped
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from sightline.knockout.heads import head_effects
 from sightline.methods.adhh import ADHH
 from sightline.pages.impact_figures import heat_map
 from sightline.pages.tables.impact import sections
-from sightline.pages.tables.plain import plain_text
+from sightline.results.plain import plain_text
 from sightline.stats import rank_correlation
 
 SAMPLE = sl.Sample(image=Image.effect_noise((48, 48), 60).convert("RGB"), prompt="is there a red circle in the image ?")

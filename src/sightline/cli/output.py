@@ -15,7 +15,7 @@ from rich.text import Text
 
 from sightline.errors import SightlineError
 from sightline.files.json import json_text
-from sightline.pages.tables.table import Section
+from sightline.results.table import Section
 from sightline.runs.progress import OnProgress
 from sightline.runs.progress import Progress as Done
 from sightline.runs.records import Record, read_records

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import InputError
 from sightline.files.json import plain
 from sightline.jobs.calibrate_plan import COMMAND
-from sightline.jobs.result import Result
 from sightline.pages.calibration_figures import agreement_figure, truth_axes
-from sightline.pages.style import axes_of, look
 from sightline.pages.tables.calibrate import sections
 from sightline.pages.tables.markdown import markdown_text
-from sightline.pages.tables.table import Section
+from sightline.results.result import Result
+from sightline.results.style import axes_of, look
+from sightline.results.table import Section
 from sightline.runs.folder import Run
 from sightline.runs.records import Record, Records
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sightline.calibration.remedies import Remedy
     from sightline.calibration.table import Agreement
-    from sightline.pages.style import Style, Width
+    from sightline.results.style import Style, Width
 
 
 @dataclass(frozen=True)

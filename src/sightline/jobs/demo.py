@@ -20,7 +20,7 @@ from sightline.jobs.measure import measure
 from sightline.jobs.models import load_model
 from sightline.jobs.report import PAGE_FILE, report
 from sightline.jobs.settings import ModelSettings
-from sightline.pages.tables.table import Section, Table
+from sightline.results.table import Section, Table
 from sightline.runs.folder import RUN_FILE, SUMMARY_FILE, Run
 from sightline.runs.progress import OnProgress
 from sightline.text import mean_std, number

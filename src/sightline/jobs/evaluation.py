@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import InputError
 from sightline.files.json import plain
 from sightline.jobs.benchmark_score import BenchmarkScore, score_of
-from sightline.jobs.result import Result
+from sightline.results.result import Result
 from sightline.runs.folder import Run
 from sightline.runs.records import Record, Records
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sightline.jobs.evaluation_plan import EvaluationPlan
-    from sightline.pages.style import Style, Width
-    from sightline.pages.tables.table import Section
+    from sightline.results.style import Style, Width
+    from sightline.results.table import Section
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Evaluation(Result):
             width: of the new figure, "column" or "page".
         """
         from sightline.pages.forest import forest
-        from sightline.pages.style import axes_of, look
         from sightline.pages.tables.evaluate import effects
+        from sightline.results.style import axes_of, look
 
         if metric not in ("difference", "score"):
             raise InputError(f"There is no figure of {metric!r}: give difference or score.")

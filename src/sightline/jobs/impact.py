@@ -30,7 +30,7 @@ from sightline.runs.runner import Condition, Runner
 if TYPE_CHECKING:
     from sightline.knockout.result import ImpactMap
     from sightline.models.vlm import VLM
-    from sightline.pages.tables.table import Section
+    from sightline.results.table import Section
 
 STUDY = tuple(each.name for each in dataclasses.fields(Study))
 """The settings of `impact` that say what is hidden."""
@@ -64,12 +64,12 @@ class Impacts:
         return sections(self.document)
 
     def __str__(self) -> str:
-        from sightline.pages.tables.plain import plain_text
+        from sightline.results.plain import plain_text
 
         return plain_text(self.sections())
 
     def _repr_html_(self) -> str:
-        from sightline.pages.tables.plain import html_text
+        from sightline.results.plain import html_text
 
         return html_text(self.sections())
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import InputError
 from sightline.files.json import plain
 from sightline.jobs.measured import Measured
-from sightline.jobs.result import Result
+from sightline.results.result import Result
 from sightline.runs.folder import Run
 from sightline.runs.records import Record, Records
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sightline.jobs.measurement_plan import MeasurementPlan
-    from sightline.pages.style import Style, Width
-    from sightline.pages.tables.table import Section
     from sightline.probes.dominance import DominanceResult
     from sightline.probes.dominance.stages import Scheme
+    from sightline.results.style import Style, Width
+    from sightline.results.table import Section
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class Measurement(Result):
             width: of the new figure, "column" or "page".
         """
         from sightline.pages.figures import by_layer, by_stage
-        from sightline.pages.style import axes_of, look
         from sightline.pages.tables.measure import label
+        from sightline.results.style import axes_of, look
 
         drawn = {"layer": by_layer, "stage": by_stage}
         if by not in drawn:

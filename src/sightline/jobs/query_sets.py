@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.jobs.measurement import Measurement
-from sightline.jobs.result import Result
 from sightline.pages.figures import by_layer, by_stage, dominance_figures
-from sightline.pages.style import axes_of, look
 from sightline.pages.tables.measure import label
+from sightline.results.result import Result
+from sightline.results.style import axes_of, look
 from sightline.runs.records import Record
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from sightline.pages.style import Style, Width
-    from sightline.pages.tables.table import Section
+    from sightline.results.style import Style, Width
+    from sightline.results.table import Section
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from sightline.runs.progress import OnProgress
 from sightline.runs.records import Record
 
 if TYPE_CHECKING:
-    from sightline.pages.tables.table import Section
+    from sightline.results.table import Section
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class ReproductionResult:
         return sections(self.to_dict())
 
     def __str__(self) -> str:
-        from sightline.pages.tables.plain import plain_text
+        from sightline.results.plain import plain_text
 
         return plain_text(self.sections())
 
     def _repr_html_(self) -> str:
-        from sightline.pages.tables.plain import html_text
+        from sightline.results.plain import html_text
 
         return html_text(self.sections())
 

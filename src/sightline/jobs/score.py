@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sightline.benchmarks.answers import Scored
     from sightline.benchmarks.base import Benchmark
-    from sightline.pages.tables.table import Section
+    from sightline.results.table import Section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +98,12 @@ class Score:
         return sections(self.title, self.scored.document)
 
     def __str__(self) -> str:
-        from sightline.pages.tables.plain import plain_text
+        from sightline.results.plain import plain_text
 
         return plain_text(self.sections())
 
     def _repr_html_(self) -> str:
-        from sightline.pages.tables.plain import html_text
+        from sightline.results.plain import html_text
 
         return html_text(self.sections())
 

@@ -18,14 +18,14 @@ from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.settings import ModelSettings
 from sightline.jobs.train_evaluation import evaluator
 from sightline.memory import is_out_of_memory
-from sightline.pages.tables.plain import plain_text
 from sightline.pages.tables.train import sections
+from sightline.results.plain import plain_text
 from sightline.runs.progress import OnProgress, Progress
 from sightline.training.settings import TrainSettings, read_settings
 from sightline.training.trainer import check_folder, train_model
 
 if TYPE_CHECKING:
-    from sightline.pages.tables.table import Section
+    from sightline.results.table import Section
     from sightline.training.trainer import TrainResult
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import SightlineError
 from sightline.pages.forest import Effect, forest
-from sightline.pages.style import look
 from sightline.pages.tables.calibrate import TITLES
+from sightline.results.style import look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

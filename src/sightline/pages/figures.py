@@ -1,4 +1,4 @@
-"""Figures of `measure` documents: an index by layer and by stage, in the look of `sightline.pages.style`."""
+"""Figures of `measure` documents: an index by layer and by stage, in the look of `sightline.results.style`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError, SightlineError
-from sightline.pages.style import axes_of, distinct, look
+from sightline.results.style import axes_of, distinct, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

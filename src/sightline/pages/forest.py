@@ -26,7 +26,7 @@ class Effect:
 
 def forest(effects: Sequence[Effect], axes: Axes, name: str, zero: float | None = 0.0) -> Axes:
     """Draws the effects, the first at the top. name: of the axis; zero: where a line says that nothing changed."""
-    from sightline.pages.style import COLOURS
+    from sightline.results.style import COLOURS
 
     if zero is not None:
         axes.axvline(zero, color="0.4", linewidth=0.8, linestyle=":")

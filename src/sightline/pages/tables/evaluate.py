@@ -10,8 +10,8 @@ from typing import Any
 
 from sightline.files.json import write_atomically
 from sightline.pages.forest import Effect
-from sightline.pages.tables.latex import latex_text
-from sightline.pages.tables.table import Section, Table
+from sightline.results.latex import latex_text
+from sightline.results.table import Section, Table
 
 CONTROLS = ("yes_bias", "cut_off", "prompt_tilt")
 """Methods that read nothing better, beside those whose names say so."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.knockout.head_maps import agreement, is_of_heads, ranked_heads
-from sightline.pages.tables.table import Section, Sections
+from sightline.results.table import Section, Sections
 
 if TYPE_CHECKING:
     from sightline.knockout.result import ImpactMap

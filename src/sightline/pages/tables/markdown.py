@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sightline.pages.tables.table import Section
+from sightline.results.table import Section
 
 
 def markdown_text(sections: Sequence[Section]) -> str:

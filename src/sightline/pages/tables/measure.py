@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sightline.pages.tables.table import Section, Table
+from sightline.results.table import Section, Table
 from sightline.text import mean_std, number
 
 MASSES = {"text_mass": "text", "image_mass": "image", "video_mass": "video", "audio_mass": "audio"}

@@ -8,7 +8,7 @@ from typing import Any
 from sightline.pages.tables.evaluate import figure
 from sightline.pages.tables.evaluate import sections as score_sections
 from sightline.pages.tables.measure import measured_sections
-from sightline.pages.tables.table import Section, Table
+from sightline.results.table import Section, Table
 from sightline.text import mean_std, number
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError, SightlineError
 from sightline.files.json import json_text, write_atomically
-from sightline.pages.tables.table import Section, Table
+from sightline.results.table import Section, Table
 
 if TYPE_CHECKING:
     from sightline.benchmarks.answers import Scored

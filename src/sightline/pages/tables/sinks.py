@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sightline.pages.tables.table import Section, Table
+from sightline.results.table import Section, Table
 from sightline.text import number
 
 if TYPE_CHECKING:

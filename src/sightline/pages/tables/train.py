@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sightline.pages.tables.table import Section, Table
+from sightline.results.table import Section, Table
 from sightline.text import number
 
 

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from sightline.files.json import html_table
-from sightline.pages.tables.table import Section
+from sightline.results.table import Section
 
 
 def plain_text(sections: Sequence[Section]) -> str:

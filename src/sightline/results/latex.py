@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sightline.pages.tables.table import Section, Table
+from sightline.results.table import Section, Table
 
 _SIGNS = {
     "\\": r"\textbackslash{}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sightline.pages.tables.latex import latex_text
-from sightline.pages.tables.plain import html_text, plain_text
-from sightline.pages.tables.table import Section
+from sightline.results.latex import latex_text
+from sightline.results.plain import html_text, plain_text
+from sightline.results.table import Section
 
 
 class Result:

@@ -1,5 +1,5 @@
-"""One look for all figures: the size of a column or a page, fonts that stay text, colours that the colour-blind and a
-grey printer can tell apart.
+"""One look for all figures: the size of a column or a page, fonts that stay text, colours that the colour-blind see
+and a grey printer keeps different.
 
 Colours are those of Okabe and Ito; lines differ in their dashes and markers as well, so that nothing rests on colour.
 """
