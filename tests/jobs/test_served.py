@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -63,7 +64,8 @@ class StandIn(ThreadingHTTPServer):
     def __init__(self, says: Any) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.says, self.faults, self.keys, self.most, self._now = says, list[Any](), set[str](), 0, 0
-        self.lock = threading.Lock()
+        self.lock, self.retry_after, self.has_no_logprobs = threading.Lock(), "0", False
+        self.times: list[float] = []
 
     def enter(self, change: int) -> None:
         with self.lock:
@@ -77,23 +79,32 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.enter(1)
         try:
+            self.server.times.append(time.monotonic())
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             self.server.keys.add(self.headers["Authorization"])
             with self.server.lock:
                 fault = self.server.faults.pop(0) if self.server.faults else None
-                text = self.server.says(body) if fault is None else ""
+                text = self.server.says(body) if fault in (None, "slow") else ""
+            tokens = [{"token": word, "logprob": -0.5, "top_logprobs": []} for word in text.split()]
             message = {"role": "assistant", "content": text}
             answer: Any = {
                 "id": "1", "object": "chat.completion", "created": 0, "model": body["model"],
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+                "choices": [{"index": 0, "finish_reason": "stop", "message": message,
+                             "logprobs": {"content": tokens} if "logprobs" in body else None}],
                 "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
             }  # fmt: skip
             content = json.dumps({"choices": []} if fault == "empty" else answer).encode()
             if fault == "garbage":
                 content = b"<html>no</html>"
+            if isinstance(fault, int):
+                content = b'{"error": {"message": "the image is too large"}}'
+            if fault == "slow":
+                time.sleep(0.3)
+            if "logprobs" in body and self.server.has_no_logprobs:
+                fault, content = 422, b'{"detail": "Unexpected fields in the request: logprobs"}'
             self.send_response(fault if isinstance(fault, int) else 200)
             if fault == 429:
-                self.send_header("Retry-After", "0")
+                self.send_header("Retry-After", self.server.retry_after)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -123,7 +134,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         return str(vlm.generate(inputs, max_new_tokens=body["max_tokens"]))
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-secret")
-    monkeypatch.setattr("openai._base_client.BaseClient._calculate_retry_timeout", lambda *_, **__: 0.01, raising=False)
+    monkeypatch.setattr(served, "PAUSE", 0.001)
     with StandIn(says) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield running
@@ -141,10 +152,12 @@ def answers(found: Any, method: str = "none") -> dict[str, str]:
 
 def test_its_answers_are_those_of_the_model_here(server: StandIn, tmp_path: Path) -> None:
     here = sl.evaluate("tiny-llava", "shapes-pope", ["none"], limit=12, dtype="float32")
-    server.faults = [429, 500, 503, "half", 429]
+    server.faults = [429, 500, 503, "half", "slow", 429]
     there = sl.evaluate(name_of(server), "shapes-pope", ["none"], limit=12, batch_size=3, out=tmp_path / "run")
     assert answers(there) == answers(here)
     assert server.most <= 3
+    logprobs = [record.result["logprobs"] for record in there.runs[0].all_records() if record.result]
+    assert all(values and set(values) == {-0.5} for values in logprobs)
     assert server.keys == {"Bearer sk-test-secret"}
     assert not any("sk-test-secret" in file.read_text(errors="replace") for file in (tmp_path / "run").glob("*.json*"))
     again = sl.evaluate(name_of(server), "shapes-pope", ["none"], limit=12, blind=True, out=tmp_path / "run")
@@ -170,7 +183,49 @@ def test_a_server_that_refuses_ends_the_run_and_is_nobodys_failure(
     server.faults = []
     assert len(answers(sl.evaluate(name_of(server), "shapes-pope", ["none"], limit=6, out=tmp_path / "run"))) == 6
     monkeypatch.setattr(served, "RETRIES", 0)
-    with pytest.raises(RunError, match="cannot be reached"):
-        served.ServedModel("http://127.0.0.1:9/v1", "m", retries=0).answer_all(
-            served.ServedModel("http://127.0.0.1:9/v1", "m", retries=0).client(), [sl.Sample(prompt="Hi")], 4
-        )
+    nowhere = served.ServedModel("http://127.0.0.1:9/v1", "m", retries=0)
+    (error,) = nowhere.answer_all(nowhere.client(), [sl.Sample(prompt="Hi")], 4)
+    assert isinstance(error, RunError)
+    assert "cannot be reached" in str(error)
+
+
+def test_what_came_before_a_server_broke_off_is_kept(server: StandIn, tmp_path: Path) -> None:
+    """One of three that are asked at once is refused: the other two are recorded, and not asked again."""
+    server.faults = [401]
+    with pytest.raises(RunError, match="check OPENAI_API_KEY"):
+        sl.evaluate(name_of(server), "shapes-pope", ["none"], limit=3, batch_size=3, out=tmp_path / "run")
+    before = len(server.times)
+    found = sl.evaluate(name_of(server), "shapes-pope", ["none"], limit=3, batch_size=3, out=tmp_path / "run")
+    assert len(answers(found)) == 3
+    assert len(server.times) - before == 1
+
+
+def test_a_server_without_log_probabilities_is_asked_without(server: StandIn) -> None:
+    server.has_no_logprobs = True
+    model = served_model(name_of(server))
+    client, sample = model.client(), sl.Sample(prompt="Hi")
+    for asked in (2, 3):
+        (answer,) = model.answer_all(client, [sample], 2, temperature=0.0, seed=0)
+        assert isinstance(answer, dict)
+        assert "logprobs" not in answer
+        assert len(server.times) == asked
+
+
+def test_all_wait_as_long_as_the_server_says(server: StandIn) -> None:
+    server.faults, server.retry_after = [429], "0.3"
+    model = served_model(name_of(server))
+    client = model.client()
+    (answer,) = model.answer_all(client, [sl.Sample(prompt="Hi")], 2, temperature=0.0, seed=0)
+    assert isinstance(answer, dict)
+    assert server.times[1] - server.times[0] >= 0.29
+    model.patience.take(0.3, 0)  # as if another request had been refused
+    model.answer_all(client, [sl.Sample(prompt="Hi")], 2, temperature=0.0, seed=0)
+    assert server.times[2] - server.times[1] >= 0.25
+
+
+def test_a_server_that_is_too_slow_ends_the_run(server: StandIn) -> None:
+    server.faults = ["slow"] * 2
+    model = served.ServedModel(f"http://127.0.0.1:{server.server_port}/v1", "tiny", seconds=0.1, retries=1)
+    (error,) = model.answer_all(model.client(), [sl.Sample(prompt="Hi")], 2, temperature=0.0, seed=0)
+    assert isinstance(error, RunError)
+    assert "in 2 tries" in str(error)

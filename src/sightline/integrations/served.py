@@ -1,8 +1,8 @@
 """Models behind an address: `openai:URL#NAME`, asked through the official client, as vLLM and SGLang serve them.
 
 The key comes from the environment (OPENAI_API_KEY) and is written nowhere. Images travel as data: URIs. What a server
-has no time for now (429, 5xx, a broken connection) is asked again, with growing pauses and jitter, as long as its
-Retry-After says where it says it. Methods and readings need the model in this process.
+has no time for now (429, 5xx, a broken connection) is asked again, after growing pauses with jitter; where it says how
+long to wait (Retry-After), all requests wait. Methods and readings need the model in this process.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 import base64
 import io
 import os
+import random
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -30,15 +34,51 @@ RETRIES = 6
 SECONDS = 600.0
 """How long one answer may take."""
 
+PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before the second try, and before any, where the server does not say how long."""
+
+LONGEST = 900.0
+"""Seconds that a server's Retry-After is followed at most."""
+
+
+class Patience:
+    """When the next request may be sent: all wait as long as Retry-After says, else the one that failed alone."""
+
+    def __init__(self) -> None:
+        self._until, self._lock = 0.0, threading.Lock()
+
+    def wait(self) -> None:
+        """Until the server takes requests again."""
+        while (left := self._until - time.monotonic()) > 0:
+            time.sleep(min(left, 5.0))
+
+    def take(self, seconds: float | None, tries: int) -> None:
+        """What the server asks for, at most LONGEST; else PAUSE doubled with each try, less up to a quarter."""
+        if seconds is None:
+            time.sleep(min(PAUSE * 2.0**tries, LONGEST_PAUSE) * (1 - random.random() / 4))
+            return
+        with self._lock:
+            self._until = max(self._until, time.monotonic() + min(seconds, LONGEST))
+
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model behind an address. url: up to and with /v1. name: what the server calls it."""
+    """A model behind an address.
+
+    url      up to and with /v1
+    name     what the server calls it
+    seconds  how long one answer may take
+    retries  how often a request is sent again
+    patience when the next request may be sent, for all that are under way
+    lacks    what this server has refused; it is asked without from then on
+    """
 
     url: str
     name: str
     seconds: float = SECONDS
     retries: int = RETRIES
+    patience: Patience = field(default_factory=Patience, compare=False, repr=False)
+    lacks: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def client(self) -> Any:
         """The official client. InputError where its library is not installed."""
@@ -47,15 +87,17 @@ class ServedModel:
         except ImportError as error:
             raise InputError("A served model needs the openai library: pip install 'sightline-vlm[openai]'.") from error
         key = os.environ.get(KEY) or "none"
-        return openai.OpenAI(base_url=self.url, api_key=key, timeout=self.seconds, max_retries=self.retries)
+        return openai.OpenAI(base_url=self.url, api_key=key, timeout=self.seconds, max_retries=0)
 
     def answer_all(
         self, client: Any, samples: Sequence[Sample], new_tokens: int, side: int | None = None, **drawing: Any
     ) -> list[dict[str, Any] | Exception]:
-        """The answer to each, all asked at once: {"response", "tokens"}, or why there is none.
+        """The answer to each, all asked at once, or why there is none.
 
-        side: longest side of an image in pixels; None: as it is. drawing: temperature, seed. Raises RunError where the
-        server cannot be reached, or refuses the key or the model: no sample is to blame for that.
+        An answer is {"response", "tokens", "logprobs"}: its words, how many tokens, and each token's log-probability,
+        the last two where the server gives them. side: longest side of an image in pixels; None: as it is. drawing:
+        temperature, seed. A RunError among them says that the server cannot be reached, or refuses the key or the
+        model: no sample is to blame for that.
         """
         with ThreadPoolExecutor(max_workers=max(1, len(samples))) as pool:
             asked = [pool.submit(self._answer, client, sample, new_tokens, side, drawing) for sample in samples]
@@ -67,32 +109,74 @@ class ServedModel:
         import openai
 
         try:
-            content = content_of(sample, side)
-            found = client.chat.completions.create(
-                model=self.name,
-                messages=[{"role": "user", "content": content}],
-                max_tokens=new_tokens,
-                **drawing,
-            )
-            return _words(found)
+            messages = [{"role": "user", "content": content_of(sample, side)}]
+            fields = {"max_tokens": new_tokens, "logprobs": True, **drawing}
+            return _words(self._asked(client, messages, fields))
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise RunError(f"{self.url} refuses ({_said(error)}): check {KEY} and the name {self.name!r}.") from error
+            return RunError(f"{self.url} refuses ({_said(error)}): check {KEY} and the name {self.name!r}.")
         except openai.RateLimitError as error:
-            raise RunError(
+            return RunError(
                 f"{self.url} had no time in {self.retries + 1} tries ({_said(error)}): give the same command later, or "
                 "a smaller --batch-size, which is how many are asked at once."
-            ) from error
+            )
         except openai.APIConnectionError as error:
-            raise RunError(
+            return RunError(
                 f"{self.url} cannot be reached, or broke off, in {self.retries + 1} tries ({_said(error)}): is it "
                 "running? The same command continues the run."
-            ) from error
+            )
         except openai.APIStatusError as error:
             return InputError(f"{self.url} answers with {error.status_code}: {_said(error)}.")
         except InputError as error:
             return error
         except Exception as error:  # what is no JSON, or JSON of other types, ends in errors of many classes
             return InputError(f"{self.url} answers with something that is no answer ({type(error).__name__}).")
+
+    def _asked(self, client: Any, messages: list[dict[str, Any]], fields: dict[str, Any]) -> Any:
+        """The server's answer; what it has no time for is sent again, and what it does not know is left out."""
+        import openai
+
+        tries = 0
+        while True:
+            known = {_SPELLED.get(name, name) if name in self.lacks else name: value for name, value in fields.items()}
+            self.patience.wait()
+            try:
+                return client.chat.completions.create(
+                    model=self.name,
+                    messages=messages,
+                    **{name: value for name, value in known.items() if name is not None},
+                )
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                refused = {name for name in _SPELLED if name in _said(error, 10_000)} - self.lacks
+                if not refused:
+                    raise
+                self.lacks.update(refused)
+            except (openai.APIConnectionError, openai.APIStatusError) as error:
+                status = getattr(error, "status_code", None)
+                if tries == self.retries or not (status is None or status in AGAIN or status >= 500):
+                    raise
+                self.patience.take(_retry_after(error), tries)
+                tries += 1
+
+
+_SPELLED = {"logprobs": None, "seed": None, "max_tokens": "max_completion_tokens"}
+"""What some servers refuse, and what they are then given: nothing, or the same under another name."""
+
+AGAIN = (408, 409, 429)
+"""Besides 5xx, what is sent again."""
+
+
+def _retry_after(error: Any) -> float | None:
+    """Seconds that the server asks to wait, as a number or a date; None where it does not say."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    text = headers.get("retry-after", "")
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
 
 
 def is_served(name: object) -> bool:
@@ -147,8 +231,16 @@ def _words(found: Any) -> dict[str, Any]:
     if message is None or not isinstance(message.content, str):
         raise InputError("The server's answer holds no words.")
     tokens = getattr(getattr(found, "usage", None), "completion_tokens", None)
-    return {"response": message.content.strip(), **({"tokens": tokens} if isinstance(tokens, int) else {})}
+    answer = {"response": message.content.strip(), **({"tokens": tokens} if isinstance(tokens, int) else {})}
+    given = getattr(getattr(next(iter(choices or ())), "logprobs", None), "content", None)
+    values = [getattr(each, "logprob", None) for each in given or ()]
+    if values and all(isinstance(value, int | float) for value in values):
+        answer["logprobs"] = [round(float(value), 6) for value in values if value is not None]
+    return answer
 
 
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:160].rstrip(".")
+def _said(error: Exception, most: int = 160) -> str:
+    """The client's words, and the server's where those leave them out."""
+    body = getattr(error, "body", None)
+    text = str(error) if " - " in str(error) or not body else f"{error} - {body}"
+    return " ".join(text.split())[:most].rstrip(".")

@@ -92,11 +92,10 @@ def served_answerer(
         found = served.answer_all(client, samples, new_tokens, side, **drawing)
         for item, each in zip(open_items, found, strict=True):
             kept[item.id] = each if isinstance(each, Exception) else each | {"question": question_digest(item)}
-        answers: list[dict[str, Any]] = []
-        for each in (kept[item.id] for item in batch):
-            if isinstance(each, Exception):
-                raise each
-            answers.append(each)
+        failed = [each for item in batch if isinstance(each := kept[item.id], Exception)]
+        if failed:
+            raise failed[0] if len(batch) == 1 else InputError("Not all of a batch have an answer.")
+        answers = [each for item in batch if not isinstance(each := kept[item.id], Exception)]
         for item in batch:
             del kept[item.id]
         return answers

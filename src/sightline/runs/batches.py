@@ -82,8 +82,16 @@ class Batches:
         if is_out_of_memory(failure):
             self.size = min(self.size, half)
             free_memory()
-        yield from self._batch(batch[:half], attempt)
-        yield from self._batch(batch[half:], attempt)
+        ending: Exception | None = None
+        for part in (batch[:half], batch[half:]):  # what the other half has is recorded before the run ends
+            try:
+                yield from self._batch(part, attempt)
+            except Exception as error:
+                if not self._is_of_run(error):
+                    raise
+                ending = ending or error
+        if ending is not None:
+            raise ending
 
     def _within_memory(self, attempt: Callable[[], Results], is_last_resort: bool) -> Results:
         from sightline.attention import limit_block_bytes
