@@ -1,7 +1,7 @@
-"""Models behind an address: `openai:URL#NAME`, asked through the official client, as vLLM and SGLang serve them.
+"""Models behind an address: `openai:URL#NAME`, reached through the official client, as vLLM and SGLang serve them.
 
 The key comes from the environment (OPENAI_API_KEY) and is written nowhere. Images travel as data: URIs. What a server
-has no time for now (429, 5xx, a broken connection) is asked again, after growing pauses with jitter; where it says how
+has no time for now (429, 5xx, a broken connection) is sent again, after growing pauses with jitter; where it says how
 long to wait (Retry-After), all requests wait. Methods and readings need the model in this process.
 """
 
@@ -70,7 +70,7 @@ class ServedModel:
     seconds  how long one answer may take
     retries  how often a request is sent again
     patience when the next request may be sent, for all that are under way
-    lacks    what this server has refused; it is asked without from then on
+    lacks    what this server has refused; left out from then on
     """
 
     url: str
@@ -92,7 +92,7 @@ class ServedModel:
     def answer_all(
         self, client: Any, samples: Sequence[Sample], new_tokens: int, side: int | None = None, **drawing: Any
     ) -> list[dict[str, Any] | Exception]:
-        """The answer to each, all asked at once, or why there is none.
+        """The answer to each, all sent at once, or why there is none.
 
         An answer is {"response", "tokens", "logprobs"}: its words, how many tokens, and each token's log-probability,
         the last two where the server gives them. side: longest side of an image in pixels; None: as it is. drawing:
@@ -100,8 +100,8 @@ class ServedModel:
         model: no sample is to blame for that.
         """
         with ThreadPoolExecutor(max_workers=max(1, len(samples))) as pool:
-            asked = [pool.submit(self._answer, client, sample, new_tokens, side, drawing) for sample in samples]
-            return [each.result() for each in asked]
+            sent = [pool.submit(self._answer, client, sample, new_tokens, side, drawing) for sample in samples]
+            return [each.result() for each in sent]
 
     def _answer(
         self, client: Any, sample: Sample, new_tokens: int, side: int | None, drawing: dict[str, Any]
@@ -111,27 +111,27 @@ class ServedModel:
         try:
             messages = [{"role": "user", "content": content_of(sample, side)}]
             fields = {"max_tokens": new_tokens, "logprobs": True, **drawing}
-            return _words(self._asked(client, messages, fields))
+            return _words(self._request(client, messages, fields))
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            return RunError(f"{self.url} refuses ({_said(error)}): check {KEY} and the name {self.name!r}.")
+            return RunError(f"{self.url} refuses ({_words_of(error)}): check {KEY} and the name {self.name!r}.")
         except openai.RateLimitError as error:
             return RunError(
-                f"{self.url} had no time in {self.retries + 1} tries ({_said(error)}): give the same command later, or "
-                "a smaller --batch-size, which is how many are asked at once."
+                f"{self.url} had no time in {self.retries + 1} tries ({_words_of(error)}): give the same command later, or "
+                "a smaller --batch-size, which is how many are sent at once."
             )
         except openai.APIConnectionError as error:
             return RunError(
-                f"{self.url} cannot be reached, or broke off, in {self.retries + 1} tries ({_said(error)}): is it "
+                f"{self.url} cannot be reached, or broke off, in {self.retries + 1} tries ({_words_of(error)}): is it "
                 "running? The same command continues the run."
             )
         except openai.APIStatusError as error:
-            return InputError(f"{self.url} answers with {error.status_code}: {_said(error)}.")
+            return InputError(f"{self.url} answers with {error.status_code}: {_words_of(error)}.")
         except InputError as error:
             return error
         except Exception as error:  # what is no JSON, or JSON of other types, ends in errors of many classes
             return InputError(f"{self.url} answers with something that is no answer ({type(error).__name__}).")
 
-    def _asked(self, client: Any, messages: list[dict[str, Any]], fields: dict[str, Any]) -> Any:
+    def _request(self, client: Any, messages: list[dict[str, Any]], fields: dict[str, Any]) -> Any:
         """The server's answer; what it has no time for is sent again, and what it does not know is left out."""
         import openai
 
@@ -146,7 +146,7 @@ class ServedModel:
                     **{name: value for name, value in known.items() if name is not None},
                 )
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = {name for name in _SPELLED if name in _said(error, 10_000)} - self.lacks
+                refused = {name for name in _SPELLED if name in _words_of(error, 10_000)} - self.lacks
                 if not refused:
                     raise
                 self.lacks.update(refused)
@@ -239,7 +239,7 @@ def _words(found: Any) -> dict[str, Any]:
     return answer
 
 
-def _said(error: Exception, most: int = 160) -> str:
+def _words_of(error: Exception, most: int = 160) -> str:
     """The client's words, and the server's where those leave them out."""
     body = getattr(error, "body", None)
     text = str(error) if " - " in str(error) or not body else f"{error} - {body}"
