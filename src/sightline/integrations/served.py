@@ -113,19 +113,19 @@ class ServedModel:
             fields = {"max_tokens": new_tokens, "logprobs": True, **drawing}
             return _words(self._request(client, messages, fields))
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            return RunError(f"{self.url} refuses ({_words_of(error)}): check {KEY} and the name {self.name!r}.")
+            return RunError(f"{self.url} refuses ({_text_of(error)}): check {KEY} and the name {self.name!r}.")
         except openai.RateLimitError as error:
             return RunError(
-                f"{self.url} had no time in {self.retries + 1} tries ({_words_of(error)}): give the same command later, or "
+                f"{self.url} had no time in {self.retries + 1} tries ({_text_of(error)}): give the same command later, or "
                 "a smaller --batch-size, which is how many are sent at once."
             )
         except openai.APIConnectionError as error:
             return RunError(
-                f"{self.url} cannot be reached, or broke off, in {self.retries + 1} tries ({_words_of(error)}): is it "
+                f"{self.url} cannot be reached, or broke off, in {self.retries + 1} tries ({_text_of(error)}): is it "
                 "running? The same command continues the run."
             )
         except openai.APIStatusError as error:
-            return InputError(f"{self.url} answers with {error.status_code}: {_words_of(error)}.")
+            return InputError(f"{self.url} answers with {error.status_code}: {_text_of(error)}.")
         except InputError as error:
             return error
         except Exception as error:  # what is no JSON, or JSON of other types, ends in errors of many classes
@@ -146,7 +146,7 @@ class ServedModel:
                     **{name: value for name, value in known.items() if name is not None},
                 )
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = {name for name in _SPELLED if name in _words_of(error, 10_000)} - self.lacks
+                refused = {name for name in _SPELLED if name in _text_of(error, 10_000)} - self.lacks
                 if not refused:
                     raise
                 self.lacks.update(refused)
@@ -239,7 +239,7 @@ def _words(found: Any) -> dict[str, Any]:
     return answer
 
 
-def _words_of(error: Exception, most: int = 160) -> str:
+def _text_of(error: Exception, most: int = 160) -> str:
     """The client's words, and the server's where those leave them out."""
     body = getattr(error, "body", None)
     text = str(error) if " - " in str(error) or not body else f"{error} - {body}"
