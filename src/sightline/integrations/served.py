@@ -116,8 +116,8 @@ class ServedModel:
             return RunError(f"{self.url} refuses ({_text_of(error)}): check {KEY} and the name {self.name!r}.")
         except openai.RateLimitError as error:
             return RunError(
-                f"{self.url} had no time in {self.retries + 1} tries ({_text_of(error)}): give the same command later, or "
-                "a smaller --batch-size, which is how many are sent at once."
+                f"{self.url} had no time in {self.retries + 1} tries ({_text_of(error)}): give the same command later, "
+                "or a smaller --batch-size, which is how many are sent at once."
             )
         except openai.APIConnectionError as error:
             return RunError(
