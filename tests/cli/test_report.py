@@ -34,10 +34,8 @@ def test_a_run_becomes_a_page(sightline: Cli, measured: Path) -> None:
     told = contents(read_runs([measured]))
     assert [len(sample["variants"]) for sample in told["samples"]] == [2, 2, 2, 2]
     first, _, *others = told["samples"]
-    assert [variant["name"] for variant in first["variants"]] == [
-        "tiny",
-        f"tiny · {told['runs'][0]['settings']['method']}",
-    ]
+    (method,) = [row["values"][0] for row in told["settings"] if row["name"] == "method"]
+    assert [variant["name"] for variant in first["variants"]] == ["tiny", f"tiny · {method}"]
     assert first["prompt"] == "Is there a red circle?"
     assert first["truth"] == "yes"
     assert first["images"][0]["width"] == 40

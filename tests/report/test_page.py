@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -9,22 +11,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from report import made_runs
 from sightline.errors import InputError, SightlineError
+from sightline.knockout.result import ImpactMap
+from sightline.pages.aggregates import published_rows
 from sightline.pages.contents import contents
 from sightline.pages.page import page, write_page
 from sightline.pages.page_maps import attention_maps
+from sightline.pages.pictures import fitted, thumbnails
 from sightline.pages.reading import read_runs
-from sightline.pages.run_aggregates import published_rows
 from sightline.probes.dominance import SampleMaps
 from sightline.probes.map_values import unpack
 
 
 def document(text: str) -> dict[str, Any]:
-    """The data of a page."""
-    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
-    told: dict[str, Any] = json.loads(found)
+    """The data of a page, its pieces put together again."""
+    found = dict(re.findall(r'<script type="application/json" id="([a-z0-9-]+)">(.*?)</script>', text, re.S))
+    told: dict[str, Any] = json.loads(found["data"])
+    for sample in told["samples"]:
+        sample["images"], maps = json.loads(found[f"piece-{sample['piece']}"])[sample["place"]]
+        for variant, each in zip(sample["variants"], maps, strict=True):
+            assert variant.pop("hasMaps") == (each is not None)
+            variant["maps"] = each
     return told
 
 
@@ -156,7 +166,116 @@ def test_items_that_are_gone_leave_the_answers(tmp_path: Path) -> None:
         (folder / "run.json").write_text(json.dumps(about))
         told = contents(read_runs([folder]))
         assert "without pictures" in told["runs"][0]["notes"][0]
-        assert told["samples"][0]["variants"][0] == {"name": "tiny-llava", "answer": "no", "right": None}
+        assert told["samples"][0]["variants"][0] == {
+            "name": "tiny-llava", "method": "none", "answer": "no", "right": None
+        }  # fmt: skip
+
+
+def test_series_of_one_name_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+    folders = [made_runs.write_measure(tmp_path / name, 2) for name in ("one", "two", "three")]
+    for folder, data in zip(folders, ("shapes", "/home/someone/data/pope", "shapes"), strict=True):
+        about = json.loads((folder / "run.json").read_text())
+        about["settings"] |= {"data": data, "seed": len(data) if folder.name == "three" else 0}
+        (folder / "run.json").write_text(json.dumps(about))
+    names = [entry["name"] for entry in contents(read_runs(folders))["dominance"]]
+    assert names == ["tiny-llava (shapes, seed 0)", "tiny-llava (pope, seed 0)", "tiny-llava (shapes, seed 6)"]
+    alike = [made_runs.write_measure(tmp_path / name, 2) for name in ("four", "five")]
+    names = [entry["name"] for entry in contents(read_runs(alike))["dominance"]]
+    assert names == ["tiny-llava (four)", "tiny-llava (five)"]
+
+
+def test_no_page_has_a_path_of_the_machine_it_was_made_on(tmp_path: Path) -> None:
+    folder = made_runs.write_measure(tmp_path / "run", 2, model=str(tmp_path / "models" / "mine"))
+    lines = (folder / "samples.jsonl").read_text().splitlines()
+    failed = {"id": "bad", "model": "tiny-llava", "error": f"The image {tmp_path / 'a' / 'b.png'} is truncated."}
+    (folder / "samples.jsonl").write_text("".join(f"{line}\n" for line in [*lines, json.dumps(failed)]))
+    about = json.loads((folder / "run.json").read_text())
+    about["settings"] |= {"data": str(tmp_path / "my data" / "x.jsonl"), "sinks": str(tmp_path / "sinks.json")}
+    (folder / "run.json").write_text(json.dumps(about))
+    text = page(contents(read_runs([folder])))
+    assert str(tmp_path) not in text
+    assert "The image b.png is truncated." in text
+    assert "x.jsonl" in text
+
+
+def test_the_finding_is_a_sentence_of_the_data(tmp_path: Path) -> None:
+    def parts(**fields: Any) -> str:
+        folder = made_runs.write_eval(tmp_path / str(len(list(tmp_path.iterdir()))))
+        summary = json.loads((folder / "summary.json").read_text())
+        summary["paired"][0] |= fields.pop("pair", {})
+        summary["methods"] = {
+            "none": summary["methods"]["none"] | {"accuracy": 0.5},
+            "pai": summary["methods"]["pai"] | {"accuracy": 0.6, "seconds_per_item": 0.18},
+        }
+        (folder / "summary.json").write_text(json.dumps(summary | fields))
+        found = contents(read_runs([folder]))["finding"]
+        assert found["sample"] is None or found["sample"] < 4
+        return "".join(text for text, _ in found["parts"])
+
+    start = "tiny-llava answers 50% of the questions of shapes-pope rightly; "
+    assert parts(pair={"p_value": 1e-5}) == start + "PAI brings that to 60% (p < 0.001) at 1.8 times the time."
+    assert parts(pair={"p_value": 0.04, "p_holm": 0.08}) == (
+        start + "PAI does not change that beyond chance (60%, p = 0.08)."
+    )
+    assert parts(pair={"p_value": 1e-5}, better="smaller").endswith("(60%, p < 0.001).")
+    assert parts(paired=[]).endswith("rightly (95% 20% to 80%).")
+
+
+def test_a_finding_opens_on_the_item_that_the_method_sets_right(tmp_path: Path) -> None:
+    folder = made_runs.write_eval(tmp_path / "eval")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["paired"][0] |= {"p_value": 1e-5, "flipped": {"a_only": ["random/1"], "b_only": ["random/3"]}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    found = contents(read_runs([folder]))
+    assert found["samples"][found["finding"]["sample"]]["id"] == "random/3"
+    assert [sample["id"] for sample in found["samples"][:2]] == ["random/1", "random/3"], "flipped ones come first"
+    assert found["evaluations"][0]["controls"] == []
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (made_runs.write_measure, "In the last layers of tiny-llava"),
+        (made_runs.write_sinks, "by hidden dimension 3, 17 (precision 0.80, recall 0.50)."),
+        (made_runs.write_impact, "comes from the image and the rest from text."),
+        (made_runs.write_training, "goes from 3.00 to 0.07 in 39 steps."),
+    ],
+)
+def test_every_kind_of_run_has_a_finding(tmp_path: Path, write: Any, words: str) -> None:
+    found = contents(read_runs([write(tmp_path / "run")]))["finding"]
+    assert words in "".join(text for text, _ in found["parts"])
+
+
+def test_one_settings_table_puts_what_differs_first(tmp_path: Path) -> None:
+    folders = [made_runs.write_measure(tmp_path / "a"), made_runs.write_eval(tmp_path / "b")]
+    rows = contents(read_runs(folders))["settings"]
+    differs = [row["differs"] for row in rows]
+    assert differs == sorted(differs, reverse=True)
+    assert {row["name"]: row["values"] for row in rows if row["differs"]} == {
+        "command": ["sightline measure", "sightline eval"],
+        "models": ["tiny-llava", None],
+        "bench": [None, "shapes-pope"],
+    }
+
+
+def test_impact_is_summed_by_layer_and_modality(folders: list[Path]) -> None:
+    (found,) = contents(read_runs(folders))["impact"]
+    kept = ImpactMap.from_dict(json.loads((folders[3] / "impact.json").read_text()))
+    for name in ("text", "image"):
+        places = [place for place, source in enumerate(kept.tokens) if source.modality == name]
+        np.testing.assert_allclose(found["series"][name], np.nansum(kept.maps["logprob"][:, places], axis=1))
+    assert found["signed"] is True
+
+
+def test_the_first_pictures_are_sharp_and_many_fit_a_page() -> None:
+    drawn = Image.effect_noise((800, 600), 60).convert("RGB")
+    sharp = thumbnails([drawn])
+    assert Image.open(io.BytesIO(base64.b64decode(sharp[0]["data"].partition(",")[2]))).size == (512, 384)
+    samples = [list(sharp) for _ in range(60)]
+    fitted(samples)
+    sizes = [len(images[0]["data"]) for images in samples]
+    assert sizes[:24] == [len(sharp[0]["data"])] * 24
+    assert max(sizes[24:]) < sizes[0] / 3
 
 
 def test_more_samples_than_asked_for_are_counted(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ OnFailure = Callable[[Exception], None] | None
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-SCRIPTS = ("d3.min.js", "page.js", "paint.js", "sample.js")
+SCRIPTS = ("d3.min.js", "page.js", "paint.js", "pane.js", "sample.js")
 """The report's own painting code."""
 
 POLICY = (

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sightline.files.json import plain, write_error
+from sightline.files.json import write_error
 from sightline.pages.contents import SAMPLES, contents
+from sightline.pages.pieces import script_json, split
 from sightline.pages.reading import RunFolder
 
 SCRIPTS = ("d3.min.js", "plot.umd.min.js")
-OWN_SCRIPTS = ("page.js", "charts.js", "paint.js", "sample.js", "report.js")
+OWN_SCRIPTS = (
+    "page.js", "chart.js", "attention.js", "methods.js", "paint.js", "pane.js", "sample.js", "finding.js", "report.js"
+)  # fmt: skip
 
 
 def write_page(runs: Sequence[RunFolder], path: Path, samples: int = SAMPLES) -> Path:
@@ -35,11 +37,14 @@ def page(document: dict[str, Any]) -> str:
     names = list(dict.fromkeys(run["name"] for run in document["runs"]))
     title = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     scripts = [_asset(name) for name in SCRIPTS] + ["\n".join(_asset(name) for name in OWN_SCRIPTS)]
+    light, pieces = split(document["samples"])
+    data = [("data", script_json(document | {"samples": light}))]
+    data += [(f"piece-{number}", text) for number, text in enumerate(pieces)]
     filled = {
         "<!--title-->": html.escape(_clean(title)),
         "/*style*/": _asset("page.css"),
         "<!--licenses-->": html.escape(_asset("LICENSES.txt")),
-        "<!--data-->": f'<script type="application/json" id="data">{script_json(document)}</script>',
+        "<!--data-->": "\n".join(f'<script type="application/json" id="{name}">{text}</script>' for name, text in data),
         "<!--scripts-->": "\n".join(f"<script>{text}</script>" for text in scripts),
     }
     text = _asset("page.html")
@@ -47,12 +52,6 @@ def page(document: dict[str, Any]) -> str:
         before, _, after = text.partition(mark)
         text = before + value + after
     return text
-
-
-def script_json(document: Any) -> str:
-    """JSON that no HTML parser can take for markup, in ASCII, whatever words are in it."""
-    text = json.dumps(plain(document), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _clean(text: str) -> str:

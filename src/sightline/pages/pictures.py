@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from sightline.files.json import json_text, write_atomically
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 PICTURES_FILE = "pictures.json"
 """What small pictures are kept in, beside a map that has none."""
 
-SIDE = 256
-"""Longest side of a thumbnail in pixels."""
+SIDE = 512
+"""Longest side in pixels of a picture that is kept."""
+
+SHARP = 24
+"""Samples whose pictures a page shows at that size, the first."""
+
+SMALL_SIDES = (256, 128)
+"""Longest sides of the others': the larger where all of them fit into PICTURE_BYTES."""
+
+PICTURE_BYTES = 2_000_000
+"""Of all pictures of a page."""
 
 DRAWN = 96
 """Pictures whose sides are no longer are kept as they are, without loss."""
@@ -46,6 +55,28 @@ def thumbnail(picture: Image.Image, side: int = SIDE) -> dict[str, Any]:
     kind = "png" if is_tiny else "jpeg"
     data = base64.b64encode(file.getvalue()).decode()
     return {"width": picture.width, "height": picture.height, "data": f"data:image/{kind};base64,{data}"}
+
+
+def fitted(samples: Sequence[list[dict[str, Any]]]) -> None:
+    """Makes the pictures of all samples but the first few smaller, in place, so that they fit a page."""
+    for side in SMALL_SIDES:
+        for images in samples[SHARP:]:
+            images[:] = [_smaller(image, side) for image in images]
+        if sum(len(image["data"]) for images in samples for image in images) <= PICTURE_BYTES:
+            return
+
+
+def _smaller(image: dict[str, Any], side: int) -> dict[str, Any]:
+    """The same with a copy of at most that side; as it is where it is small, or cannot be read."""
+    if max(image["width"], image["height"]) <= max(side, DRAWN):
+        return image
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(image["data"].partition(",")[2]))) as picture:
+            if max(picture.size) <= side:
+                return image
+            return image | {"data": thumbnail(picture, side)["data"]}
+    except (OSError, ValueError, binascii.Error):
+        return image
 
 
 def keep_thumbnails(pictures: Sequence[Image.Image], folder: Path) -> None:

@@ -29,6 +29,7 @@ const share = (value) => !isNumber(value) ? "–" : `${(100 * value).toFixed(val
 const signed = (value, digits) => isNumber(value) ? (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits) : "–";
 const say = (text) => { $("said").textContent = text; };
 const words = (name) => name.replaceAll("_", " ");
+const pText = (value) => !isNumber(value) ? "p unknown" : value < 0.001 ? "p < 0.001" : `p = ${Number(value.toPrecision(2))}`;
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 /* Colours: as the system says, unless chosen. */
@@ -54,11 +55,24 @@ $("theme").addEventListener("click", () => {
 system.addEventListener("change", applyTheme);
 applyTheme();
 
-/** A table that scrolls in its own box. */
+/** A table that scrolls in its own box. Cells: text, numbers, and [low, high] of an interval. */
+const cellText = (cell) => Array.isArray(cell) ? `${figure(cell[0])} to ${figure(cell[1])}` : typeof cell === "number" ? figure(cell) : cell ?? "–";
 function table(columns, rows) {
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers" }, el("table", {},
-    el("thead", {}, el("tr", {}, columns.map((column) => el("th", { scope: "col" }, column)))),
-    el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, place) => place ? el("td", {}, cell) : el("td", {}, bdi(cell))))))));
+    el("thead", {}, el("tr", {}, columns.map((column) => el("th", { scope: "col" }, bdi(column))))),
+    el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, place) => place ? el("td", {}, cellText(cell)) : el("th", { scope: "row" }, bdi(cellText(cell)))))))));
+}
+/** The same table for other programs: every number whole, an interval in two columns. */
+function csvOf(columns, rows) {
+  const isPair = columns.map((_, place) => rows.some((row) => Array.isArray(row[place])));
+  const quoted = (cell) => { const text = String(cell ?? ""); return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text; };
+  const spread = (row, isHead) => row.flatMap((cell, place) => !isPair[place] ? [cell === "–" ? "" : cell] : isHead ? [`${cell} low`, `${cell} high`] : Array.isArray(cell) ? cell : ["", ""]);
+  return [spread(columns, true), ...rows.map((row) => spread(row, false))].map((row) => row.map(quoted).join(",")).join("\n") + "\n";
+}
+function save(name, content, type) {
+  const address = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  el("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
 /** A part of the page, with its entry in the navigation. */
@@ -81,15 +95,16 @@ function drawn(host, draw) {
 }
 
 function settings() {
-  const host = $("settings");
-  host.append(el("h2", {}, "Settings and versions"), el("p", { class: "lead" }, "What every number on this page depends on."));
-  host.append(el("div", { class: "settings" }, data.runs.map((run) => {
-    const entries = [...Object.entries(run.settings), ...Object.entries(run.info)].filter(([, value]) => !(Array.isArray(value) && !value.length) && !(typeof value === "object" && !Array.isArray(value) && !Object.keys(value).length));
-    const versions = Object.entries(run.versions).map(([name, version]) => `${name} ${version}`).join(", ");
-    const rows = [["command", `sightline ${run.command}`], ...entries.map(([name, value]) => [words(name), typeof value === "string" ? value : JSON.stringify(value).replace(/[[\]"]/g, "").replaceAll(",", ", ")]), ["samples", run.failed ? `${run.samples} (${plural(run.failed, "result")} failed)` : String(run.samples)], ["started", run.started], ["versions", versions]];
-    return el("div", { class: "card" }, el("h3", {}, bdi(run.name)), run.notes.map((note) => el("p", { class: "note" }, note)),
-      el("dl", {}, rows.filter(([, value]) => value !== "").map(([name, value]) => [el("dt", {}, visible(name)), el("dd", {}, bdi(value))])));
-  })));
+  const host = $("settings"), names = data.runs.map((run) => run.name), isOne = names.length === 1;
+  host.append(el("h2", {}, "Settings and versions"), el("p", { class: "lead" }, isOne ? "What every number on this page depends on." : "What every number on this page depends on: first what differs between the runs."));
+  const counts = { name: "samples", values: data.runs.map((run) => run.failed ? `${run.samples} (${plural(run.failed, "result")} failed)` : String(run.samples)) };
+  counts.differs = new Set(counts.values).size > 1;
+  const rows = [...data.settings.filter((row) => row.differs), counts, ...data.settings.filter((row) => !row.differs)];
+  host.append(el("div", { class: "scroll settings", tabindex: "0", role: "region", "aria-label": "Settings" }, el("table", {},
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "setting"), names.map((name) => el("th", { scope: "col" }, bdi(name))))),
+    el("tbody", {}, rows.map(({ name, values, differs }) => el("tr", { class: differs ? "differs" : null }, el("th", { scope: "row" }, visible(words(name))),
+      differs || isOne ? values.map((value) => el("td", {}, bdi(value ?? "–"))) : el("td", { colspan: values.length }, bdi(values[0] ?? "–"))))))));
+  for (const run of data.runs) for (const note of run.notes) host.append(el("p", { class: "note" }, el("b", {}, bdi(run.name)), `: ${note}`));
   host.append(el("details", { class: "note" }, el("summary", {}, "Libraries inside this page"), el("pre", {}, $("licenses").content.textContent)));
   link("settings", "Settings");
 }

@@ -26,16 +26,45 @@ function hiddenPatches(state, layer) {
 }
 const heat = (value, isSigned) => d3.rgb(isSigned ? d3.interpolatePuOr(0.5 - value / 2) : d3.interpolateInferno(0.12 + 0.82 * value));
 
+/** Colour and opacity of a part of the largest value. */
+function coatOf(part, isSigned, style) {
+  const size = Math.abs(part);
+  if (style === "spotlight") return [d3.rgb(8, 9, 14), 0.86 * (1 - size ** 0.6)];
+  return [heat(isSigned ? part : Math.max(0, part), isSigned), style === "patches" ? 0.92 : 0.06 + 0.74 * size ** (isSigned ? 0.8 : 2)];
+}
+/** The mean colour of the first picture; grey where there is none. */
+function groundOf(state) {
+  const img = state.frames[0]?.img;
+  if (!state.ground && img && img.complete && img.naturalWidth) {
+    const pen = new OffscreenCanvas(1, 1).getContext("2d");
+    pen.drawImage(img, 0, 0, 1, 1);
+    const [red, green, blue] = pen.getImageData(0, 0, 1, 1).data;
+    state.ground = `rgb(${red}, ${green}, ${blue})`;
+  }
+  return state.ground || "rgb(128, 128, 128)";
+}
+
 function paint(state) {
   const { found, frames } = state, layer = layerPlace(state), word = state.hover ?? state.word;
   const values = valuesOf(state, word, layer), patches = shownPatches(state), gone = hiddenPatches(state, layer), isSigned = found.maps.signed;
   const isGone = (patch) => gone.has(patch.label + patch.image);
   let most = 0;
   for (const patch of patches) if (!isGone(patch)) most = Math.max(most, Math.abs(values[patch.column]));
-  frames.forEach(({ canvas }, image) => { if (canvas) drawMap(canvas, patches.filter((patch) => patch.image === image), values, most, isGone, isSigned, state.patch); });
+  frames.forEach(({ canvas, light }, image) => {
+    const own = patches.filter((patch) => patch.image === image);
+    if (canvas) drawMap(canvas, own, values, most, isGone, isSigned, state.patch);
+    if (light) light.closest(".frame").hidden = view.style === "spotlight";
+    if (light && view.style !== "spotlight") drawMap(light, own, values, most, isGone, isSigned, state.patch, "spotlight");
+  });
   if (state.bar) {
-    const context = state.bar.getContext("2d");
-    for (let x = 0; x < 256; x += 1) { context.fillStyle = heat(isSigned ? x / 127.5 - 1 : x / 255, isSigned).formatRgb(); context.fillRect(x, 0, 1, 1); }
+    const context = state.bar.getContext("2d"), ground = groundOf(state);
+    for (let x = 0; x < 256; x += 1) { // the ramp as it is painted: over the picture's mean colour
+      const [colour, alpha] = coatOf(isSigned ? x / 127.5 - 1 : x / 255, isSigned, view.style);
+      context.fillStyle = ground;
+      context.fillRect(x, 0, 1, 1);
+      context.fillStyle = colour.copy({ opacity: alpha }).formatRgb();
+      context.fillRect(x, 0, 1, 1);
+    }
     const told = isSigned || found.maps.kind === "impact" ? most.toPrecision(2) : share(most);
     state.high.textContent = isSigned ? `+${told}` : told;
     state.low.textContent = isSigned ? `−${told}` : "0";
@@ -52,7 +81,7 @@ function paint(state) {
   paintWords(state, values, word, layer, patches);
 }
 
-function drawMap(canvas, patches, values, most, isGone, isSigned, cursor) {
+function drawMap(canvas, patches, values, most, isGone, isSigned, cursor, style = view.style) {
   const box = canvas.getBoundingClientRect(), ratio = Math.min(2, devicePixelRatio || 1);
   const width = Math.max(1, Math.round(box.width * ratio)), height = Math.max(1, Math.round(box.height * ratio));
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -60,12 +89,8 @@ function drawMap(canvas, patches, values, most, isGone, isSigned, cursor) {
   context.clearRect(0, 0, width, height);
   const edges = ([left, top, right, bottom]) => [Math.round(left * width), Math.round(top * height), Math.round(right * width) - Math.round(left * width), Math.round(bottom * height) - Math.round(top * height)];
   const level = (patch) => most > 0 ? values[patch.column] / most : 0;
-  const coat = (patch) => {
-    const part = level(patch), size = Math.abs(part);
-    if (view.style === "spotlight") return [d3.rgb(8, 9, 14), 0.86 * (1 - size ** 0.6)];
-    return [heat(isSigned ? part : Math.max(0, part), isSigned), view.style === "patches" ? 0.92 : 0.06 + 0.74 * size ** (isSigned ? 0.8 : 2)];
-  };
-  if (view.style === "patches") {
+  const coat = (patch) => coatOf(level(patch), isSigned, style);
+  if (style === "patches") {
     for (const patch of patches) {
       if (isGone(patch)) continue;
       const [colour, alpha] = coat(patch), [x, y, w, h] = edges(patch.box);

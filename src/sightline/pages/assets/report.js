@@ -3,9 +3,10 @@
 
 new ResizeObserver(() => view.panes.forEach(paint)).observe($("samples"));
 headline();
-attention();
-sinks();
 methods();
+attention();
+impact();
+sinks();
 training();
 samples();
 settings();

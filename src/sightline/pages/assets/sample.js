@@ -1,7 +1,8 @@
 "use strict";
 /* One sample at a time: its pictures under the map of a word, a layer and a head, and its words. */
 
-const view = { sample: -1, layer: null, head: 0, sinks: true, style: "heat", words: "attention", panes: [], turn: 0 };
+const view = { sample: -1, layer: null, head: 0, sinks: true, style: "heat", words: "attention", panes: [], turn: 0, onChange: null };
+const changed = () => view.onChange?.();
 const decoded = new Map(); // by sample: its variants' maps; the newest few are kept
 
 async function bytes(text) {
@@ -54,9 +55,21 @@ async function decode(maps) {
   return { maps, mean, heads, patches, headPatches: heads ? patchesOf(maps, maps.heads.grids) : [], texts: maps.prompt.length };
 }
 
+/* The page holds its samples in pieces of JSON, each parsed when a sample of it is looked at; the newest few are kept. */
+const pieces = new Map();
+function pieceOf(place) {
+  const { piece, place: at } = data.samples[place];
+  if (!pieces.has(piece)) {
+    pieces.set(piece, JSON.parse($(`piece-${piece}`).textContent));
+    if (pieces.size > 8) pieces.delete(pieces.keys().next().value);
+  }
+  return pieces.get(piece)[at];
+}
+const imagesOf = (place) => pieceOf(place)[0];
+
 async function mapsOf(place) {
   if (!decoded.has(place)) {
-    decoded.set(place, Promise.all(data.samples[place].variants.map(({ maps }) => maps ? decode(maps) : null)));
+    decoded.set(place, Promise.all(pieceOf(place)[1].map((maps) => maps ? decode(maps) : null)));
     if (decoded.size > 12) decoded.delete(decoded.keys().next().value);
   }
   return decoded.get(place);
@@ -66,11 +79,7 @@ async function mapsOf(place) {
 
 const answers = (sample) => sample.variants.map((variant) => variant.answer ?? "");
 const differs = (sample) => new Set(answers(sample)).size > 1;
-const promptText = (sample) => {
-  if (sample.prompt) return sample.prompt;
-  const maps = (sample.variants.find((variant) => variant.maps) || {}).maps;
-  return maps ? maps.prompt.map(([text, isJoined], place) => (place && !isJoined ? " " : "") + text).join("") : "";
-};
+const promptText = (sample) => sample.prompt || sample.text || "";
 
 function samples() {
   const host = $("samples");
@@ -88,7 +97,7 @@ function samples() {
   const seen = new IntersectionObserver((entries) => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
-      const image = data.samples[target.parentElement.dataset.place].images[0];
+      const image = imagesOf(+target.parentElement.dataset.place)[0];
       if (image) { target.style.backgroundImage = `url(${image.data})`; target.classList.toggle("tiny", image.width <= 96); }
       seen.unobserve(target);
     }
@@ -97,15 +106,15 @@ function samples() {
   data.samples.forEach((sample, place) => {
     const name = visible(sample.id).slice(prefixes[sample.run]) || visible(sample.id);
     const wrong = sample.variants.some((variant) => variant.error) ? " ⚠" : differs(sample) ? " ≠" : "";
-    const thumb = el("span", { class: "thumb" }, sample.images.length ? null : "Aa");
-    film.append(el("button", { type: "button", role: "option", "data-place": place, tabindex: place ? -1 : 0, "aria-selected": "false", "aria-label": `Sample ${visible(sample.id)}: ${visible(promptText(sample)).slice(0, 120)}`, title: visible(sample.id), click: () => show(place) },
+    const thumb = el("span", { class: "thumb" }, sample.sizes.length ? null : "Aa");
+    film.append(el("button", { type: "button", role: "option", "data-place": place, tabindex: place ? -1 : 0, "aria-selected": "false", "aria-label": `Sample ${visible(sample.id)}: ${visible(promptText(sample)).slice(0, 120)}`, title: visible(sample.id), click: () => show(place).then(changed) },
       thumb, el("span", { class: "tag" }, bdi(name + wrong))));
-    if (sample.images.length) seen.observe(thumb);
+    if (sample.sizes.length) seen.observe(thumb);
   });
   film.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) { event.preventDefault(); event.stopPropagation(); move(step, true); }
-    if (event.key === "Home" || event.key === "End") { event.preventDefault(); const all = listed(); show(+all[event.key === "Home" ? 0 : all.length - 1].dataset.place, true); }
+    if (event.key === "Home" || event.key === "End") { event.preventDefault(); const all = listed(); show(+all[event.key === "Home" ? 0 : all.length - 1].dataset.place, true).then(changed); }
   });
   function narrow() {
     const wanted = search.value.trim().toLowerCase(), isOnly = only && $("differ").checked;
@@ -120,9 +129,10 @@ function samples() {
     const all = listed();
     if (all.length && !all.some((button) => +button.dataset.place === view.sample)) show(+all[0].dataset.place);
   }
-  const first = data.samples.findIndex((sample) => sample.variants.some((variant) => variant.maps));
   narrow();
-  show(first < 0 ? 0 : first);
+  if (!restore()) show(data.first ?? 0);
+  view.onChange = remember;
+  window.addEventListener("hashchange", restore);
   document.addEventListener("keydown", keys);
   onTheme.push(() => view.panes.forEach(paint));
 }
@@ -137,218 +147,85 @@ const listed = () => [...$("film").children].filter((button) => !button.hidden);
 function move(step, hasFocus = false) {
   const all = listed(), at = all.findIndex((button) => +button.dataset.place === view.sample);
   const next = all[Math.max(0, Math.min(all.length - 1, at + step))];
-  if (next) show(+next.dataset.place, hasFocus);
+  if (next) show(+next.dataset.place, hasFocus).then(changed);
 }
 
 /* One sample ------------------------------------------------------------------------------------------------------ */
 
-async function show(place, hasFocus = false) {
+async function show(place, hasFocus = false, wanted = {}) {
   const turn = view.turn += 1, sample = data.samples[place];
-  for (const button of $("film").children) {
-    const isChosen = +button.dataset.place === place;
-    button.setAttribute("aria-selected", String(isChosen));
-    button.tabIndex = isChosen ? 0 : -1;
-    if (isChosen) {
-      const film = $("film"), from = button.offsetLeft - film.offsetLeft;
-      if (from < film.scrollLeft || from + 70 > film.scrollLeft + film.clientWidth) film.scrollLeft = from - film.clientWidth / 2;
-      if (hasFocus) button.focus({ preventScroll: true });
-    }
-  }
+  const film = $("film"), button = film.children[place];
+  for (const other of film.querySelectorAll("[aria-selected=true], [tabindex='0']")) { other.setAttribute("aria-selected", "false"); other.tabIndex = -1; }
+  button.setAttribute("aria-selected", "true");
+  button.tabIndex = 0;
+  const from = button.offsetLeft - film.offsetLeft;
+  if (from < film.scrollLeft || from + 70 > film.scrollLeft + film.clientWidth) film.scrollLeft = from - film.clientWidth / 2;
+  if (hasFocus) button.focus({ preventScroll: true });
   view.sample = place;
   let found;
   try { found = await mapsOf(place); } catch { found = sample.variants.map(() => null); }
   if (turn !== view.turn) return;
-  const host = $("viewer"), run = data.runs[sample.run];
+  const host = $("viewer"), run = data.runs[sample.run], images = imagesOf(place);
   const known = found.filter((each) => each);
   const layers = [...new Set(known.flatMap((each) => each.maps.layers))].sort((one, other) => one - other);
-  if (!layers.includes(view.layer)) view.layer = layers.length ? layers.reduce((best, layer) => Math.abs(layer - (view.layer ?? layers[Math.floor(layers.length * 0.6)])) < Math.abs(best - (view.layer ?? layers[Math.floor(layers.length * 0.6)])) ? layer : best, layers[0]) : null;
+  const near = view.layer ?? layers[Math.floor(layers.length * 0.6)];
+  if (!layers.includes(view.layer)) view.layer = layers.length ? layers.reduce((best, layer) => Math.abs(layer - near) < Math.abs(best - near) ? layer : best, layers[0]) : null;
   const heads = Math.max(0, ...known.map((each) => each.heads ? each.heads.heads : 0));
   view.head = Math.min(view.head, heads);
   Object.assign(view, { layers, heads });
-  const prompt = promptText(sample), lines = [sample.truth !== null && sample.truth !== undefined ? `truth: ${sample.truth}` : "", data.runs.length > 1 ? `from ${run.name}` : "", `sample ${sample.id}`];
+  const word = wanted.word ?? tellingWord(known);
+  const lines = [sample.truth !== null && sample.truth !== undefined ? `truth: ${sample.truth}` : "", data.runs.length > 1 ? `from ${run.name}` : "", `sample ${sample.id}`];
+  const copy = el("button", { type: "button", class: "quiet", id: "link", click: async () => { changed(); try { await navigator.clipboard.writeText(location.href); say("The address of this view is copied"); copy.textContent = "Copied"; } catch { copy.textContent = "The address above is this view's"; } } }, "Copy link to this view");
+  const whole = { ...sample, images };
   host.replaceChildren(
-    el("div", { class: "question" }, el("h3", {}, bdi(sample.prompt || (known.length ? "" : prompt) || readable(prompt) || sample.id)), el("p", {}, bdi(lines.filter(Boolean).join(" · ")))),
+    el("div", { class: "question" }, el("div", {}, el("h3", {}, bdi(sample.prompt || (known.length ? "" : sample.text) || readable(sample.text || "") || sample.id)), el("p", {}, bdi(lines.filter(Boolean).join(" · ")))), copy),
     known.length ? controls(known) : el("p", { class: "note", style: "padding:0 1.25rem .8rem" }, noMaps(sample, run)),
-    !known.length ? el("div", { class: "panes" }, answersOf(sample)) : el("div", { class: "panes" }, sample.variants.map((variant, at) => pane(sample, variant, found[at], sample.variants.length === 1))),
+    !known.length ? el("div", { class: "panes" }, answersOf(whole)) : el("div", { class: "panes" }, sample.variants.map((variant, at) => pane(whole, variant, found[at], sample.variants.length === 1, word))),
     known.length ? help() : "");
   view.panes = [...host.querySelectorAll(".pane")].map((node) => node.state).filter(Boolean);
+  if (wanted.patch !== undefined) view.panes.forEach((state) => { state.fixed = state.patch = shownPatches(state).find((patch) => patch.column === wanted.patch) || null; });
   view.panes.forEach(paint);
   const narrowest = known.flatMap((each) => each.maps.notes);
   if (narrowest.length) host.querySelector(".keys").prepend(el("p", { class: "note", style: "margin-top:0" }, `Shown so that the page stays small: ${[...new Set(narrowest)].join("; ")}.`));
 }
-/** A prompt without the marks of its template, for a heading. */
-const readable = (text) => text.replace(/<[^<>]{1,40}>/g, " ").replace(/\s+([?!.,:;])/g, "$1").replace(/\s+/g, " ").trim();
 
-function noMaps(sample, run) {
-  if (run.command === "eval") return "An evaluation keeps answers, not maps: measure the same data with --maps to see where the model looks.";
-  return "No maps of this sample: measure with --maps to see where the model looks.";
-}
+/* Addresses: what stands after # brings a view back ------------------------------------------------------------------ */
 
-function controls(known) {
-  const layers = view.layers;
-  const layer = el("input", { type: "range", id: "layer", min: 0, max: layers.length - 1, step: 1, value: layers.indexOf(view.layer), "aria-label": "Layer", input: (event) => setLayer(layers[+event.target.value]) });
-  const head = el("input", { type: "range", id: "head", min: 0, max: view.heads, step: 1, value: view.head, "aria-label": "Head; 0 is the mean", input: (event) => setHead(+event.target.value) });
-  const hasSinks = known.some((each) => each.maps.sinks);
-  const isLooked = known.some((each) => each.maps.hasSinks);
-  const told = !hasSinks ? "No sinks are known here: measure with --sinks FILE." : isLooked ? "Sinks, as measure --sinks was given them, and the first token." : "Only the first token is known as a sink: measure with --sinks FILE for those on the image.";
-  const sinks = known.some((each) => each.maps.kind === "attention") ? el("label", { title: told }, el("input", { type: "checkbox", id: "sinkswitch", checked: view.sinks, disabled: !hasSinks, "aria-description": told, change: (event) => { view.sinks = event.target.checked; view.panes.forEach(paint); say(view.sinks ? "With sinks" : "Without sinks"); } }), "sinks") : null;
-  const style = el("select", { id: "style", "aria-label": "How the map is drawn", change: (event) => { view.style = event.target.value; view.panes.forEach(paint); } }, ["heat", "spotlight", "patches"].map((name) => el("option", { value: name, selected: name === view.style }, name)));
-  return el("div", { class: "controls row", role: "group", "aria-label": "What the map shows" },
-    el("label", {}, "layer", layer, el("output", { id: "layer-said", for: "layer" }, `${view.layer}`)),
-    view.heads ? el("label", {}, "head", head, el("output", { id: "head-said", for: "head" }, view.head ? String(view.head - 1) : "mean")) : null,
-    sinks, el("label", {}, "map", style), known.some((each) => isGrounded(each.maps)) ? el("label", {}, "answer by", el("select", { id: "words", "aria-label": "What colours the words of the answer", change: (event) => { view.words = event.target.value; view.panes.forEach(paint); } }, ["attention", "grounding"].map((name) => el("option", { value: name, selected: name === view.words }, name)))) : null);
-}
-const isGrounded = (maps) => Boolean(maps.grounding && maps.grounding.some(isNumber));
-function setLayer(layer) {
-  view.layer = layer;
-  $("layer").value = view.layers.indexOf(layer);
-  $("layer").setAttribute("aria-valuetext", `layer ${layer}`);
-  $("layer-said").textContent = layer;
-  view.panes.forEach(paint);
-}
-function setHead(head) {
-  view.head = head;
-  $("head").value = head;
-  $("head").setAttribute("aria-valuetext", head ? `head ${head - 1}` : "mean of heads");
-  $("head-said").textContent = head ? String(head - 1) : "mean";
-  view.panes.forEach(paint);
-}
-
-const chipOf = (variant) => variant.right === true ? el("span", { class: "chip right" }, "✓ right") : variant.right === false ? el("span", { class: "chip wrong" }, "✗ wrong") : null;
-
-/** The pictures once, and every method's answer. */
-function answersOf(sample) {
-  const pictures = sample.images.map((image, place) => el("div", { class: "frame", style: `aspect-ratio:${image.width}/${image.height}` }, el("img", { src: image.data, alt: `Image ${place + 1} of sample ${visible(sample.id)}`, class: image.width <= 96 ? "tiny" : null, width: image.width, height: image.height })));
-  return el("article", { class: pictures.length ? "pane alone" : "pane", "aria-label": "Answers" }, pictures.length ? el("div", { class: "pictures" }, pictures) : null, el("div", { class: "strip answers" }, sample.variants.map((variant) => [
-    el("h5", {}, bdi(variant.name)), el("p", {}, variant.error ? el("span", { class: "bad" }, bdi(variant.error)) : bdi(variant.answer === "" ? "(empty)" : variant.answer ?? "–"), " ", chipOf(variant))])));
-}
-
-function pane(sample, variant, found, isAlone) {
-  const chip = chipOf(variant);
-  const kind = found && found.maps.kind === "impact" ? el("span", { class: "chip" }, `impact, ${found.maps.mode}`) : null;
-  const node = el("article", { class: isAlone ? "pane alone" : "pane", "aria-label": visible(variant.name) }, el("header", {}, el("h4", {}, bdi(variant.name)), kind, chip));
-  const pictures = el("div", { class: "pictures" });
-  const frames = sample.images.map((image, place) => {
-    const canvas = found ? el("canvas", { tabindex: 0, role: "application", "data-testid": "map", "aria-roledescription": "patch map", "aria-label": `Map over image ${place + 1}. Arrow keys go from patch to patch.` }) : null;
-    pictures.append(el("div", { class: "frame", style: `aspect-ratio:${image.width}/${image.height}` }, el("img", { src: image.data, alt: `Image ${place + 1} of sample ${visible(sample.id)}`, class: image.width <= 96 ? "tiny" : null, width: image.width, height: image.height }), canvas));
-    return { canvas, image };
-  });
-  if (found && !sample.images.length && found.patches.length) {
-    const canvas = el("canvas", { tabindex: 0, role: "application", "aria-roledescription": "patch map", "aria-label": "Map without its image. Arrow keys go from patch to patch." });
-    pictures.append(el("div", { class: "frame", style: "aspect-ratio:1" }, canvas), el("p", { class: "note" }, "The image is not in this run folder."));
-    frames.push({ canvas, image: null });
+const keyOf = (sample) => `${sample.run}/${sample.id}`;
+function remember() {
+  const sample = data.samples[view.sample], state = view.panes[0];
+  if (!sample) return;
+  const parts = new URLSearchParams({ sample: keyOf(sample) });
+  if (state) {
+    parts.set("word", state.word);
+    parts.set("layer", view.layer);
+    if (view.head) parts.set("head", view.head - 1);
+    if (view.style !== "heat") parts.set("map", view.style);
+    if (view.words !== "attention") parts.set("by", view.words);
+    if (!view.sinks) parts.set("sinks", "off");
+    if (state.fixed) parts.set("patch", state.fixed.column);
   }
-  const strip = el("div", { class: "strip" });
-  node.append(pictures, strip);
-  if (variant.error) strip.append(el("p", { class: "bad" }, bdi(variant.error)));
-  if (!found) {
-    if (variant.answer !== null && variant.answer !== undefined) strip.append(el("h5", {}, "Answer"), el("p", { style: "font-size:1.12rem;font-weight:560" }, bdi(variant.answer === "" ? "(empty)" : variant.answer)));
-    return node;
-  }
-  const state = { found, frames, node, word: firstWord(found.maps.words), patch: null, isHovering: false, answerWords: [], promptWords: [], minis: [], sum: el("p", { class: "sum" }) };
-  node.state = state;
-  if (frames.length) {
-    state.bar = el("canvas", { width: 256, height: 1, "aria-hidden": "true" });
-    state.low = el("span", {}, "0");
-    state.high = el("span");
-    state.miniRow = el("div", { class: "minis", "aria-hidden": "true" }, found.maps.layers.length > 1 && found.patches.length ? thin(found.maps.layers, 16).map((layer) => {
-      const canvas = el("canvas", { width: 40, height: 40 });
-      const button = el("button", { type: "button", tabindex: -1, title: `layer ${layer}`, click: () => setLayer(layer) }, canvas, String(layer));
-      state.minis.push({ layer, canvas, button });
-      return button;
-    }) : []);
-    pictures.append(el("div", { class: "scale" }, state.low, state.bar, state.high), state.miniRow);
-    frames.forEach(({ canvas }, place) => canvas && point(state, canvas, place));
-  }
-  const isImpact = found.maps.kind === "impact";
-  state.heading = el("h5");
-  strip.append(
-    state.heading,
-    el("p", { role: "group", "aria-label": "Words of the answer", dir: "auto" }, found.maps.words.slice(0, found.mean.words).map(([text, isJoined], place) => {
-      const button = el("button", { type: "button", "data-testid": "word", class: isJoined ? "word joined" : "word", tabindex: place === state.word ? 0 : -1, "aria-pressed": String(place === state.word),
-        click: () => choose(state, place), pointerenter: (event) => event.pointerType === "mouse" && choose(state, place, true), pointerleave: () => choose(state, null, true) }, bdi(text === "" ? "∅" : text));
-      state.answerWords.push(button);
-      return button;
-    })),
-    el("h5", {}, isImpact ? `Prompt, coloured by impact: ${found.maps.measure}` : "Prompt, coloured by the attention that the chosen word pays it"),
-    el("p", { dir: "auto" }, found.maps.prompt.map(([text, isJoined]) => {
-      const word = el("span", { class: isJoined ? "word joined" : "word" }, bdi(text));
-      state.promptWords.push(word);
-      return word;
-    })),
-    state.sum);
-  strip.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step || !event.target.closest("button.word")) return;
-    event.preventDefault();
-    event.stopPropagation();
-    choose(state, Math.max(0, Math.min(state.answerWords.length - 1, state.word + step)));
-    state.answerWords[state.word].focus();
-  });
-  return node;
+  view.address = `#${parts}`;
+  try { history.replaceState(null, "", view.address); } catch { location.hash = view.address; }
 }
-const firstWord = (all) => Math.max(0, all.findIndex(([text]) => /[\p{L}\p{N}]/u.test(text)));
-const thin = (all, most) => all.length <= most ? all : [...new Set(Array.from({ length: most }, (_, place) => all[Math.round(place * (all.length - 1) / (most - 1))]))];
-
-function choose(state, word, isHover = false) {
-  if (isHover) state.hover = word;
-  else {
-    state.word = word;
-    state.answerWords.forEach((button, place) => { button.setAttribute("aria-pressed", String(place === word)); button.tabIndex = place === word ? 0 : -1; });
-  }
-  paint(state);
-  if (!isHover) say(state.sum.textContent);
+/** Scrolls to a part, and again while charts above it take their room, until a person scrolls. */
+function stay(node) {
+  const go = () => node.scrollIntoView({ behavior: "instant" }), timers = [0, 200, 600, 1200].map((wait) => setTimeout(go, wait));
+  for (const name of ["wheel", "touchstart", "keydown", "pointerdown"]) addEventListener(name, () => timers.forEach(clearTimeout), { once: true, passive: true });
 }
-
-/* Patches: by pointer and by arrow keys --------------------------------------------------------------------------- */
-
-function point(state, canvas, image) {
-  const patches = () => shownPatches(state).filter((patch) => patch.image === image);
-  const under = (event) => {
-    const box = canvas.getBoundingClientRect(), x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
-    return patches().filter(({ box: [left, top, right, bottom] }) => x >= left && x < right && y >= top && y < bottom).sort((one, other) => area(one) - area(other))[0] || null;
-  };
-  const mark = (patch, isFixed = false) => { if (isFixed) state.fixed = patch; state.patch = patch || state.fixed || null; paint(state); };
-  canvas.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse") mark(under(event)); });
-  canvas.addEventListener("pointerleave", () => mark(null));
-  canvas.addEventListener("click", (event) => { const patch = under(event); mark(patch && state.fixed && patch.label === state.fixed.label ? null : patch, true); say(state.sum.textContent); });
-  canvas.addEventListener("keydown", (event) => {
-    const way = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key];
-    if (event.key === "Escape") mark(null, true);
-    if (!way) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const all = patches(), from = state.fixed && state.fixed.image === image ? state.fixed : null;
-    if (!all.length) return;
-    mark(from ? neighbour(all, from, way) : all[0], true);
-    say(state.sum.textContent);
-  });
+/** Shows what the address asks for; false where it asks for no sample of this page. */
+function restore() {
+  if (!location.hash.startsWith("#sample=") || location.hash === view.address) return false;
+  view.address = location.hash;
+  const parts = new URLSearchParams(location.hash.slice(1)), place = data.samples.findIndex((sample) => keyOf(sample) === parts.get("sample"));
+  if (place < 0) { say("This page has no such sample"); return false; }
+  const whole = (name) => /^\d+$/.test(parts.get(name) ?? "") ? +parts.get(name) : undefined;
+  if (whole("layer") !== undefined) view.layer = whole("layer");
+  view.head = whole("head") === undefined ? 0 : whole("head") + 1;
+  view.style = STYLES.includes(parts.get("map")) ? parts.get("map") : "heat";
+  view.words = parts.get("by") === "grounding" ? "grounding" : "attention";
+  view.sinks = parts.get("sinks") !== "off";
+  show(place, false, { word: whole("word"), patch: whole("patch") });
+  stay($("samples"));
+  return true;
 }
-const area = ({ box: [left, top, right, bottom] }) => (right - left) * (bottom - top);
-const centre = ({ box: [left, top, right, bottom] }) => [(left + right) / 2, (top + bottom) / 2];
-function neighbour(all, from, [dx, dy]) {
-  const [x, y] = centre(from);
-  const ahead = all.map((patch) => { const [px, py] = centre(patch), along = (px - x) * dx + (py - y) * dy, aside = Math.abs((px - x) * dy) + Math.abs((py - y) * dx); return { patch, along, cost: along + 4 * aside }; }).filter(({ along }) => along > 1e-6);
-  return ahead.length ? ahead.sort((one, other) => one.cost - other.cost)[0].patch : from;
-}
-
-/* Keys ------------------------------------------------------------------------------------------------------------ */
-
-function help() {
-  const keyOf = (...names) => names.map((name) => el("kbd", {}, name));
-  return el("details", { class: "keys" }, el("summary", {}, "Keys"), el("p", { style: "line-height:2.1;margin:.3rem 0 0" }, keyOf("n"), " ", keyOf("p"), " next and previous sample · ", keyOf("←"), " ", keyOf("→"), " word · ", keyOf("↑"), " ", keyOf("↓"), " layer · ", keyOf("["), " ", keyOf("]"), " head · ", keyOf("s"), " sinks · on the map, arrow keys go from patch to patch and ", keyOf("Esc"), " leaves it"));
-}
-function keys(event) {
-  if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey) return;
-  const target = event.target, isTyping = target.matches?.("input[type=search], select, textarea, [contenteditable]"), isRange = target.matches?.("input[type=range]");
-  if (isTyping) return;
-  const isInside = Boolean(target.closest?.("#viewer"));
-  const pane = target.closest?.(".pane")?.state || view.panes[0];
-  const stepLayer = (step) => { if (view.layers.length && view.panes.length) { const at = view.layers.indexOf(view.layer) + step; setLayer(view.layers[Math.max(0, Math.min(view.layers.length - 1, at))]); say(`Layer ${view.layer}`); } };
-  const stepHead = (step) => { if (view.heads) { setHead(Math.max(0, Math.min(view.heads, view.head + step))); say(view.head ? `Head ${view.head - 1}` : "Mean of heads"); } };
-  const stepWord = (step) => view.panes.forEach((each) => { if (each === pane || view.panes.length > 1) choose(each, Math.max(0, Math.min(each.answerWords.length - 1, each.word + step))); });
-  const acts = { n: () => move(1), p: () => move(-1), "[": () => stepHead(-1), "]": () => stepHead(1), s: () => { const box = $("sinkswitch"); if (box && !box.disabled) box.click(); } };
-  if (isInside && !isRange) Object.assign(acts, { ArrowLeft: () => stepWord(-1), ArrowRight: () => stepWord(1), ArrowUp: () => stepLayer(1), ArrowDown: () => stepLayer(-1) });
-  if (acts[event.key]) { if (event.key.startsWith("Arrow")) event.preventDefault(); acts[event.key](); }
-}
-

@@ -200,17 +200,18 @@ def effects(found: Sequence[dict[str, Any]], metric: str) -> list[Effect]:
             for pair in document["paired"]:
                 low, high = pair["ci95"] or (None, None)
                 name = ", ".join([pair["b"], *where])
-                lines.append(Effect(name, pair["delta"], low, high, _is_control(pair["b"])))
+                lines.append(Effect(name, pair["delta"], low, high, is_control(pair["b"])))
             continue
         for label, values in document["methods"].items():
             value = values.get(document["headline"])
             low, high = values.get(f"{document['headline']}_ci95") or (None, None)
             if value is not None:
-                lines.append(Effect(", ".join([label, *where]), value, low, high, _is_control(label)))
+                lines.append(Effect(", ".join([label, *where]), value, low, high, is_control(label)))
     return lines
 
 
-def _is_control(label: str) -> bool:
+def is_control(label: str) -> bool:
+    """Whether a method, as the user wrote it, is there to be held against: it reads nothing better by its make."""
     name = label.partition(":")[0]
     return name in CONTROLS or name.endswith("_random") or name.startswith("mask_") or "target=text" in label
 
