@@ -14,8 +14,7 @@ from sightline.knockout.result import MEASURES, SIGNED, ImpactMap
 from sightline.pages.naming import display_name, distinct_names, last_name
 from sightline.pages.reading import RunFolder, impact_documents
 from sightline.pages.tables.evaluate import is_control
-from sightline.probes.attention_maps import SampleMaps
-from sightline.probes.dominance import PUBLISHED, SampleDominance, aggregate
+from sightline.probes.dominance import PUBLISHED, SampleDominance, SampleMaps, aggregate
 from sightline.runs.records import Record
 
 BESIDE = ("sinks", "eval", "impact", "train")

@@ -16,7 +16,7 @@ from sightline.pages.naming import display_name, without_places
 from sightline.pages.page_maps import attention_maps, impact_maps
 from sightline.pages.pictures import fitted, thumbnails
 from sightline.pages.reading import RunFolder, impact_documents
-from sightline.probes.attention_maps import SampleMaps
+from sightline.probes.dominance import SampleMaps
 from sightline.runs.records import Record
 
 PAGE_BYTES = 3_300_000
