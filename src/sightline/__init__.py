@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from sightline.probes.grounding import Grounding
     from sightline.probes.image_lens import ImageLens, image_lens
     from sightline.probes.localization import Localization, localize
+    from sightline.probes.relevance import Relevance, relevance
     from sightline.probes.sinks import Sinks, read_sinks
     from sightline.results.style import save_figure
 
@@ -114,6 +115,8 @@ _HOMES = {
     "VAR": "sightline.methods.var",
     "image_lens": "sightline.probes.image_lens",
     "ImageLens": "sightline.probes.image_lens",
+    "relevance": "sightline.probes.relevance",
+    "Relevance": "sightline.probes.relevance",
     "localize": "sightline.probes.localization",
     "Localization": "sightline.probes.localization",
     "head_effects": "sightline.knockout.heads",
@@ -213,6 +216,7 @@ __all__ = [
     "PyramidDrop",
     "RandomPrune",
     "RandomVAR",
+    "Relevance",
     "Sample",
     "SightlineError",
     "Sinks",
@@ -242,6 +246,7 @@ __all__ = [
     "read_run",
     "read_samples",
     "read_sinks",
+    "relevance",
     "report",
     "reproduce",
     "save_figure",

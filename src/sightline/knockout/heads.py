@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sightline.attention import bypassed
+from sightline.attention.gradients import frozen
 from sightline.attention.hooks import BeforeHook, Hooks
 from sightline.errors import InputError, ModelError
 from sightline.memory import is_out_of_memory
@@ -100,19 +101,6 @@ def head_effects(
     layers = anatomy.attention_layers
     found = by_ablation(anatomy, given, layers, lambda rows: rows.log_softmax(-1)[:, token]) - before if exact else None
     return HeadEffects(token, before, layers, found, gradient)
-
-
-@contextmanager
-def frozen(anatomy: Anatomy) -> Iterator[None]:
-    """Inside, no parameter asks for a gradient: those of activations alone are kept."""
-    parameters = [(value, value.requires_grad) for value in anatomy.model.parameters()]
-    try:
-        for value, _ in parameters:
-            value.requires_grad_(False)
-        yield
-    finally:
-        for value, needs in parameters:
-            value.requires_grad_(needs)
 
 
 Change = Callable[[int, Tensor], Tensor]
@@ -199,7 +187,8 @@ def repeating(rows: int) -> BeforeHook:
     """At the decoder's entry, where the image's features are in place: the one sample in so many rows."""
 
     def repeat(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        length = kwargs["inputs_embeds"].shape[1]
+        embeds = kwargs.get("inputs_embeds")
+        length = (kwargs["input_ids"] if embeds is None else embeds).shape[1]
 
         def repeated(value: Any) -> Any:
             if isinstance(value, Mapping):
