@@ -94,7 +94,7 @@ def test_the_lens_is_the_unembedding_of_each_image_token(family: str) -> None:
 
 def test_what_has_no_image_or_no_tokenizer_is_refused() -> None:
     case, model = BY_NAME["llava"].make_inputs(1, None), BY_NAME["llava"].model()
-    with pytest.raises(InputError, match="needs a tokenizer for its words"):
+    with pytest.raises(InputError, match="'dog' needs a tokenizer"):
         sl.image_lens(model, case.inputs, ["dog"])
     text = {"input_ids": torch.tensor([[1, 5, 9]])}
     with pytest.raises(InputError, match="takes one prompt with an image"):

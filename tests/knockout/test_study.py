@@ -76,7 +76,7 @@ def test_controls_stand_apart() -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"mode": "sideways"}, "no mode called 'sideways'; use local, causal, vision, tower or deepstack"),
+        ({"mode": "sideways"}, "no mode called 'sideways'; use local, causal, vision, tower, deepstack, patch"),
         ({"scope": "column"}, "no scope called 'column'"),
         ({"window": 0}, "The window is 0"),
         ({"control": -1}, "The control is -1"),
@@ -89,7 +89,7 @@ def test_controls_stand_apart() -> None:
         ({"new_tokens": 2, "row": 5}, "leave the row out"),
         ({"per_head": True}, "The mode causal has no setting per_head, which is of the mode local"),
         ({"mode": "local", "window": 9}, "has no setting window, which is of the modes causal and tower"),
-        ({"mode": "tower", "tokens": "text"}, "has no setting tokens, which is of the modes local and causal"),
+        ({"mode": "tower", "tokens": "text"}, "has no setting tokens, which is of the modes local, causal, patch"),
         ({"mode": "vision", "layers": (1,)}, "has no setting layers"),
         ({"among": "none"}, "no pool of controls called 'none'"),
     ],
@@ -107,8 +107,8 @@ def test_one_sentence_each() -> None:
         sl.impact(family.model(), SAMPLE)
     with pytest.raises(ModelError):
         sl.impact(object(), {})
-    with pytest.raises(InputError, match="is no target"):
-        sl.impact(tiny(), SAMPLE, target="yes", layers=[0], unit="modality")
+    with pytest.raises(InputError, match="'yes' needs a tokenizer"):
+        sl.impact(family.model(), family.make_inputs().inputs, target="yes", layers=[0], unit="modality")
     with pytest.raises(InputError, match="7"):
         sl.impact(family.model(), family.make_inputs().inputs, layers=[77], unit="modality")
 

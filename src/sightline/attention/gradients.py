@@ -12,7 +12,7 @@ from sightline.models.anatomy import Anatomy
 
 @contextmanager
 def frozen(anatomy: Anatomy) -> Iterator[None]:
-    """Inside, no parameter asks for a gradient: those of activations alone are kept."""
+    """Inside, parameters need no gradients: those of activations alone are kept."""
     parameters = [(value, value.requires_grad) for value in anatomy.model.parameters()]
     try:
         for value, _ in parameters:
@@ -24,5 +24,5 @@ def frozen(anatomy: Anatomy) -> Iterator[None]:
 
 
 def followed_back(output: Tensor) -> Tensor:
-    """The output as one that a gradient can be asked of: the first in a pass is where the graph begins."""
+    """The output as one that has a gradient: the first in a pass is where the graph begins."""
     return output if output.requires_grad else output.detach().requires_grad_()

@@ -11,7 +11,8 @@ def _row(text: str) -> str | int:
 
 
 def _target(text: str) -> str | int:
-    return text if text == "predicted" else _integer(text, "the id of a token, or predicted")
+    """An id, or a word; predicted is one of its own."""
+    return int(text) if re.fullmatch(r"-?\d{1,9}", text) else text
 
 
 def _integer(text: str, wanted: str) -> int:

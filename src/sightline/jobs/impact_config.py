@@ -43,6 +43,8 @@ class Request:
         """All that decides the result, as the run folder records it."""
         names = [Path(image).name for image in self.sample.images if isinstance(image, str | Path)]
         about = {"id": self.id, "prompt": self.sample.prompt, "images": names, "images_sha256": list(self.digests)}
+        if self.study.other is not None:
+            about["other_sha256"] = digest_of(Path(self.study.other), "image")
         return about | {"settings": self.study.settings()}
 
 
@@ -104,6 +106,8 @@ def _request(
         raise InputError(f"The id of the {where} is no name: give a word or a number.")
     sample = Sample(prompt=text, images=tuple(images), id=str(name))
     settings = {**general, **_settings(entry.get("settings"), f"the settings of the {where}"), **given}
+    if settings.get("other") is not None and "other" not in given:
+        settings["other"] = str(_images(str(settings["other"]), path, f"the {where}")[0])
     try:
         study = Study(**settings, seed=seed)
     except InputError as error:
@@ -145,7 +149,9 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if name == "row":
         return _kept(value, is_number or value in ("last", "all"), name, "a position, last or all", where)
     if name == "target":
-        return _kept(value, is_number or value == "predicted", name, "a token's id, or predicted", where)
+        return _kept(value, is_number or _is_word(value), name, "a token's id, a word, or predicted", where)
+    if name in ("other", "other_prompt"):
+        return _kept(value, _is_word(value), name, "words", where)
     wanted = "a list of layers" if name == "layers" else "a list of positions, or of lists of them"
     entries = value if isinstance(value, list) else [value]
     groups = [entry if isinstance(entry, list) else [entry] for entry in entries]
@@ -153,6 +159,10 @@ def _checked(name: str, value: Any, where: str) -> Any:
     is_flat = name == "positions" or not any(isinstance(entry, list) for entry in entries)
     _kept(value, are_numbers and is_flat, name, wanted, where)
     return tuple(tuple(entry) if isinstance(entry, list) else entry for entry in entries)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
 
 
 def _kept(value: Any, is_right: bool, name: str, wanted: str, where: str) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 from sightline.data.sample import Sample
 from sightline.knockout.result import ImpactMap
-from sightline.knockout.study import Study, encoded
+from sightline.knockout.sample_inputs import encoded
+from sightline.knockout.study import Study
 from sightline.memory import is_out_of_memory
 from sightline.models.layout import TokenLayout
 

@@ -28,11 +28,18 @@ MEASURES: dict[str, str] = {
     "kl": "KL divergence (nats)",
     "flip": "the answer's token changes (1: yes)",
     "l2_heads": "L2 distance of a head's output, before the output projection",
+    "relevancy": "relevance by gradients (Chefer et al.)",
+    "rollout": "attention rollout",
+    "gradient_attention": "gradient x attention",
+    "lens": "confidence in the word, by the unembedding",
+    "locate": "attention of the heads that look at one place",
+    "recovered": "share of the effect recovered",
+    "recovered_gradient": "share of the effect recovered, estimated by the gradient",
     "gradient": "change of the log-probability, estimated by the gradient (nats)",
 }
 """Each measure in words. Changes are hidden less untouched: negative where the source speaks for the token."""
 
-SIGNED = ("logit", "prob", "logprob", "gradient")
+SIGNED = ("logit", "prob", "logprob", "gradient", "recovered", "recovered_gradient")
 """Measures that fall below zero."""
 
 MAIN = ("logprob", "kl", "l2", "cosine")
@@ -46,7 +53,8 @@ class ImpactMap:
     Attributes:
         model: its name.
         mode: "local" (the layer's own output), "causal" (the model's end), "vision" (the picture is masked), "tower"
-            (cut inside the vision tower) or "deepstack" (features injected at a layer are left out).
+            (cut inside the vision tower), "deepstack" (features injected at a layer are left out), "patch" (states of
+            the pair's one in the other's pass), or a reading, see `Study`.
         row: position of the row that is looked at; it predicts the token behind it. "all" for the mean over rows.
         layers: the layers that the maps' first axis goes through.
         tokens: the sources of the maps' last axis.

@@ -13,9 +13,12 @@ from sightline.errors import InputError
 from sightline.knockout.deepstack import deepstack_effects
 from sightline.knockout.head_maps import head_answers
 from sightline.knockout.logits import followed
+from sightline.knockout.patch import PARTS, Part, pair_of, patch_answers
 from sightline.knockout.reader import ImpactReader, local_every_row, read_row, read_tokens
+from sightline.knockout.readings import READINGS, read
 from sightline.knockout.result import Array, ImpactMap
-from sightline.knockout.source import Selection, Tokens, Unit
+from sightline.knockout.sample_inputs import encoded, layout_in, other_of
+from sightline.knockout.source import Selection, Source, Tokens, Unit
 from sightline.knockout.sources import Among, find_controls, find_row, find_sources
 from sightline.knockout.study_rules import group, is_of, listing, refuse_idle, require_choice, require_whole
 from sightline.knockout.tower import tower_effects
@@ -23,14 +26,17 @@ from sightline.knockout.vision import FILLS, Answers, Fill, vision_effects
 from sightline.knockout.words import pieces_of
 from sightline.memory import is_out_of_memory
 from sightline.methods.base import anatomy_and_layout
-from sightline.models.layout import Modality, TokenLayout, layout_of
+from sightline.models.layout import Modality, TokenLayout
+from sightline.probes.image_lens import token_of
 from sightline.settings import setting
 
 if TYPE_CHECKING:
     from sightline.attention.passes import LayoutSource
     from sightline.models.anatomy import Anatomy
 
-Mode = Literal["local", "causal", "vision", "tower", "deepstack"]
+Mode = Literal[
+    "local", "causal", "vision", "tower", "deepstack", "patch", "relevancy", "rollout", "gradient", "lens", "locate"
+]
 Scope = Literal["row", "every-row"]
 
 MODES: tuple[str, ...] = get_args(Mode)
@@ -46,18 +52,21 @@ class Study:
             With the unit "head", when a head puts out nothing.
             "vision": the answer, when a part of the picture is painted over. "tower": the answer and the tower's layer,
             when patches are hidden inside the vision tower. "deepstack": the answer, when vision features are not added
-            after a layer.
+            after a layer. "patch": the answer to the pair's other, when what a module puts out is taken from this one.
+            "relevancy", "rollout", "gradient", "lens", "locate": what is read and changes nothing, see `readings`.
         tokens, unit, block, positions: what is hidden, see `Selection`.
         row: "last", the row that predicts the next token; a position; or "all" rows, of which local maps are means.
         layers: which; by default all.
         window: layers that are cut together, centred on each (causal and tower).
         scope: cut the source off from "row" alone, or from "every-row" after it, which costs whole passes (causal).
         per_head: also the distance of each head's output (local).
-        target: the token whose logit and probability are followed: "predicted", or its id.
+        target: the token whose logit and probability are followed: "predicted", its id, or a word's first token.
         new_tokens: a map for each of so many tokens of the answer, fewer where it ends; None for the row alone.
         control: random groups to hold beside, for each modality and size of the sources.
         among: controls are drawn from the "same" modality as the source, or from the "other" ones.
         fill: what parts of the picture are painted over with (vision): "gray", "blur" or "mean".
+        other, other_prompt: the other of the pair: a picture's file, a prompt of as many tokens, or both (patch).
+        part: what is taken from the one: a "layer", its "attention" or its "mlp" (patch).
         seed: of the controls.
         reference: also hide all image tokens together at every layer, once from the row alone and once from every row;
             what lies between the two comes to the row by way of other positions (causal, scope "row"; a few passes).
@@ -77,11 +86,16 @@ class Study:
     window: int = setting(1, "Layers that are cut together.", least=1)
     scope: Scope = setting("row", "Cut from the row alone, or from every row after the token (slow).")
     per_head: bool = setting(False, "Also the distance of each head's output (local).")
-    target: str | int = setting("predicted", "Token id that is followed.")
+    target: str | int = setting("predicted", "Token that is followed: predicted, an id, or a word.")
     new_tokens: int | None = setting(None, "A map for each of N tokens of the answer.", least=1, metavar="N")
     control: int = setting(0, "Beside, N random groups of equal size.", least=0, metavar="N")
     among: Among = setting("same", "Of which modality the controls are.")
     fill: Fill = setting("gray", "What parts of the picture are painted over with (vision).")
+    other: str | None = setting(None, "The other picture of the pair (patch).", is_file=True, metavar="FILE")
+    other_prompt: str | None = setting(
+        None, "The other prompt of the pair, of as many tokens (patch).", metavar="WORDS"
+    )
+    part: Part = setting("layer", "What is restored: a layer, its attention or its mlp (patch).")
     seed: int = setting(0, "Of the controls.", hidden=True)
     reference: bool = setting(False, "Also hide all image tokens together at every layer.", hidden=True)
 
@@ -94,6 +108,9 @@ class Study:
         require_choice("mode", self.mode, MODES)
         require_choice("scope", self.scope, SCOPES)
         require_choice("fill", self.fill, FILLS)
+        require_choice("part", self.part, PARTS)
+        if self.other is not None:
+            object.__setattr__(self, "other", str(self.other))
         require_choice("pool of controls", self.among, get_args(Among))
         for name in ("window", "control", "new_tokens", "block"):
             if getattr(self, name) is not None:
@@ -141,12 +158,14 @@ class Study:
         Raises:
             InputError, ModelError: in one sentence, before anything is computed where that can be known.
         """
+        if isinstance(self.target, str) and self.target != "predicted":
+            return replace(self, target=token_of(model, self.target)).run(model, sample, layout, on_pass)
         anatomy, source = anatomy_and_layout(model, layout)
         if self.mode == "vision":
             answer = self._vision(model, sample)
             return [self._of(model, answer, answer.row if answer.row is not None else "last")]
         inputs = encoded(model, sample)
-        found = _layout(anatomy, inputs, source)
+        found = layout_in(anatomy, inputs, source)
         if found.batch != 1:
             raise InputError(f"Impact is read on one prompt, and the inputs have {found.batch}: give one at a time.")
         if self.unit == "head":
@@ -157,7 +176,25 @@ class Study:
                 anatomy, inputs, found, self._side, self.layers, self.window, self.target, on_pass=on_pass
             )
             return [self._of(model, answer, find_row(found, "last"))]
+        if self.mode == "patch":
+            other = encoded(model, other_of(sample, self.other, self.other_prompt))
+            answer = patch_answers(
+                anatomy,
+                pair_of(anatomy, inputs, other, self.target),
+                self._sources(model, inputs, found, find_row(found, "last") + 1),
+                self.layers,
+                self.part,
+            )
+            return [self._of(model, answer, find_row(found, "last"))]
+        if self.mode in READINGS:
+            sources = self._sources(model, inputs, found, find_row(found, "last"))
+            answer = read(self.mode, model, anatomy, inputs, sources, self.target, self.layers)
+            return [self._of(model, answer, find_row(found, "last"))]
         return self._decoder_maps(model, anatomy, inputs, found)
+
+    def _sources(self, model: Any, inputs: Mapping[str, Any], layout: TokenLayout, row: int) -> tuple[Source, ...]:
+        pieces = pieces_of(inputs["input_ids"][0].tolist(), getattr(model, "tokenizer", None))
+        return find_sources(layout, pieces, row, self.selection)
 
     @property
     def _side(self) -> int:
@@ -232,6 +269,8 @@ class Study:
         tokenizer = getattr(model, "tokenizer", None)
         if baseline and tokenizer is not None:
             baseline["text"] = str(tokenizer.decode([baseline["token"]]))
+        if "against" in baseline and tokenizer is not None:
+            baseline["against_text"] = str(tokenizer.decode([baseline["against"]]))
         return ImpactMap(
             model=str(getattr(model, "name", type(model).__name__)),
             mode=self.mode,
@@ -244,26 +283,6 @@ class Study:
             controls=answer.sources[cut:],
             control_maps={name: values[..., cut:] for name, values in found.items()} if answer.controls else {},
         )
-
-
-def encoded(model: Any, sample: Sample | Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the model's forward takes; a bare model cannot encode a sample itself."""
-    if not isinstance(sample, Sample):
-        if not hasattr(sample, "get"):
-            raise InputError(f"The prompt is a {type(sample).__name__}: give a Sample, or what its forward takes.")
-        return sample
-    if not hasattr(model, "encode"):
-        raise InputError(
-            f"{type(model).__name__} cannot encode a Sample: give encoded inputs, or load it by sightline.load."
-        )
-    found: Mapping[str, Any] = model.encode(sample, allow_text_only=True)
-    return found
-
-
-def _layout(anatomy: Anatomy, inputs: Mapping[str, Any], source: LayoutSource | None) -> TokenLayout:
-    if isinstance(source, TokenLayout):
-        return source
-    return layout_of(anatomy, inputs) if source is None else source(inputs)
 
 
 def _means(values: Array, is_all_rows: bool) -> Array:

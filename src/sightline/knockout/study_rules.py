@@ -42,12 +42,19 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
+READ = ("relevancy", "rollout", "gradient", "lens", "locate")
+"""Modes that change nothing."""
+
 ONLY: dict[str, tuple[str, ...]] = {
-    "tokens": ("local", "causal"),
-    "unit": ("local", "causal", "deepstack"),
-    "positions": ("local", "causal", "deepstack"),
+    "tokens": ("local", "causal", "patch", *READ),
+    "unit": ("local", "causal", "deepstack", "patch", *READ),
+    "positions": ("local", "causal", "deepstack", "patch", *READ),
     "row": ("local", "causal", "deepstack"),
-    "layers": ("local", "causal", "tower", "deepstack"),
+    "layers": ("local", "causal", "tower", "deepstack", "patch", "relevancy", "rollout", "gradient", "lens"),
+    "target": ("local", "causal", "vision", "tower", "deepstack", "patch", "relevancy", "gradient", "lens"),
+    "other": ("patch",),
+    "other_prompt": ("patch",),
+    "part": ("patch",),
     "window": ("causal", "tower"),
     "scope": ("causal",),
     "per_head": ("local",),
@@ -91,6 +98,8 @@ def refuse_idle(study: Any) -> None:
         )
         if idle is not None:
             raise InputError(f"The unit head has no setting {idle}: leave it out, or choose another unit.")
+    if study.mode == "patch" and study.other is None and study.other_prompt is None:
+        raise InputError("The mode patch needs a pair: give the other picture (other), or the other prompt.")
     if study.row == "all" and study.mode != "local":
         raise InputError(f"The mode {study.mode} reads one row: give a position or last; all rows are of local maps.")
     if study.new_tokens is not None and study.row != "last":

@@ -40,6 +40,10 @@ PANELS = 12
 """Layers that the picture is shown for; of more, evenly spaced ones with the first and the last."""
 
 
+ACTS = {"patch": "restored"} | dict.fromkeys(("relevancy", "rollout", "gradient", "lens", "locate"), "looked at")
+"""What a mode does with its sources, where they are not hidden."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a heat map. indices: the sources that are summed in it."""
@@ -94,7 +98,7 @@ def heat_map(found: ImpactMap, measure: str | None = None) -> Figure:
     _mark_modalities(axes, found, columns)
     note = "; patches of a row of an image are summed" if has_sums else ""
     axes.set_title(f"{title(found)}{note}", fontsize=9, loc="left")
-    axes.set_xlabel("taken away" if found.tokens[0].kind == "head" else "hidden")
+    axes.set_xlabel("taken away" if found.tokens[0].kind == "head" else ACTS.get(found.mode, "hidden"))
     return figure
 
 

@@ -20,6 +20,7 @@ from sightline.errors import InputError
 from sightline.methods.base import anatomy_and_layout
 from sightline.methods.hidden import unembed
 from sightline.methods.scoring import VISUAL, prompt_layout
+from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import with_cache
 
 AT_ONCE = 64
@@ -73,7 +74,22 @@ def image_lens(model: Any, inputs: Mapping[str, Any], words: Sequence[str | int]
         raise InputError("image_lens takes one prompt with an image: give inputs of a batch of one.")
     if not words:
         raise InputError("image_lens is given no word: give at least one, or the id of a token.")
-    ids = torch.tensor([_token(model, word) for word in words])
+    confidence = lens_at(anatomy, inputs, places.tolist(), [token_of(model, word) for word in words])
+    order = torch.full((layout.length + 1,), -1)
+    order[places] = torch.arange(len(places))
+    grids = tuple(order[grid.positions] for grid in layout.grids[0])
+    return ImageLens(confidence, places, grids)
+
+
+def lens_at(
+    anatomy: Anatomy, inputs: Mapping[str, Any], positions: Sequence[int], tokens: Sequence[int]
+) -> Float[Tensor, "layers positions tokens"]:
+    """How sure these positions of one prompt are of these tokens, behind each layer.
+
+    Raises:
+        ModelError: for a model without an unembedding.
+    """
+    places, ids = torch.tensor(list(positions)), torch.tensor(list(tokens))
     found: list[Tensor] = []
 
     def note(module: Any, args: Any, output: Any) -> None:
@@ -86,18 +102,20 @@ def image_lens(model: Any, inputs: Mapping[str, Any], words: Sequence[str | int]
         for layer in anatomy.layers:
             hooks.after(layer, note)
         anatomy.model(**with_cache({**inputs, "use_cache": False}, None, anatomy.model))
-    order = torch.full((layout.length + 1,), -1)
-    order[places] = torch.arange(len(places))
-    grids = tuple(order[grid.positions] for grid in layout.grids[0])
-    return ImageLens(torch.stack(found), places, grids)
+    return torch.stack(found)
 
 
-def _token(model: Any, word: str | int) -> int:
+def token_of(model: Any, word: str | int) -> int:
+    """The id of a word's first token that has letters, with a space before it; an id is its own.
+
+    Raises:
+        InputError: for a word without a tokenizer.
+    """
     if isinstance(word, int):
         return word
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
-        raise InputError("image_lens needs a tokenizer for its words: give a VLM, or ids of tokens.")
+        raise InputError(f"The word {word!r} needs a tokenizer: give a VLM, or the id of a token.")
     ids: list[int] = tokenizer(" " + word, add_special_tokens=False)["input_ids"]
     texts = [tokenizer.decode([token]).strip() for token in ids]
     # Some tokenizers put a token for the space before the word.

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import ndimage
 from torch import Tensor
 
@@ -57,10 +57,17 @@ class LocatingHead:
 
 @dataclass(frozen=True)
 class Localization:
-    """Where a prompt's next word looks. heads: the lowest spatial entropy first; threshold: the elbow of S."""
+    """Where a prompt's next word looks.
+
+    Attributes:
+        heads: the lowest spatial entropy first.
+        threshold: the elbow of S.
+        cells: the positions of the picture's patches in the prompt, -1 where there is none.
+    """
 
     heads: tuple[LocatingHead, ...]
     threshold: float
+    cells: Int[Tensor, "rows columns"] = field(default_factory=lambda: torch.zeros((0, 0), dtype=torch.long))
 
     def map(self, heads: int | Iterable[str] = 3) -> Float[Tensor, "rows columns"]:
         """The summed attention of the first heads, or of those named as `layer.head` (a list for the model)."""
@@ -115,7 +122,7 @@ def localize(model: Any, inputs: Mapping[str, Any]) -> Localization:
         if value < threshold or bool((one[-1] > one.mean() + LIT).all()):
             continue
         found.append(LocatingHead(layer, head, value, spatial_entropy(one), one))
-    return Localization(tuple(sorted(found, key=lambda one: one.entropy)), threshold)
+    return Localization(tuple(sorted(found, key=lambda one: one.entropy)), threshold, cells)
 
 
 def frequent_heads(found: Iterable[Localization], count: int = 3, first: int = 10) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from sightline.knockout.head_maps import agreement, is_of_heads, ranked_heads
 from sightline.results.table import Section, Sections
+from sightline.stats import rank_correlation
 
 if TYPE_CHECKING:
     from sightline.knockout.result import ImpactMap
@@ -61,6 +62,8 @@ def _show_map(output: Sections, document: dict[str, Any]) -> None:
     keep = slice(None) if "flip" in found.maps else slice(0, 5)
     output.texts(f"Largest effects: {MEASURES[name]}", columns[keep], [row[keep] for row in rows])
     _show_sums(output, found, name)
+    if "recovered" in found.maps:
+        _show_pair(output, found)
     if found.reference:
         _show_reference(output, found)
     if document.get("every_row"):
@@ -85,12 +88,25 @@ def _show_heads(output: Sections, found: ImpactMap) -> None:
     _show_agreement(output, agreement(found), len(ranked))
 
 
-def _show_agreement(output: Sections, value: float | None, heads: int) -> None:
+def _show_pair(output: Sections, found: ImpactMap) -> None:
+    """What the pair is answered with, and whether the gradient agrees with what restoring does."""
+    words = [found.baseline.get("text", found.baseline["token"])]
+    words.append(found.baseline.get("against_text", found.baseline["against"]))
+    one, other = found.baseline["margins"]
+    output.text(
+        f"The one is answered {_quoted(str(words[0]))}, the other {_quoted(str(words[1]))}: a margin of {one:.2f} "
+        f"against {other:.2f} in logits; 1 is all of the difference."
+    )
+    value = rank_correlation(found.maps["recovered"], found.maps["recovered_gradient"])
+    _show_agreement(output, value, found.maps["recovered"].size, "layers and sources")
+
+
+def _show_agreement(output: Sections, value: float | None, count: int, what: str = "heads") -> None:
     if value is None:
         output.text("The exact effects and the gradient's estimates do not vary, so there is no agreement to tell.")
         return
     output.text(
-        f"Exact effects and the gradient's estimates agree in rank over {heads} heads by {value:.2f} (Spearman)."
+        f"Exact effects and the gradient's estimates agree in rank over {count} {what} by {value:.2f} (Spearman)."
     )
 
 

@@ -1,0 +1,88 @@
+"""What is read from one pass and changes nothing, as maps of layer by source: relevance, the lens, where heads look.
+
+A group of positions has the sum of their relevance, or the largest confidence among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sightline.attention import bypassed
+from sightline.errors import InputError
+from sightline.knockout.answer import Answer
+from sightline.knockout.logits import answer_of, row_logits
+from sightline.knockout.source import Source
+from sightline.knockout.vision import Answers
+from sightline.models.anatomy import Anatomy
+from sightline.probes.image_lens import lens_at
+from sightline.probes.localization import localize
+from sightline.probes.relevance import relevance
+
+READINGS = ("relevancy", "rollout", "gradient", "lens", "locate")
+"""Modes that read. relevancy, rollout, gradient: see `relevance`; lens: confidence in the target at each position
+behind each layer; locate: the three heads of the lowest spatial entropy, summed, see `localize`."""
+
+HEADS = 3
+"""Heads whose attention is summed: as many as the paper takes."""
+
+
+def read(
+    mode: str,
+    model: Any,
+    anatomy: Anatomy,
+    inputs: Mapping[str, Any],
+    sources: Sequence[Source],
+    target: str | int,
+    layers: Sequence[int] | None,
+) -> Answers:
+    """The map of a reading; the row is the prompt's last.
+
+    Raises:
+        InputError: for a layer out of range, and for a prompt that a reading cannot be made of.
+    """
+    with bypassed(anatomy):
+        answer = answer_of(row_logits(anatomy, inputs)[0], target)
+    baseline = dict(answer.baseline())
+    if mode == "locate":
+        return _located(model, inputs, sources, baseline)
+    chosen, values = _values(mode, model, anatomy, inputs, answer, layers)
+    merge: Callable[[Tensor], Tensor] = (lambda part: part.amax(1)) if mode == "lens" else (lambda part: part.sum(1))
+    found = torch.stack([merge(values[:, list(source.positions)]) for source in sources], 1)
+    name = "gradient_attention" if mode == "gradient" else mode
+    return Answers(tuple(sources), {name: found.double()}, baseline, chosen)
+
+
+def _values(
+    mode: str, model: Any, anatomy: Anatomy, inputs: Mapping[str, Any], answer: Answer, layers: Sequence[int] | None
+) -> tuple[tuple[int, ...], Float[Tensor, "layers positions"]]:
+    every = tuple(range(len(anatomy.layers)))
+    if mode == "lens":
+        values = lens_at(anatomy, inputs, range(int(inputs["input_ids"].shape[1])), [answer.token])[..., 0]
+    else:
+        values = relevance(model, inputs, mode, target=answer.token).values  # type: ignore[arg-type]
+        every = tuple(anatomy.attention_layers)
+    chosen = tuple(layers) if layers is not None else every
+    missing = next((layer for layer in chosen if layer not in every), None)
+    if missing is not None:
+        raise InputError(
+            f"Layer {missing} has nothing to read in the mode {mode}: give some of {every[0]} to {every[-1]}."
+        )
+    return chosen, values[[every.index(layer) for layer in chosen]]
+
+
+def _located(model: Any, inputs: Mapping[str, Any], sources: Sequence[Source], baseline: dict[str, Any]) -> Answers:
+    """The summed attention of the heads that look at one place of the first picture; other positions have none."""
+    found = localize(model, inputs)
+    seen, cells = found.map(HEADS), found.cells
+    values = torch.full((int(inputs["input_ids"].shape[1]),), torch.nan, dtype=torch.float64)
+    values[cells[cells >= 0]] = seen[cells >= 0].double()
+    sums = [values[list(source.positions)].nansum() for source in sources]
+    known = [bool(values[list(source.positions)].isfinite().any()) for source in sources]
+    row = torch.tensor([float(total) if is_known else torch.nan for total, is_known in zip(sums, known, strict=True)])
+    about = {"heads": [one.name for one in found.heads[:HEADS]], "box": list(found.box(HEADS))}
+    return Answers(tuple(sources), {"locate": row[None].double()}, baseline | about, (0,))
