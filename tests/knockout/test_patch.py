@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from sightline.pages.tables.plain import plain_text
 from torch import Tensor
 
 import sightline as sl
@@ -20,6 +19,7 @@ from sightline.models.anatomy import find_anatomy
 from sightline.pages.impact_figures import heat_map
 from sightline.pages.page_maps import impact_maps
 from sightline.pages.tables.impact import sections
+from sightline.results.plain import plain_text
 from sightline.zoo.questions import existence
 from sightline.zoo.render import render
 from sightline.zoo.world import draw_scenes
