@@ -204,6 +204,35 @@ def test_a_format_that_can_is_decoded_at_a_reduced_size(
         load_image(file.getvalue())
 
 
+def test_a_picture_that_is_asked_for_again_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    open_one = Image.open
+    monkeypatch.setattr(Image, "open", lambda file, *rest: opened.append(file) or open_one(file, *rest))
+    path = tmp_path / "one.png"
+    drawing("RGB").save(path)
+    content = path.read_bytes()
+    first, second = load_image(path), load_image(path)
+    first.paste("red", (0, 0, 4, 4))
+    assert second.tobytes() == load_image(path).tobytes() != first.tobytes(), "nobody's changes are another's"
+    assert load_image(content).tobytes() == load_image(content).tobytes() == second.tobytes()
+    assert len(opened) == 2
+    Image.new("RGB", (16, 24), "blue").save(path)
+    assert load_image(path).getpixel((0, 0)) == (0, 0, 255), "a file that was written anew is read anew"
+
+
+def test_no_more_pictures_are_kept_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sightline.data.kept_pictures import KeptPictures
+
+    kept = KeptPictures(most=3 * 10 * 10 * 3)
+    sources = [bytes([number]) for number in range(5)]
+    for source in sources:
+        kept.put(source, Image.new("RGB", (10, 10)))
+    assert [kept.get(source) is not None for source in sources] == [False, False, True, True, True]
+    kept.put(large := b"large", Image.new("RGB", (100, 100)))
+    assert kept.get(large) is None
+    assert kept.get(sources[4]) is not None
+
+
 def test_the_bounds_leave_ordinary_pictures_alone() -> None:
     assert DECODED_LIMIT >= 4 * 13_000 * 13_000
     assert PIXEL_LIMIT >= 12_800_000

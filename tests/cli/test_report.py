@@ -86,3 +86,16 @@ def test_errors_are_one_sentence(sightline: Cli, tmp_path: Path) -> None:
     (run / "samples.jsonl").write_text('{"id": "a", "error": "no image"}\n')
     assert "is a folder" in sightline("report", run, "--out", "empty").sentence
     assert sightline("report", run).code == 0
+
+
+def test_a_run_that_has_nothing_yet_is_passed_over_beside_others(sightline: Cli, measured: Path) -> None:
+    begun = measured.parent / "begun"
+    begun.mkdir()
+    (begun / "run.json").write_bytes((measured / "run.json").read_bytes())
+    ended = sightline("report", measured, begun, "--out", "page.html", "--json")
+    assert ended.document["runs"] == [str(measured)]
+    assert "Passed over" in ended.err
+    assert "no sample yet" in ended.err
+    alone = sightline("report", begun)
+    assert alone.code == 2
+    assert "no sample yet" in alone.sentence

@@ -82,6 +82,18 @@ def test_accumulated_steps_are_those_of_one_large_batch(short: TrainResult, tmp_
         assert losses(cut, name) == pytest.approx(losses(short, name), rel=2e-4, abs=1e-6), name
 
 
+def test_a_step_of_long_samples_goes_in_several_passes(
+    short: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.training.collator.MOST_POSITIONS", 150)
+    passes: list[int] = []
+    counted = Collator.__call__
+    monkeypatch.setattr(Collator, "__call__", lambda self, many: passes.append(len(many)) or counted(self, many))
+    cut = run(tmp_path / "cut", BASE)
+    assert max(passes) == 2
+    assert losses(cut) == pytest.approx(losses(short), rel=1e-4)
+
+
 def test_gradient_checkpointing_counts_each_score_once(short: TrainResult, tmp_path: Path) -> None:
     found = run(tmp_path / "out", replace(BASE, checkpointing=True))
     for name in ("loss", "ground", "contrast", "grad_norm"):

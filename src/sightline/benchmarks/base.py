@@ -7,6 +7,7 @@ the official name; `sample` is what the model is asked; `judge` reads one raw an
 from __future__ import annotations
 
 import dataclasses
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -252,6 +253,17 @@ def register(kind: BenchType) -> BenchType:
 def benches() -> Mapping[str, type[Benchmark]]:
     """Every benchmark by name, those of other packages among them; each is imported when it is looked up."""
     return BENCHMARKS
+
+
+def bench_name(spec: str) -> str:
+    """The name in `BENCH[:PATH][,FIELD=VALUE...]`."""
+    return re.split("[:,]", spec, maxsplit=1)[0]
+
+
+def bench_fields(name: str) -> dict[str, str]:
+    """The fields of a benchmark and their types as they are written; none where there is no such benchmark."""
+    kind = benches().get(name)
+    return {} if kind is None else {field.name: str(field.type) for field in dataclasses.fields(kind)}
 
 
 def find_bench(name: str, **fields: Any) -> Benchmark:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.cli.options import Common, common_options
+from sightline.cli.options import output_options, settings_options
 from sightline.cli.output import Output
 from sightline.errors import InputError
+from sightline.jobs.settings import ModelSettings
 
 if TYPE_CHECKING:
     from sightline.live.engine import Engine
@@ -25,21 +26,24 @@ EPILOG = """Examples:
 @click.option("--port", default=7861, type=click.IntRange(0, 65535), show_default=True, help="0 for any free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Another than loopback asks for a token.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
-@common_options
-def command(common: Common, model: str, port: int, host: str, no_browser: bool) -> None:
+@settings_options(ModelSettings)
+@output_options
+def command(is_json: bool, model: str, port: int, host: str, no_browser: bool, **fields: Any) -> None:
     """Ask a model about pictures, see where each word looks, cut what you point at, compare methods."""
     try:
         from sightline.live.server import serve
     except ImportError as error:
         raise InputError("The live page needs two more packages: pip install 'sightline-vlm[app]'.") from error
 
-    def start() -> Engine:  # in the server's own thread, so that the page answers while torch is imported
-        from sightline.live.engine import Engine
-        from sightline.models.vlm import load
+    settings = ModelSettings(**fields)
 
-        return Engine(load(model, dtype=common.dtype, device=common.device, quantize=common.quantize))
+    def start() -> Engine:  # in the server's own thread, so that the page answers while torch is imported
+        from sightline.jobs.models import load_model
+        from sightline.live.engine import Engine
+
+        return Engine(load_model(model, settings))
 
     def ready(address: str) -> None:
-        Output(common.json).text(f"{model} answers at {address}; Ctrl-C ends it.")
+        Output(is_json).text(f"{model} answers at {address}; Ctrl-C ends it.")
 
     serve(model, start, port=port, host=host, open_browser=not no_browser, on_ready=ready)

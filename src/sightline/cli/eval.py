@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ Examples:
     metavar="BENCH[:PATH]",
     callback=known_benchmark,
     help="A benchmark (see `sightline list benches`), from a local file or folder or else by its official name from "
-    "the hub. Repeatable.",
+    "the hub; its own options behind commas, as chair:COCO,synonyms=FILE. Repeatable.",
 )
 @click.option(
     "--method",
@@ -94,7 +95,7 @@ def command(
     if plan is not None:
         _show_plan(output, benches, plan, fields)
         return
-    names = "-".join(dict.fromkeys(name.partition(":")[0] for name in benches))
+    names = "-".join(dict.fromkeys(re.split("[:,]", name)[0] for name in benches))
     folder = fresh_folder(f"eval-{names}") if out is None and launched_as()[1] == 1 else out
     words = None if template is None else template.replace("\\n", "\n")  # line breaks are hard to type in some shells
     with output.job(folder, "answers") as on_progress:

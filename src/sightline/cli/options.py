@@ -205,10 +205,10 @@ def known_method(context: click.Context, parameter: click.Parameter, value: Any)
 
 def known_benchmark(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """Callback of --bench: a wrong name is refused before anything is loaded."""
-    from sightline.benchmarks.base import BENCHMARKS
+    from sightline.benchmarks.base import BENCHMARKS, bench_name
 
     for spec in value:
-        BENCHMARKS.check(spec.partition(":")[0])
+        BENCHMARKS.check(bench_name(spec))
     return value
 
 

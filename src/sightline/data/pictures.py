@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from sightline.data.kept_pictures import KeptPictures
 from sightline.data.picture_modes import as_rgb, scaled_grey
 from sightline.errors import InputError
 from sightline.files.paths import require_file
@@ -70,6 +71,19 @@ def load_image(source: ImageLike) -> Image.Image:
 
     if isinstance(source, Image.Image):
         return _fit(ImageOps.exif_transpose(source), "given as a picture")
+    picture = _KEPT.get(source)
+    if picture is None:
+        picture = _decoded(source)
+        _KEPT.put(source, picture)
+    return picture
+
+
+_KEPT = KeptPictures()
+
+
+def _decoded(source: str | Path | bytes | EncodedImage) -> Image.Image:
+    from PIL import Image
+
     file, name = _opened(source)
     try:
         with _large_images_allowed(), Image.open(file) as picture:

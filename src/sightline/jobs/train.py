@@ -25,6 +25,7 @@ from sightline.training.settings import TrainSettings, read_settings
 from sightline.training.trainer import check_folder, train_model
 
 if TYPE_CHECKING:
+    from sightline.models.vlm import VLM
     from sightline.results.table import Section
     from sightline.training.trainer import TrainResult
 
@@ -186,7 +187,7 @@ def run_training(
             on_progress(Progress("Training", int(line["step"]), steps, terms))
 
     evaluate = evaluator(settings) if settings.eval_limit else None
-    vlm = source.open(replace(loading, quantize="4bit") if settings.method == "qlora" else loading)
+    vlm = _opened(source, settings, loading)
     try:
         result = train_model(
             vlm, data, settings, folder, evaluate=evaluate, resume=resume, on_line=on_line, about=about
@@ -199,6 +200,20 @@ def run_training(
             "by as much, or set checkpointing=true or --lora."
         ) from error
     return Training(source.name, data.name, len(data.samples), settings, result)
+
+
+def _opened(source: ModelSource, settings: TrainSettings, loading: ModelSettings) -> VLM:
+    """The model; one that is named and stored in float16 in bfloat16, unless a dtype is given."""
+    if settings.method == "qlora":
+        return source.open(replace(loading, quantize="4bit"))
+    if loading.dtype == "float16":
+        raise InputError("Weights cannot be trained in float16, in which AdamW's steps are no numbers: give bfloat16.")
+    vlm = source.open(loading)
+    if source.vlm is not None or loading.dtype != "auto":
+        return vlm
+    from sightline.training.adapters import out_of_float16
+
+    return out_of_float16(vlm)
 
 
 SHOWN = 3

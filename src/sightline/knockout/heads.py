@@ -22,6 +22,7 @@ from sightline.attention.hooks import BeforeHook, Hooks
 from sightline.errors import InputError, ModelError
 from sightline.memory import is_out_of_memory
 from sightline.models.anatomy import Anatomy, find_anatomy
+from sightline.models.logits import last_logits
 from sightline.models.transformers_api import with_cache
 from sightline.stats import rank_correlation
 
@@ -90,7 +91,7 @@ def head_effects(
     anatomy = getattr(model, "anatomy", None) or find_anatomy(model)
     if int(inputs["input_ids"].shape[0]) != 1:
         raise InputError("head_effects takes one prompt: give inputs of a batch of one.")
-    given = with_cache({**inputs, "use_cache": False}, None, anatomy.model)
+    given = with_cache({**inputs, "use_cache": False, **last_logits(anatomy.model)}, None, anatomy.model)
     with torch.no_grad(), bypassed(anatomy):
         logits = anatomy.model(**given).logits[0, -1].float()
     token = int(logits.argmax()) if target == "predicted" else target

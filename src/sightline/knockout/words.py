@@ -6,11 +6,11 @@ import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 from weakref import WeakKeyDictionary
 
-SPACES = ("Ġ", "▁", " ")
-"""How tokenizers mark that a space stands before a token."""
+from sightline.knockout.letters import SPACES, Ends, ends_of
 
 CONTINUED = "##"
 """How WordPiece marks that none does."""
@@ -29,8 +29,8 @@ def pieces_of(ids: Sequence[int], tokenizer: Any = None) -> tuple[Piece, ...]:
 
     Tokens go on a word where the tokenizer says so: it marks words by a space in front ("Ġ", "▁") and this token has
     none, or it marks the tokens in the middle of a word ("##"). Digits and letters go on digits and letters; other
-    signs, special tokens and Chinese characters are words of their own. The bytes of one character, as an emoji that
-    a byte-level tokenizer has no token for, always belong together.
+    signs, special tokens and Chinese characters are words of their own. The bytes of one character belong together, and
+    so do the characters of an emoji sequence (a family, a flag, a skin tone); emoji that stand side by side do not.
     """
     if tokenizer is None:
         return tuple(Piece(f"#{token}") for token in ids)
@@ -44,12 +44,15 @@ def pieces_of(ids: Sequence[int], tokenizer: Any = None) -> tuple[Piece, ...]:
     added = set(getattr(tokenizer, "added_tokens_decoder", None) or ())
     alone = special | added
     found: list[Piece] = []
-    for place, token in enumerate(ids):
-        raw, text = known[token]
-        before = ids[place - 1] if place else None
-        is_free = token in alone or before is None or before in alone
-        joined = not is_free and before is not None and _goes_on(raw, text, *known[before], marks)
-        found.append(Piece(text, joined))
+    for is_alone, run in groupby(ids, key=lambda token: token in alone):
+        tokens = [known[token] for token in run]
+        if is_alone:
+            found += [Piece(text) for _, text in tokens]
+            continue
+        before = ""
+        for (raw, text), ends in zip(tokens, ends_of(tokens), strict=True):
+            found.append(Piece(text, ends.is_inside or _goes_on(raw, ends, before, marks)))
+            before = ends.last
     return tuple(found)
 
 
@@ -100,20 +103,22 @@ def _find_marks(tokenizer: Any) -> str:
     return "space" if spaced >= middle else "middle"
 
 
-def _goes_on(raw: str, text: str, raw_before: str, before: str, marks: str) -> bool:
+def _goes_on(raw: str, ends: Ends, before: str, marks: str) -> bool:
+    """before: the letter that the token before ends in."""
     if not marks:
         return False
-    if "�" in text and "�" in before and not raw.startswith(SPACES):
-        return True
     if marks == "middle":
         return raw.startswith(CONTINUED)
-    if raw.startswith(SPACES) or not text or not before:
+    if raw.startswith(SPACES) or not ends.first or not before:
         return False
-    return _is_inner(text[0]) and _is_inner(before[-1])
+    return _is_inner(ends.first) and _is_inner(before)
 
 
-def _is_inner(sign: str) -> bool:
-    """Whether a sign stands inside words: letters and digits, combining signs, apostrophes."""
+def _is_inner(letter: str) -> bool:
+    """Whether a letter stands inside words: letters and digits, combining signs, apostrophes; no keycap (a digit)."""
+    sign = letter[0]
+    if any(part in "\u20e3\ufe0f" for part in letter):
+        return False
     if "一" <= sign <= "鿿" or "぀" <= sign <= "ヿ":
         return False
     return unicodedata.category(sign)[0] in "LNM" or sign in "'’"

@@ -23,6 +23,7 @@ from sightline.live.question import Cut, Question
 from sightline.methods.hidden import unembed
 from sightline.methods.registry import find_method
 from sightline.models.layout import TokenLayout
+from sightline.models.logits import last_logits
 from sightline.models.transformers_api import LogitsProcessorList
 from sightline.models.vlm import VLM
 from sightline.pages.page_maps import attention_maps
@@ -116,7 +117,9 @@ class Engine:
         if not 0 <= position < int(answer.inputs["input_ids"].shape[1]):
             raise InputError(f"There is no position {position} in the prompt.")
         with torch.no_grad():
-            output = anatomy.model(**answer.inputs, output_hidden_states=True, use_cache=False)
+            output = anatomy.model(
+                **answer.inputs, output_hidden_states=True, use_cache=False, **last_logits(anatomy.model)
+            )
             states = getattr(output, "hidden_states", None)
             if states is None:
                 raise ModelError(f"{type(anatomy.model).__name__} gives no hidden states to look at.")

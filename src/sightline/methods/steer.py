@@ -23,6 +23,7 @@ from sightline.methods.generating import check_least
 from sightline.methods.hidden import changed_outputs, feed_forward
 from sightline.models.anatomy import Anatomy
 from sightline.models.anatomy.vision_layers import image_tower, tower_layers
+from sightline.models.logits import last_logits
 from sightline.models.transformers_api import with_cache
 
 Part = Literal["text", "tower"]
@@ -249,7 +250,7 @@ def states_of(
     with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.no_grad():
         for layer in layers:
             hooks.after(layer, note)
-        anatomy.model(**with_cache({**inputs, "use_cache": False}, None, anatomy.model))
+        anatomy.model(**with_cache({**inputs, "use_cache": False, **last_logits(anatomy.model)}, None, anatomy.model))
     return torch.stack(found)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import InputError
+from sightline.errors import InputError, SightlineWarning
 from sightline.pages.pictures import PICTURES_FILE
 from sightline.runs.folder import RUN_FILE, SUMMARY_FILE
 from sightline.runs.records import Record, read_records
@@ -17,6 +18,10 @@ TRAINING_FILE, LOG_FILE = "training.json", "log.jsonl"
 """What a folder of `train` is known by, and its losses, a line each."""
 
 IMPACT_FILE = "impact.json"
+
+
+class NothingYetError(InputError):
+    """A run that was begun, and has nothing to show yet."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,24 @@ class RunFolder:
 def read_runs(folders: Iterable[str | Path]) -> list[RunFolder]:
     """The runs in these folders, in order; a folder of run folders stands for those in it, ordered by name.
 
+    A run that has nothing to show yet is passed over with a warning, where another has.
+
     Raises:
         InputError: one sentence, for what is no folder, holds no run, or whose run.json cannot be read.
     """
     found: dict[Path, RunFolder] = {}
-    for folder in map(Path, folders):
-        for place in _places(folder):
-            found.setdefault(place.resolve(), read_run_folder(place))
+    empty: list[NothingYetError] = []
+    places = [place for folder in map(Path, folders) for place in _places(folder)]
+    for place in places:
+        if place.resolve() not in found:
+            try:
+                found[place.resolve()] = read_run_folder(place)
+            except NothingYetError as error:
+                empty.append(error)
+    if empty and not found:
+        raise empty[0]
+    for error in empty:
+        warnings.warn(f"Passed over: {error}", SightlineWarning, stacklevel=3)
     return list(found.values())
 
 
@@ -96,7 +112,7 @@ def read_run_folder(folder: Path) -> RunFolder:
             notes.append(f"{SUMMARY_FILE} is damaged; what can be is taken from the samples.")
     records = sorted(read_records(folder), key=lambda record: record.key)
     if not summary and not records:
-        raise InputError(f"{folder} holds a run that has no sample yet: let it run first.")
+        raise NothingYetError(f"{folder} holds a run that has no sample yet: let it run first.")
     if not summary and not notes:
         notes.append("This run is not finished; the figures are of the samples that are there.")
     return RunFolder(
@@ -123,7 +139,7 @@ def _read_training(folder: Path) -> RunFolder:
         lines = []
     log = tuple(entry for entry in map(_parse_object, lines) if entry is not None and "step" in entry)
     if not log:
-        raise InputError(f"{folder} holds a training that has logged nothing yet: let it run first.")
+        raise NothingYetError(f"{folder} holds a training that has logged nothing yet: let it run first.")
     told = _mapping(about.get("about"))
     return RunFolder(folder, "train", _mapping(about.get("settings")), told, {}, "", {}, log=log)
 

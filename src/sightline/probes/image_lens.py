@@ -21,6 +21,7 @@ from sightline.methods.base import anatomy_and_layout
 from sightline.methods.hidden import unembed
 from sightline.methods.scoring import VISUAL, prompt_layout
 from sightline.models.anatomy import Anatomy
+from sightline.models.logits import last_logits
 from sightline.models.transformers_api import with_cache
 
 AT_ONCE = 64
@@ -101,7 +102,7 @@ def lens_at(
     with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.no_grad():
         for layer in anatomy.layers:
             hooks.after(layer, note)
-        anatomy.model(**with_cache({**inputs, "use_cache": False}, None, anatomy.model))
+        anatomy.model(**with_cache({**inputs, "use_cache": False, **last_logits(anatomy.model)}, None, anatomy.model))
     return torch.stack(found)
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.errors import InputError
 from sightline.methods.base import anatomy_and_layout
+from sightline.models.logits import last_logits
 
 LIT = 0.001
 """What a cell must be above the mean to be part of a component."""
@@ -108,7 +109,7 @@ def localize(model: Any, inputs: Mapping[str, Any]) -> Localization:
     anatomy, source = anatomy_and_layout(model, None)
     reader = _LastRow()
     with attach(anatomy, reader=reader, layout=source), torch.no_grad():
-        anatomy.model(**inputs)
+        anatomy.model(**{**last_logits(anatomy.model), **inputs})
     layout = reader.layout
     if layout is None or layout.batch != 1 or not layout.grids[0]:
         raise InputError("localize takes one prompt with a picture whose patches are a grid: give one with an image.")

@@ -23,6 +23,19 @@ ADAPTER = "adapter"
 """The folder of the adapters alone, in the folder of a LoRA training's result."""
 
 
+def out_of_float16(vlm: VLM) -> VLM:
+    """A model whose weights are stored in float16 in bfloat16, with a warning; any other as it is."""
+    if vlm.model.dtype == torch.float16 and not getattr(vlm.model, "is_quantized", False):
+        warnings.warn(
+            f"{vlm.name} is stored in float16, in which weights cannot be trained: it is trained, and saved, in "
+            "bfloat16 (--dtype float32 for more digits and twice the memory).",
+            SightlineWarning,
+            stacklevel=3,
+        )
+        vlm.model.to(torch.bfloat16)
+    return vlm
+
+
 def prepare(vlm: VLM, settings: TrainSettings) -> Any:
     """The module to train: the model itself, or around it PEFT's; what is not trained takes no gradient.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,17 @@ from sightline.models.vlm.encoding import prompt_texts
 
 if TYPE_CHECKING:
     from sightline.models.vlm import VLM
+    from sightline.training.settings import TrainSettings
 
 IGNORED_TOKEN = -100
 """The language label of a token that is not to be predicted."""
+
+
+MOST_POSITIONS = 16_384
+"""Of one forward pass, unless a single sample has more: a photo of 12 megapixels is 15,301 in Qwen2.5-VL."""
+
+LOOKED_AT = 4
+"""Samples by which the length of all is judged."""
 
 
 class TrainingSet(torch.utils.data.Dataset[TrainingSample]):
@@ -125,3 +134,14 @@ class Collator:
             values = tail.labels(labelled, len(self.turn.glue))
             labels[row, place : place + len(values)] = torch.tensor(values)
         return labels
+
+
+def in_passes(collator: Collator, samples: TrainingSet, settings: TrainSettings) -> TrainSettings:
+    """The same steps in forward passes of at most MOST_POSITIONS: a step's loss is the same however it is cut."""
+    longest = 1
+    for index in range(0, len(samples), max(1, len(samples) // LOOKED_AT)) if settings.batch_size > 1 else ():
+        with suppress(InputError):  # the training itself says what is wrong with it
+            longest = max(longest, collator([samples[index]])["input_ids"].shape[1])
+    sizes = [size for size in range(1, settings.batch_size + 1) if settings.batch_size % size == 0]
+    size = max((size for size in sizes if size * longest <= MOST_POSITIONS), default=1)
+    return replace(settings, batch_size=size, accumulation=settings.accumulation * settings.batch_size // size)

@@ -57,8 +57,8 @@ class TrainSettings:
     # How
     steps: int = setting(0, "optimiser steps; 0: by epochs")
     epochs: float = setting(3.0, "passes over the data where steps is 0")
-    batch_size: int = setting(4, "samples a forward pass, on each process")
-    accumulation: int = setting(1, "forward passes a step")
+    batch_size: int = setting(4, "samples a step and process; long ones go in several passes")
+    accumulation: int = setting(1, "times so many samples a step")
     learning_rate: float = setting(2e-5, "of AdamW, at its highest")
     weight_decay: float = setting(0.01, "of AdamW, on matrices alone")
     warmup: int = setting(0, "steps over which the rate rises")

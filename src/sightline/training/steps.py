@@ -27,6 +27,7 @@ from sightline.models.transformers_api import remove_printer
 from sightline.probes.grounding.scores import Scores
 from sightline.training.checkpoints import PREFIX, last_whole, seal
 from sightline.training.collator import IGNORED_TOKEN, Collator, TrainingSet
+from sightline.training.language import language_pass
 from sightline.training.losses import sample_contrast
 from sightline.training.state import Evaluate, EvaluatesEvery, TrainingState
 
@@ -134,9 +135,9 @@ class GroundingTrainer(Trainer):  # type: ignore[misc]
     def _forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, Scores | None]:
         """A forward pass, and the scores of its words where they are wanted."""
         if not self.settings.has_grounding:
-            return model(**batch), None
+            return language_pass(model, self.vlm.model, batch), None
         with self.grounding.on(self.vlm, head=self.head) as probe:
-            outputs = model(**batch)
+            outputs = language_pass(model, self.vlm.model, batch)
             return outputs, probe.scores()
 
     def _terms_of(

@@ -23,7 +23,7 @@ from sightline.files.json import json_text, write_atomically
 from sightline.training import adapters
 from sightline.training.arguments import require_reporter, training_arguments
 from sightline.training.checkpoints import is_whole, step_of
-from sightline.training.collator import Collator, TrainingSet
+from sightline.training.collator import Collator, TrainingSet, in_passes
 from sightline.training.folder import (
     EVALUATIONS_FILE,
     LOG_FILE,
@@ -151,9 +151,8 @@ def _trained(
     head = _head(vlm, trained, settings)
     course = TrainingState(folder / LOG_FILE, on_line, past_evaluations(folder, last), step_of(last) if last else 0)
     chosen = TrainingSet(usable)
-    trainer = GroundingTrainer(
-        vlm, trained, training_arguments(vlm, settings, folder), chosen, settings, course, head, evaluate
-    )
+    arguments = training_arguments(vlm, in_passes(collator, chosen, settings), folder)
+    trainer = GroundingTrainer(vlm, trained, arguments, chosen, settings, course, head, evaluate)
     _restart_log(trainer, course, last)
     use_cache = getattr(vlm.model.config, "use_cache", None)
     if not course.evaluations:
@@ -190,7 +189,7 @@ def _loaded(model: str | VLM, settings: TrainSettings) -> VLM:
         return model
     from sightline.models.vlm import load
 
-    return load(model, quantize="4bit" if settings.method == "qlora" else None)
+    return adapters.out_of_float16(load(model, quantize="4bit" if settings.method == "qlora" else None))
 
 
 def _head(vlm: VLM, trained: Any, settings: TrainSettings) -> GroundingHead | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import re
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from sightline.errors import InputError, ModelError
 from sightline.models.vlm.adapters import base_of, is_adapter
 from sightline.models.vlm.load_errors import Source, VideoLibraryError, explained_errors
+from sightline.models.vlm.processors import lacks_video_library, load_without_video
 from sightline.models.vlm.settings import ModelOptions
 from sightline.models.vlm.weights import require_complete, require_weights
 from sightline.text import shortened
@@ -214,12 +216,11 @@ def load_processor(source: Source, model: Any, is_multimodal: bool) -> Any:
             return _ready(AutoTokenizer.from_pretrained(source.path, **options))
     if source.is_folder and not any((Path(source.path) / file).is_file() for file in _PROCESSOR_FILES):
         raise _no_processor(source)
-    try:
-        with explained_errors(source, "processor"):
+    processor = None
+    if not lacks_video_library(source.path, model.config, options):
+        with suppress(VideoLibraryError), explained_errors(source, "processor"):
             processor = AutoProcessor.from_pretrained(source.path, **options)
-    except VideoLibraryError:
-        from sightline.models.vlm.processors import load_without_video
-
+    if processor is None:
         with explained_errors(source, "processor"):
             processor = load_without_video(source.path, model.config, options)
     if not hasattr(processor, "tokenizer"):  # AutoProcessor answers with a bare tokenizer where there is nothing else

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from typing import Any
 
@@ -17,6 +18,17 @@ class NoVideo:
         if name.startswith("__"):
             raise AttributeError(name)
         return None
+
+
+def lacks_video_library(path: str, config: Any, options: dict[str, Any]) -> bool:
+    """Whether a processor has a video part that cannot be loaded here: to try would read its vocabulary twice."""
+    if importlib.util.find_spec("torchvision") is not None:
+        return False
+    try:
+        kind = processor_class(processor_settings(path, options).get("processor_class"), config)
+        return any("video" in name for name in kind.get_attributes())
+    except (ImportError, OSError, ValueError, KeyError, AttributeError):  # which loading it explains
+        return False
 
 
 def load_without_video(path: str, config: Any, options: dict[str, Any]) -> Any:

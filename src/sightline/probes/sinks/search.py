@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.methods.base import anatomy_and_layout
 from sightline.models.anatomy import Anatomy
+from sightline.models.logits import last_logits
 from sightline.probes.sinks.check import FACTOR, SampleCheck, check
 from sightline.probes.sinks.find import Found, Survey, choose, survey
 from sightline.probes.sinks.result import Sinks, content_of, summarise
@@ -132,8 +132,5 @@ class Search:
 
 def _run(model: Any, inputs: Mapping[str, Any]) -> None:
     """One forward pass over the prompt, with the logits of its last position alone where the model can do so."""
-    options: dict[str, Any] = {"use_cache": False}
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        options["logits_to_keep"] = 1
     with torch.no_grad():
-        model(**inputs, **options)
+        model(**inputs, use_cache=False, **last_logits(model))
