@@ -75,8 +75,8 @@ def read_runs(folders: Iterable[str | Path]) -> list[RunFolder]:
                 empty.append(error)
     if empty and not found:
         raise empty[0]
-    for error in empty:
-        warnings.warn(f"Passed over: {error}", SightlineWarning, stacklevel=3)
+    for each in empty:
+        warnings.warn(f"Passed over: {each}", SightlineWarning, stacklevel=3)
     return list(found.values())
 
 

@@ -63,7 +63,7 @@ def mean_loss(logits: Float[Tensor, "batch kept words"], wanted: Int[Tensor, "ba
     rows, tokens = logits[is_wanted], wanted[is_wanted].to(logits.device)
     if not len(tokens):
         return logits.float().sum() * 0
-    parts = zip(rows.split(ROWS_AT_ONCE), tokens.split(ROWS_AT_ONCE), strict=True)
+    parts = zip(torch.split(rows, ROWS_AT_ONCE), torch.split(tokens, ROWS_AT_ONCE), strict=True)
     # Each part's log-probabilities are computed again in the backward pass instead of being kept.
     return torch.stack([checkpoint(_sum, *part, use_reentrant=False) for part in parts]).sum() / len(tokens)
 
