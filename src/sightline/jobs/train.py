@@ -21,6 +21,7 @@ from sightline.memory import is_out_of_memory
 from sightline.pages.tables.train import sections
 from sightline.results.plain import plain_text
 from sightline.runs.progress import OnProgress, Progress
+from sightline.training.adapters import out_of_float16
 from sightline.training.settings import TrainSettings, read_settings
 from sightline.training.trainer import check_folder, train_model
 
@@ -211,8 +212,6 @@ def _opened(source: ModelSource, settings: TrainSettings, loading: ModelSettings
     vlm = source.open(loading)
     if source.vlm is not None or loading.dtype != "auto":
         return vlm
-    from sightline.training.adapters import out_of_float16
-
     return out_of_float16(vlm)
 
 
