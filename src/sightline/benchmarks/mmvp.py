@@ -88,6 +88,10 @@ class Mmvp(Benchmark):
             f"{HUB} has them corrected."
         ]
 
+    def words(self, question: str, options: str) -> str:
+        """The question as the model reads it."""
+        return f"{question} {options}".strip()
+
     def _pairs(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> Iterable[list[tuple[Item, Verdict]]]:
         return judged_groups(items, judgements, lambda item: item.about["pair"]).values()
 
@@ -113,7 +117,7 @@ class Mmvp(Benchmark):
             return InvalidItem(name, f"{row.where}: there is no image.")
         place = int(name) - 1 if name.isdigit() else number
         about = {"question": question, "options": options, "pair": str(place // 2)}
-        prompt = worded(self.template, f"{question} {options}".strip())
+        prompt = worded(self.template, self.words(question, options))
         return Item(name, prompt, tuple(row.images.values())[:1], letter, "", about)
 
 

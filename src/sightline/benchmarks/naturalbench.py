@@ -42,6 +42,7 @@ class NaturalBench(Benchmark):
     name: ClassVar[str] = "naturalbench"
     title: ClassVar[str] = "NaturalBench"
     headline: ClassVar[str] = "g_acc"
+    suffixes: ClassVar[Mapping[str, str]] = SUFFIX
 
     def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The questions, four a group."""
@@ -145,7 +146,7 @@ class NaturalBench(Benchmark):
                 )
             return
         index = text(row.values.get("Index"))
-        question = text(row.values.get("Question")).removesuffix(SUFFIX[kind]).strip()
+        question = text(row.values.get("Question")).removesuffix(self.suffixes[kind]).strip()
         image = next(iter(images.values()), None)
         yield self._item(row.where, int(index) if index.isdigit() else number, kind, question, image, needs_images)
 
@@ -158,7 +159,7 @@ class NaturalBench(Benchmark):
         truth = LABELS[kind][0 if row % 4 in (0, 3) else 1]
         about = {"row": row, "set": str(row // 4), "place": PLACES[row % 4], "question": question}
         images = () if image is None else (image,)
-        return Item(name, worded(self.template, question + SUFFIX[kind]), images, truth, kind, about)
+        return Item(name, worded(self.template, question + self.suffixes[kind]), images, truth, kind, about)
 
 
 def official_word(response: str, first: str, second: str) -> str | None:

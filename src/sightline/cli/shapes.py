@@ -11,7 +11,12 @@ from sightline.cli.output import Output
 
 
 @click.command("shapes", epilog="Example: sightline shapes --bench pope --out shapes-pope")
-@click.option("--bench", required=True, metavar="BENCH", help="pope, chair, mme, blink or mmmu-pro.")
+@click.option(
+    "--bench",
+    required=True,
+    metavar="BENCH",
+    help="pope, chair, mme, blink, mmmu-pro, amber, hallusionbench, naturalbench, mmvp.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A folder, new or empty.")
 @click.option("--count", type=int, help="Questions, for chair pictures; without it a few hundred.")
 @click.option("--size", type=int, default=48, show_default=True, help="Side of the pictures in pixels.")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.zoo.official import blink, chair, mme, mmmu_pro, pope
+from sightline.zoo.official import amber, blink, chair, hallusionbench, mme, mmmu_pro, mmvp, naturalbench, pope
 from sightline.zoo.official.files import Tick
 
 
@@ -63,6 +63,32 @@ LAYOUTS: dict[str, Layout] = {
         "Multiple choice of up to ten options. In `vision` the question and its options are NOT drawn into the "
         "picture, as they officially are, since the bundled models cannot read: they stay text.",
         tuple((name, f"{name}/test-*") for name in mmmu_pro.CONFIGS),
+    ),
+    "amber": Layout(
+        amber.write,
+        300,
+        "queries",
+        "Of each picture a description and four yes/no questions, on existence, state, number and relation; objects "
+        "are the five shapes, and there are no actions.",
+    ),
+    "hallusionbench": Layout(
+        hallusionbench.write,
+        300,
+        "questions",
+        "The same questions about a picture, about one that is edited so that their answers turn round, and, in VS, "
+        "without any.",
+    ),
+    "naturalbench": Layout(
+        naturalbench.write,
+        320,
+        "questions",
+        "Groups of two questions about two pictures, which differ in one thing; yes/no and of two options in turn.",
+    ),
+    "mmvp": Layout(
+        mmvp.write,
+        200,
+        "questions",
+        "Pairs of pictures that differ in one colour, which is asked for, with two options.",
     ),
 }
 
