@@ -61,7 +61,7 @@ class ShapesNaturalBench(Drawn, NaturalBench):
 @register
 @dataclass(frozen=True)
 class ShapesMmvp(Drawn, Mmvp):
-    """MMVP among coloured shapes: two pictures that differ in one colour. Options stand as "(A) red", a line each."""
+    """MMVP among coloured shapes: two pictures that differ in one colour. Options are lines: "(A) red star"."""
 
     name: ClassVar[str] = "shapes-mmvp"
     title: ClassVar[str] = "MMVP (shapes)"

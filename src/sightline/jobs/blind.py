@@ -73,9 +73,9 @@ def earned(document: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pair in document["paired"]:
         if pair["b"] in VIEWS and pair["delta"] is not None:
-            interval = pair["ci95"] and sorted(sign * end for end in pair["ci95"])
+            interval = pair["ci95"] and sorted(sign * end + 0.0 for end in pair["ci95"])
             score = document["methods"][pair["b"]][document["headline"]]
-            about = {"score": score, "earned": sign * pair["delta"], "ci95": interval, "p_value": pair["p_value"]}
+            about = {"score": score, "earned": sign * pair["delta"] + 0.0, "ci95": interval, "p_value": pair["p_value"]}
             found[pair["b"]] = about
     return found
 

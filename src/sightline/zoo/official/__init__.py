@@ -88,7 +88,7 @@ LAYOUTS: dict[str, Layout] = {
         mmvp.write,
         200,
         "questions",
-        "Pairs of pictures that differ in one colour, which is asked for, with two options.",
+        "Pairs of pictures that differ in one colour; which of two objects is there.",
     ),
 }
 

@@ -9,7 +9,7 @@ from sightline.zoo.world import COLOURS, Item, Kind, Scene, negatives
 
 
 @dataclass(frozen=True)
-class Pair:
+class EditedPair:
     """Two scenes that differ in one item: `gone` stands in the first alone, `new` in the second alone."""
 
     first: Scene
@@ -24,17 +24,17 @@ def lone(scene: Scene) -> tuple[Item, ...]:
     return tuple(item for item in scene.items if kinds.count(item.kind) == 1)
 
 
-def replaced(scene: Scene, rng: random.Random) -> Pair:
+def replaced(scene: Scene, rng: random.Random) -> EditedPair:
     """One item of a kind that is there once becomes another that is not there, in the same place."""
     return _with(scene, rng.choice(lone(scene)), negatives(scene, 1, "random", rng)[0])
 
 
-def recoloured(scene: Scene, shape: str, rng: random.Random) -> Pair:
+def recoloured(scene: Scene, shape: str, rng: random.Random) -> EditedPair:
     """The only item of this shape gets another colour."""
     item = next(item for item in scene.items if item.kind.shape == shape)
     return _with(scene, item, Kind(rng.choice([each for each in COLOURS if each != item.kind.colour]), shape))
 
 
-def _with(scene: Scene, item: Item, kind: Kind) -> Pair:
+def _with(scene: Scene, item: Item, kind: Kind) -> EditedPair:
     items = tuple(replace(each, kind=kind) if each == item else each for each in scene.items)
-    return Pair(scene, replace(scene, items=items), item.kind, kind)
+    return EditedPair(scene, replace(scene, items=items), item.kind, kind)

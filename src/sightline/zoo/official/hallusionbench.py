@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.zoo import questions as ask
-from sightline.zoo.official.edited import Pair, lone, replaced
+from sightline.zoo.official.edited import EditedPair, lone, replaced
 from sightline.zoo.official.files import Tick, fresh_scenes, png_bytes, write_json
 from sightline.zoo.render import render
 
@@ -38,7 +38,7 @@ def write(folder: Path, count: int, seed: int, size: int, tick: Tick) -> None:
 
 
 def _figure(
-    folder: Path, category: str, number: int, figure: int, pair: Pair, shown: str | None, size: int
+    folder: Path, category: str, number: int, figure: int, pair: EditedPair, shown: str | None, size: int
 ) -> list[dict[str, Any]]:
     """The two questions about one figure; without one their answers are those about the first picture."""
     name = None if shown is None else f"{category}/shapes/{number}_{figure}.png"

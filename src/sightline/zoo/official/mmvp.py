@@ -1,6 +1,6 @@
 """MMVP's table: pairs of pictures that differ in one colour, one question about both, the right answers opposite.
 
-data/train-00000-of-00001.parquet    Index (from 1), image, Question, Options "(a) red (b) blue", Correct Answer "(a)"
+data/train-00000-of-00001.parquet    Index (from 1), image, Question, Options "(a) red star (b) blue star", ...
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from sightline.zoo import questions as ask
 from sightline.zoo.official.edited import recoloured
 from sightline.zoo.official.files import Tick, fresh_scenes, png_bytes, write_parquet
 from sightline.zoo.render import render
+
+QUESTION = "Which of these is in the image?"
 
 COLUMNS = {
     "Index": "string",
@@ -30,18 +32,17 @@ def write(folder: Path, count: int, seed: int, size: int, tick: Tick) -> None:
     for number in range(-(-count // 2)):
         scene, rng = next(scenes), random.Random(f"mmvp/{seed}/{number}")
         pair = recoloured(scene, rng.choice(ask.single_shapes(scene)), rng)
-        question = ask.colour(pair.first, pair.gone.shape).prompt
-        colours = [pair.gone.colour, pair.new.colour]
-        rng.shuffle(colours)
-        options = f"(a) {colours[0]} (b) {colours[1]}"
-        for shown, right in ((pair.first, pair.gone.colour), (pair.second, pair.new.colour)):
+        kinds = [pair.gone, pair.new]
+        rng.shuffle(kinds)
+        options = f"(a) {kinds[0]} (b) {kinds[1]}"
+        for shown, right in ((pair.first, pair.gone), (pair.second, pair.new)):
             rows.append(
                 {
                     "Index": str(len(rows) + 1),
                     "image": png_bytes(render(shown, size)),
-                    "Question": question,
+                    "Question": QUESTION,
                     "Options": options,
-                    "Correct Answer": ("(a)", "(b)")[colours.index(right)],
+                    "Correct Answer": ("(a)", "(b)")[kinds.index(right)],
                 }
             )
         tick(2)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.zoo import questions as ask
-from sightline.zoo.official.edited import Pair, lone, replaced
+from sightline.zoo.official.edited import EditedPair, lone, replaced
 from sightline.zoo.official.files import Tick, fresh_scenes, png_bytes, write_parquet
 from sightline.zoo.render import render
 
@@ -46,7 +46,7 @@ def write(folder: Path, count: int, seed: int, size: int, tick: Tick) -> None:
     write_parquet(folder / "data" / "train-00000-of-00001.parquet", COLUMNS, rows)
 
 
-def _questions(pair: Pair, kind: str) -> tuple[str, str]:
+def _questions(pair: EditedPair, kind: str) -> tuple[str, str]:
     """The two, without the ending of their type."""
     if kind == "yes_no":
         found = [ask.existence(pair.first, each, ask.EXISTENCE_PHRASES[1]).prompt for each in (pair.gone, pair.new)]
