@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 # Else each process that the tests start compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-releases test-python310 lock format readme docs clean
+.PHONY: demo test fuzz test-releases test-python310 lock format readme docs clean
 
 demo: $(READY)
 	$(BIN)/sightline demo
@@ -34,6 +34,10 @@ format: $(TESTS)
 # Each named release in an environment of its own beside .venv; what passed goes into docs/releases.md.
 test-releases: $(TESTS)
 	$(BIN)/python tools/releases.py --write $(RELEASES)
+
+# Bad inputs of every kind, a thousand of them; the tests try seventy.
+fuzz: $(TESTS)
+	FUZZ=$(or $(FUZZ),1000) $(BIN)/python -m pytest tests/cli/test_fuzz.py
 
 # What an older Python can show without PyTorch: every file compiles, and samples, runs and scoring work.
 test-python310:

@@ -23,6 +23,9 @@ SHAPED = {"attention", "dominance", "test_controls", "test_fastervlm", "test_fas
 """Folders and files of tests in which array shapes are checked."""
 
 
+RUNS = {"cli", "jobs", "reproduce"}
+"""Folders of tests that fill run folders."""
+
 NO_TORCH = find_spec("torch") is None
 """As under `make test-python310`, where tests that need a model library are skipped."""
 
@@ -70,3 +73,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
     # A fourth of a forward pass of a tiny model goes into the checks; each shape is seen in these files.
     config.update("jaxtyping_disable", not (item.path.parent.name in SHAPED or item.path.stem in SHAPED))
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Figures of run folders are written in this test."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere they are not: writing them takes most of the time of a small run."""
+    if NO_TORCH or "drawn" in request.fixturenames or request.path.parent.name not in RUNS:
+        return
+    monkeypatch.setattr("sightline.pages.figures.dominance_figures", lambda documents, folder: [])
+    for module in ("compare_figures", "impact_figures"):  # the first imports from the second
+        monkeypatch.setattr(f"sightline.pages.{module}.save_figures", lambda figures, folder: [])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.errors import InputError, SightlineError
+from sightline.errors import InputError, RunError, SightlineError, SightlineWarning
 from sightline.runs.folder import Run, fresh_folder
 from sightline.runs.processes import launched_as, shard
-from sightline.runs.records import Record, read_records
+from sightline.runs.records import Record, line_of, read_records
+from sightline.runs.stored import StoredResult
 
 SETTINGS = {"model": "tiny-llava", "queries": "generated", "new_tokens": 20}
 
@@ -293,7 +297,7 @@ def test_a_summary_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, mon
         with pytest.raises(SightlineError, match="the disk is full"):
             run.finish({"samples": 2})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"samples": 1}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "samples.jsonl", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "run.log", "samples.jsonl", "summary.json"]
 
 
 def test_numbers_are_plain_and_nan_is_null(tmp_path: Path) -> None:
@@ -335,3 +339,106 @@ def test_the_launcher_tells_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert launched_as() == (2, 4)
+
+
+def test_the_log_says_who_when_with_which_settings_and_what_failed(tmp_path: Path) -> None:
+    with Run.open(tmp_path, "measure", {"seed": 3}) as run:
+        run.record("a", model="m", error="The image \x1b[2J.png does not exist.")
+        warnings.warn("Two settings have no effect.", SightlineWarning, stacklevel=1)
+        logging.getLogger("sightline").warning("of no run")
+    with pytest.raises(InputError, match="seed = 3"), Run.open(tmp_path, "measure", {"seed": 4}):
+        pass
+    with pytest.raises(KeyboardInterrupt), Run.open(tmp_path, "measure", {"seed": 3}):
+        raise KeyboardInterrupt
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    form = re.compile(r"\d{4}-\d\d-\d\dT[\d:]{8}[+-]\d{4} process \d+ (?:INFO|WARNING|ERROR) (.*)")
+    words = [form.fullmatch(line)[1] for line in lines]  # type: ignore[index]
+    assert re.fullmatch(r"measure begun by \S+ on \S+, rank 0", words[0])
+    assert words[1] == 'settings {"seed": 3}'
+    assert words[2] == r"a failed under none on m: The image \x1b[2J.png does not exist."
+    assert words[3:5] == ["Two settings have no effect.", "of no run"]
+    assert lines[5].endswith("INFO ended, 1 records are here")
+    assert "measure continued, 1 records are here" in lines[6]
+    assert "ended by KeyboardInterrupt" in lines[-1]
+
+
+def test_two_runs_at_once_keep_logs_of_their_own(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "a", "eval", {}) as one, Run.open(tmp_path / "b", "eval", {}) as other:
+        one.record("of a", error="broken")
+        other.record("of b", error="broken")
+    logs = {name: (tmp_path / name / "run.log").read_text() for name in "ab"}
+    assert all(f"of {name}" in log and f"of {'ba'['ab'.index(name)]}" not in log for name, log in logs.items())
+    assert logging.getLogger("sightline").handlers[1:] == []
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run.log").mkdir()
+    with Run.open(tmp_path, "measure", {}) as run:
+        run.record("a", result={"mdi": 1.0})
+    assert [record.id for record in read_records(tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id": 3, "result": {}}',
+        b'{"id": "a", "result": []}',
+        b'{"id": "a", "result": {}, "seconds": "long"}',
+        b'{"id": "a", "result": {}, "error": "both"}',
+        b'{"id": "a", "error": {"no": "words"}}',
+        b'{"id": "a"}',
+        b'{"id": "a", "result": {}, "more": 1}',
+        b'{"id": ' + b"9" * 5000 + b"}",
+        b"[" * 100_000,
+        b"null",
+    ],
+)
+def test_lines_that_no_run_writes_are_passed_over(tmp_path: Path, line: bytes) -> None:
+    fill(tmp_path, ["whole"])
+    with (tmp_path / "samples.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    assert [record.id for record in read_records(tmp_path)] == ["whole"]
+
+
+@pytest.mark.parametrize("changed", [{"settings": []}, {"info": 3}, {"command": None}, {"versions": "new"}])
+def test_a_description_of_another_kind_is_damage(tmp_path: Path, changed: dict[str, Any]) -> None:
+    fill(tmp_path, ["a"])
+    about = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(about | changed))
+    with pytest.raises(InputError, match="cannot be read as a run's description: the folder is damaged"):
+        open_run(tmp_path)
+
+
+def test_long_results_stay_on_disk_and_read_the_same(tmp_path: Path) -> None:
+    long = {"layers": [{"layer": layer, "mdi": 1.5} for layer in range(200)], "text": "ü" * 300}
+    with open_run(tmp_path) as run:
+        kept = run.record("long", result=long, model="m")
+        short = run.record("short", result={"text": "yes"}, model="m")
+        assert isinstance(kept.result, StoredResult)
+        assert isinstance(short.result, dict)
+        assert kept.result == long
+        assert dict(kept.result) | {"more": 1} == {**long, "more": 1}
+        assert run.record("long", result={"other": 1}, model="m") is kept
+    again = {record.id: record for record in read_records(tmp_path)}
+    assert again["long"].result == long
+    assert again["long"] == kept
+    assert json.loads(line_of(again["long"])) == json.loads((tmp_path / "samples.jsonl").read_text().splitlines()[0])
+    (tmp_path / "samples.jsonl").write_text("other\n" * 900)
+    with pytest.raises(RunError, match="was changed while it was read"):
+        len(read_again(again["long"]))
+
+
+def read_again(record: Record) -> Any:
+    """The result as nobody has looked at it yet."""
+    StoredResult._latest = None
+    return record.result
+
+
+@pytest.mark.parametrize("torn", ["", "x", "x" * 70_000])
+def test_lines_end_where_the_last_whole_one_does(tmp_path: Path, torn: str) -> None:
+    fill(tmp_path, ["a", "b"])
+    whole = (tmp_path / "samples.jsonl").read_bytes()
+    (tmp_path / "samples.jsonl").write_bytes(whole + torn.encode())
+    with open_run(tmp_path):
+        pass
+    assert (tmp_path / "samples.jsonl").read_bytes() == whole

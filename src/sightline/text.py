@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -42,6 +43,16 @@ def nearest(name: str, known: Iterable[str], count: int = 1, likeness: float = 0
 def shortened(name: str, length: int = 120) -> str:
     """A long name with its middle left out, for a sentence."""
     return name if len(name) <= length else f"{name[: length // 2]}...{name[-(length // 2 - 3) :]}"
+
+
+def first_sentence(error: BaseException, length: int = 200) -> str:
+    """The first sentence of another library's error, without the names that Python has for its kinds."""
+    text = " ".join(_KINDS.sub("", str(error)).split()) or type(error).__name__
+    return shortened(_SENTENCES.split(text)[0].rstrip("."), length)
+
+
+_KINDS = re.compile(r"\b[A-Z]\w*(?:Error|Exception): ")
+_SENTENCES = re.compile(r"(?<=[.!?])\s")
 
 
 def printable(text: str) -> str:

@@ -22,11 +22,14 @@ from sightline.runs.records import read_records
 
 SCRIPT = """
 import os, signal, sys, time
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {tests!r} + "/cli"]
+import fast_model
 import toy_bench
+import sightline.jobs.models as models
 from sightline.benchmarks import base as benchmark
 from sightline.runs.folder import Run
 
+models.load_model = lambda *_: fast_model.FastModel(0.002)  # a real one takes ten seconds to be imported
 benchmark.register(toy_bench.Toy)
 record, count = Run.record, [0]
 
@@ -136,11 +139,12 @@ def test_failed_items_are_tried_again_by_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_launched_by_torchrun_and_one_killed_midway(
-    sightline: Callable[..., Any], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sightline: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sightline.jobs.models.load_model", lambda *_: fast_model.FastModel())
     script = tmp_path / "dying.py"
     script.write_text(SCRIPT.format(tests=str(Path(__file__).parent.parent)))
-    words = ["eval", str(tiny), "--bench", "toy", "--limit", "12", "--dtype", "float32", "--batch-size", "2"]
+    words = ["eval", "fast", "--bench", f"toy:{questions(tmp_path / 'items.jsonl', 12)}", "--batch-size", "2"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     shared = [*words, "--out", str(tmp_path / "shared")]
     ended = subprocess.run([*launcher, str(script), *shared], env=os.environ, capture_output=True, timeout=120)

@@ -15,19 +15,6 @@ from PIL import Image
 ASK = ("--prompt", "is there a red circle ?")
 
 
-@pytest.fixture
-def drawn() -> None:
-    """Figures are written in this test."""
-
-
-@pytest.fixture(autouse=True)
-def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere they are made but not written, which is what takes the time."""
-    if "drawn" not in request.fixturenames:
-        for module in ("compare_figures", "impact_figures"):  # the first imports from the second
-            monkeypatch.setattr(f"sightline.pages.{module}.save_figures", lambda figures, folder: [])
-
-
 @pytest.mark.usefixtures("drawn")
 def test_the_document_and_the_files(sightline: Callable[..., Any], tiny: Path, picture: Path) -> None:
     ended = sightline("impact", tiny, "--image", picture, *ASK, "--out", "run", "--control", 2, "--json")

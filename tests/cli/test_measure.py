@@ -21,6 +21,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_document_and_the_folder(sightline: Callable[..., Any], tiny: Path) -> None:
     ended = sightline("measure", tiny, "--data", "shapes", "--limit", 3, "--out", "run", "--json", *FEW)
     document = ended.document

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 
+def _measure(words: list[str], errors: Path) -> None:
+    from sightline.cli.main import run
+
+    sys.argv = ["sightline", *words]
+    with errors.open("w", encoding="utf-8") as sys.stderr, Path(os.devnull).open("w") as sys.stdout:
+        run()
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_the_run_says_how_to_go_on(tmp_path: Path, name: str) -> None:
-    out = tmp_path / "run"
-    words = [sys.executable, "-m", "sightline", "measure", "tiny-llava", "--data", "shapes", "--limit", "5000"]
-    process = subprocess.Popen([*words, "--out", out], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def test_the_run_says_how_to_go_on(tiny: Path, tmp_path: Path, name: str) -> None:
+    out, errors = tmp_path / "run", tmp_path / "errors"
+    words = ["measure", str(tiny), "--data", "shapes", "--limit", "5000", "--out", str(out)]
+    process = get_context("fork").Process(target=_measure, args=(words, errors))
+    process.start()
     while not (out / "samples.jsonl").exists() or not (out / "samples.jsonl").stat().st_size:
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        time.sleep(0.05)
+        assert process.is_alive(), errors.read_text()
+        time.sleep(0.02)
+    assert process.pid is not None
     os.kill(process.pid, getattr(signal, name))
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert f"--out {out}" in errors.splitlines()[-1]
+    process.join(120)
+    assert process.exitcode == 1
+    assert f"--out {out}" in errors.read_text().splitlines()[-1]

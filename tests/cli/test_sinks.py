@@ -80,6 +80,21 @@ def test_the_file_is_taken(sightline: Callable[..., Any], tiny: Path, deep: Path
         assert "cannot be read" in sightline(command, tiny, *one, "--sinks", "gone.json").sentence
 
 
+def test_they_are_found_on_the_first_samples_and_kept_in_the_run(
+    sightline: Callable[..., Any], tiny: Path, deep: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("measure", deep, "--data", data, "--limit", 2, "--new-tokens", 2, "--sinks", "auto")
+    document = sightline(*words, "--method", "var", "--out", "run", "--json").document
+    assert document["method"].startswith("var:dims=5,tau=")
+    assert json.loads(Path("run/sinks.json").read_text())["dims"] == [5]
+    with monkeypatch.context() as patch:
+        patch.setattr("sightline.jobs.models.load_model", lambda *_: pytest.fail("the model was loaded"))
+        assert sightline(*words, "--method", "var", "--out", "run", "--json").document == document
+    assert "with one model" in sightline(*words, tiny).sentence
+    one = ("--image", data.parent / "picture.png", "--prompt", "What?")
+    assert "by measure and eval alone" in sightline("generate", deep, *one, "--sinks", "auto").sentence
+
+
 def test_a_method_that_changes_nothing_is_told(sightline: Callable[..., Any], tiny: Path, picture: Path) -> None:
     one = ("--image", picture, "--prompt", "What do you see?", "--new-tokens", 2)
     ended = sightline("generate", tiny, *one, "--method", "var:dims=3,tau=20")

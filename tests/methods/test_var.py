@@ -278,3 +278,11 @@ def test_mistakes_are_said() -> None:
     text = BY_NAME["llama"]
     with pytest.raises(InputError, match="this prompt has none"), VAR(**MILD).on(text.model()):
         generate(text.model(), text.make_inputs())
+
+
+def test_found_sinks_are_its_dims_and_bring_their_threshold() -> None:
+    from sightline.probes.sinks import Sinks
+
+    found = Sinks.from_dict({"model": "m", "dims": [3, 5], "tau": 4.5, "candidates": [], "layers": []})
+    assert VAR(found) == VAR(dims=(3, 5), tau=4.5)
+    assert VAR(found, tau=6.0) == VAR(dims=(3, 5), tau=6.0)

@@ -38,7 +38,7 @@ class WordLists:
         try:
             found = json.loads(relation.read_text(encoding="utf-8"))
             words = safe.read_text(encoding="utf-8").split("\n") if safe.is_file() else []
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{relation} or safe_words.txt cannot be read ({type(error).__name__}).") from error
         if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):
             raise InputError(f"{relation} is no table of words: an object of a list a word is expected.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from sightline.benchmarks.base import Benchmark
 from sightline.benchmarks.importers import foreign_records
 from sightline.errors import InputError
 from sightline.files.jsonl import json_objects, name_of
-from sightline.runs.folder import RUN_FILE
+from sightline.runs.description import RUN_FILE, described
 from sightline.runs.records import Record, read_records
 
 ID_FIELDS = ("question_id", "idx", "image_id", "id", "index")
@@ -118,12 +117,8 @@ def run_settings(path: Path) -> Mapping[str, Any]:
     folder = _run_folder(path)
     if folder is None:
         return {}
-    try:
-        about = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        settings = about["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / RUN_FILE} cannot be read as a run's description.") from error
-    about = {**about.get("info", {}), **settings}
+    described_as = described(folder)
+    about = {**described_as["info"], **described_as["settings"]}
     known = ("bench", "seed", "limit", "path", "fields")
     return {name: about[name] for name in known if about.get(name) is not None}
 

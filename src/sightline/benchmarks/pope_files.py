@@ -10,7 +10,7 @@ from sightline.benchmarks.answer_fields import STRONG
 from sightline.benchmarks.base import Item
 from sightline.errors import InputError
 from sightline.files.jsonl import Line, json_objects
-from sightline.runs.folder import RUN_FILE
+from sightline.runs.description import RUN_FILE
 
 _WORDS = (*STRONG, "answer", "caption")
 

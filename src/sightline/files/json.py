@@ -36,6 +36,23 @@ def json_text(value: Any, indent: int | None = None, is_ascii: bool = False) -> 
     return json.dumps(plain(value), indent=indent, ensure_ascii=is_ascii, allow_nan=False)
 
 
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The object that a JSON file holds; None where it cannot be read, is damaged, or holds something else."""
+    try:
+        return parse_object(path.read_text(encoding="utf-8", errors="surrogatepass"))
+    except (OSError, ValueError):
+        return None
+
+
+def parse_object(text: str | bytes) -> dict[str, Any] | None:
+    """The object that a JSON text holds; None where it is damaged, or something else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def html_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:
     """A small table for notebooks, without scripts; words are escaped, numbers stand to the right."""
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from sightline.text import shortened
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Benchmark, InvalidItem, Item
+    from sightline.data.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,17 @@ def find_items(given: str | Benchmark, *, seed: int = 0, limit: int | None = Non
         raise InputError(f"{text} has no item to ask.")
     chosen = {name: value for name, value in fields.items() if value is not None}
     return BenchmarkItems(bench, tuple(first_items(bench, items, limit)), bad, path, tuple(items), chosen)
+
+
+def first_samples(items: BenchmarkItems, count: int) -> list[Sample]:
+    """The first items as samples; those without their picture are passed over."""
+    found: list[Sample] = []
+    for item in items.items:
+        if len(found) == count:
+            break
+        with suppress(InputError):  # its picture is missing
+            found.append(items.bench.sample(item))
+    return found
 
 
 def question_digest(item: Item) -> str:

@@ -11,7 +11,7 @@ from sightline.benchmarks.compare import compare, intervals
 from sightline.errors import InputError
 from sightline.jobs.blind import earned
 from sightline.jobs.by_field import scores_by
-from sightline.runs.records import Record
+from sightline.runs.records import Record, damaged
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Verdict
@@ -68,7 +68,7 @@ class BenchmarkScore:
                 "stage": None,
                 "head": None,
                 "image": None,
-                "answer": None if record.result is None else record.result["response"],
+                "answer": None if record.result is None else _response(record),
                 "value": None if item.id not in verdicts else float(verdicts[item.id].right),
                 "metric": "right",
                 "bench": self.items.name,
@@ -131,11 +131,7 @@ def _of_method(
     """The verdicts on one method's answers, and its score document."""
     bench = items.bench
     by_id = {item.id: item for item in items.items}
-    answers = {
-        record.id: str(record.result["response"])
-        for record in records
-        if record.result is not None and record.id in by_id
-    }
+    answers = {record.id: _response(record) for record in records if record.result is not None and record.id in by_id}
     verdicts = {name: bench.verdict(by_id[name], answer, plan.parser) for name, answer in answers.items()}
     known = {bench.headline: (None, None), **intervals(bench, items.items, verdicts, seed=plan.settings.seed)}
     seconds = [record.seconds for record in records if record.id in answers]
@@ -148,6 +144,13 @@ def _of_method(
         "seconds_per_item": sum(seconds) / len(seconds) if seconds else None,
         "method": spec.name,
     }
+
+
+def _response(record: Record) -> str:
+    """The words of an answer; InputError where its line in the run folder is damaged."""
+    if record.result is None or "response" not in record.result:
+        raise damaged(record)
+    return str(record.result["response"])
 
 
 def _at_limit(records: Sequence[Record], new_tokens: int) -> float | None:

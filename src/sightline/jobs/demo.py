@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from sightline.data.sample import Sample
+from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.jobs.demo_scenes import CAPTIONS, Question, false_captions, find_question, score_caption
 from sightline.jobs.evaluate import evaluate
@@ -21,7 +21,8 @@ from sightline.jobs.models import load_model
 from sightline.jobs.report import PAGE_FILE, report
 from sightline.jobs.settings import ModelSettings
 from sightline.results.table import Section, Table
-from sightline.runs.folder import RUN_FILE, SUMMARY_FILE, Run
+from sightline.runs.description import RUN_FILE, described
+from sightline.runs.folder import SUMMARY_FILE, Run
 from sightline.runs.progress import OnProgress
 from sightline.text import mean_std, number
 
@@ -207,10 +208,12 @@ def begin_anew(folder: Path) -> None:
         return
     for place in (folder / name for name in FOLDERS):
         for run_file in [place / RUN_FILE, *place.glob(f"*/{RUN_FILE}")]:
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                about = json.loads(run_file.read_text(encoding="utf-8"))
-                with Run.open(run_file.parent, about["command"], about["settings"]):
-                    pass  # refused while another process writes there
+            try:
+                about = described(run_file.parent)
+            except InputError:
+                continue  # damaged: nobody writes there
+            with Run.open(run_file.parent, about["command"], about["settings"]):
+                pass  # refused while another process writes there
         if (place / SUMMARY_FILE).exists():
             shutil.rmtree(place)
     (folder / SUMMARY_FILE).unlink()

@@ -17,11 +17,12 @@ from sightline.files.json import json_text, write_atomically
 from sightline.integrations.served import served_model
 from sightline.integrations.tracking import Track, tracking
 from sightline.jobs.answers import THINKING_TOKENS, answerer, sample_of, served_answerer
-from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, question_digest
+from sightline.jobs.auto_sinks import FIRST, sinks_for
+from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, first_samples, question_digest
 from sightline.jobs.blind import seen_as
 from sightline.jobs.evaluation import Evaluation, evaluation_of
 from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
-from sightline.jobs.methods import MethodSpec, blind_specs, method_specs, sinks_of, with_controls
+from sightline.jobs.methods import MethodSpec, blind_specs, method_specs, with_controls
 from sightline.jobs.models import ModelSource, model_sources, pin_loaded
 from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
@@ -69,15 +70,15 @@ def evaluate(
         InputError: one sentence, before any work, for what is unknown or does not fit.
     """
     settings = settings_of(EvaluateSettings, fields)
-    sinks = sinks_of(settings.sinks)
+    place, models = None if out is None else Path(out), model_sources(model, settings, processor)
+    items = bench_items(benchmarks, seed=settings.seed, limit=settings.limit, **settings.of_bench())
+    sinks = sinks_for(settings.sinks, models, lambda: first_samples(items[0], FIRST), settings, place)
     specs = method_specs(methods, sinks)
     if settings.controls:
         specs = with_controls(specs, sinks)
     if settings.blind:
         specs += blind_specs(specs[0])
-    items = bench_items(benchmarks, seed=settings.seed, limit=settings.limit, **settings.of_bench())
-    plan = EvaluationPlan(model_sources(model, settings, processor), items, specs, settings, sinks)
-    place = None if out is None else Path(out)
+    plan = EvaluationPlan(models, items, specs, settings, sinks)
     name = place.name if place is not None else "-".join(["eval", *(each.name for each in items)])
     shown = {"model": plan.models[0].name, **plan.of_run(items[0]), **plan.info(items[0], 1)}
     with tracking(track if launched_as()[0] == 0 else None, name, shown, on_progress) as tracked:

@@ -59,7 +59,12 @@ class EvaluateSettings(BenchmarkSettings):
         "Items in one pass; auto begins by the free memory. Either is halved when memory does not suffice.",
         least=1,
     )
-    sinks: Any = setting(None, "The model's sinks, as `sightline sinks` writes them.", metavar="FILE", is_file=True)
+    sinks: Any = setting(
+        None,
+        "The model's sinks, as `sightline sinks` writes them, or auto: found first.",
+        metavar="FILE",
+        is_file=True,
+    )
     blind: bool = setting(
         False, "Ask every item also without its image, with a blank one and with another item's: what the image earns."
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -256,17 +255,16 @@ def _for_one(request: Request, vlm: VLM) -> ImpactMap:
 
 
 def _own_document(plan: ImpactPlan, made: Mapping[str, PromptImpact], out: Path | None) -> dict[str, Any]:
-    from sightline.files.json import plain
+    from sightline.files.json import plain, read_object
 
     (request,) = plan.requests
     if out is None:
         own: dict[str, Any] = plain(made[request.id].document)
         return own
     path = plan.place_of(request, out) / JSON_FILE
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: delete {out}, or give another folder.") from error
+    found = read_object(path)
+    if found is None:
+        raise InputError(f"{path} is damaged or gone: delete {out}, or give another folder.")
     return found
 
 

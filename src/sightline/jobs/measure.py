@@ -12,15 +12,17 @@ from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.integrations.tracking import Track, tracking
 from sightline.jobs.answers import seed_of
+from sightline.jobs.auto_sinks import sinks_for
 from sightline.jobs.measurement import Measurement, measurement_of
 from sightline.jobs.measurement_plan import MeasurementPlan, MeasureSettings
-from sightline.jobs.methods import NONE, MethodSpec, method_specs, sinks_of
+from sightline.jobs.methods import NONE, MethodSpec, method_specs
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.query_sets import QuerySets
 from sightline.jobs.settings import job, settings_of
 from sightline.jobs.sources import find_data
 from sightline.runs.batches import free_memory
-from sightline.runs.folder import RUN_FILE, SUMMARY_FILE, Run
+from sightline.runs.description import RUN_FILE
+from sightline.runs.folder import SUMMARY_FILE, Run
 from sightline.runs.processes import launched_as
 from sightline.runs.progress import OnProgress
 from sightline.runs.records import Records
@@ -96,11 +98,11 @@ def _measured(
 ) -> Measurement:
     """With one query set."""
     settings = settings_of(MeasureSettings, fields)
-    sinks = sinks_of(settings.sinks)
-    specs = (MethodSpec(NONE, NONE), *(spec for spec in method_specs(method, sinks) if spec.name != NONE))
-    about = {"method": specs[-1].name if len(specs) > 1 else None}
     models = model_sources(model, settings, processor)
     found = find_data(data, limit=settings.limit, seed=settings.seed)
+    sinks = sinks_for(settings.sinks, models, lambda: found.samples, settings, out)
+    specs = (MethodSpec(NONE, NONE), *(spec for spec in method_specs(method, sinks) if spec.name != NONE))
+    about = {"method": specs[-1].name if len(specs) > 1 else None}
     measured = run_measurement(MeasurementPlan(models, found, specs, settings, sinks, about), out, on_progress)
     if out is not None and measured.is_main:
         measured.draw(out / "figures")

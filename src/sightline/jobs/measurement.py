@@ -12,7 +12,7 @@ from sightline.files.json import plain
 from sightline.jobs.measured import Measured
 from sightline.results.result import Result
 from sightline.runs.folder import Run
-from sightline.runs.records import Record, Records
+from sightline.runs.records import Record, Records, damaged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,13 +181,20 @@ def measured_of(records: Sequence[Record], queries: str, stages: Scheme) -> Meas
         raise InputError(
             f"Not one of {len(records)} samples could be measured on {model}; the first: {records[0].error}"
         )
-    results = [record.result or {} for record in good]
-    result = aggregate(
-        [SampleDominance.from_dict(each["dominance"]) for each in results],
+    samples: list[SampleDominance] = []
+    texts: list[str | None] = []
+    for record in good:
+        try:
+            result = dict(record.result or {})
+            samples.append(SampleDominance.from_dict(result["dominance"]))
+            texts.append(result["text"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise damaged(record) from error
+    found = aggregate(
+        samples,
         model=model,
         queries=queries,
         stages=stages,
         failed=len(records) - len(good),
     )
-    ids, texts = tuple(record.id for record in good), tuple(each["text"] for each in results)
-    return Measured(model, method, result, ids, texts)
+    return Measured(model, method, found, tuple(record.id for record in good), tuple(texts))

@@ -25,7 +25,12 @@ class MeasureSettings(ModelSettings):
         "Whose attention is read: that of the rows which predict the answer, of the prompt's text, of all rows.",
     )
     new_tokens: int = setting(32, "Generate at most so many.", least=1)
-    sinks: Any = setting(None, "The model's sinks, as `sightline sinks` writes them.", metavar="FILE", is_file=True)
+    sinks: Any = setting(
+        None,
+        "The model's sinks, as `sightline sinks` writes them, or auto: found first.",
+        metavar="FILE",
+        is_file=True,
+    )
     limit: int | None = setting(None, "Only so many samples, the first.", least=1)
     batch_size: int = setting(1, "Samples in one pass.", least=1)
     maps: int = setting(

@@ -97,6 +97,8 @@ def sinks_of(given: str | Path | Sinks | None) -> Sinks | None:
     """The sinks of a file, of a run folder, or as they are; InputError for a file that holds none."""
     if not isinstance(given, str | Path):
         return given
+    if str(given) == "auto":
+        raise InputError("Sinks are found on the first samples by measure and eval alone: give a file of `sinks`.")
     from sightline.probes.sinks import read_sinks
 
     return read_sinks(given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from sightline.errors import InputError
 from sightline.jobs.evaluation import Evaluation, evaluation_of
 from sightline.jobs.measured import Measured
 from sightline.jobs.measurement import Measurement, measured_of
-from sightline.runs.folder import RUN_FILE
+from sightline.runs.description import RUN_FILE, described
 from sightline.runs.records import Record, Records, read_records
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def read_run(folder: str | Path) -> Measurement | Evaluation | Sinks:
     folders = [place] if (place / RUN_FILE).is_file() else run_folders(place)
     if not folders:
         raise InputError(f"{place} is no run folder: it has no {RUN_FILE}.")
-    abouts = [_about(each) for each in folders]
+    abouts = [described(each) for each in folders]
     command = abouts[0]["command"]
     if command == "measure":
         return _measurement(folders[0], abouts[0])
@@ -47,16 +46,6 @@ def read_run(folder: str | Path) -> Measurement | Evaluation | Sinks:
 
         return read_sinks(place)
     raise InputError(f"{place} holds a run of {command}, which is read by `sightline report` alone.")
-
-
-def _about(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        if isinstance(found["settings"], dict) and isinstance(found.get("info", {}), dict):
-            return {"command": str(found["command"]), "settings": found["settings"], "info": found.get("info") or {}}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise InputError(f"{folder / RUN_FILE} is damaged: give the command that made it again.")
 
 
 def _records(folder: Path, settings: Mapping[str, Any]) -> Records:

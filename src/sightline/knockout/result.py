@@ -135,7 +135,7 @@ class ImpactMap:
                 control_maps=_arrays(controls["maps"]),
                 reference=dict((document.get("reference") or {}).get("image") or {}),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"This is no document of `sightline impact` ({reason}).") from error
 

@@ -37,6 +37,11 @@ class SinkMethod(Method):
     heads: tuple[int, ...] | None = setting(None, "only these query heads in each layer; by default all")
 
     def __post_init__(self) -> None:
+        found: Any = self.dims
+        if hasattr(found, "dims"):  # what `sightline.find_sinks` found: its threshold goes with it
+            object.__setattr__(self, "dims", found.dims)
+            if self.tau == TAU:
+                object.__setattr__(self, "tau", float(found.tau))
         for field in ("dims", "layers", "heads"):
             given = getattr(self, field)
             if given is not None:
@@ -88,8 +93,8 @@ class SinkMethod(Method):
     def _known_dims(self) -> tuple[int, ...]:
         if self.dims is None:
             raise InputError(
-                f"{self.name} needs the model's sink dimensions: give --sinks FILE, as `sightline sinks MODEL --data "
-                "DATA --out DIR` writes it, or the field dims."
+                f"{self.name} needs the model's sink dimensions: give what sl.find_sinks finds as its dims, or "
+                "--sinks FILE, as `sightline sinks MODEL --data DATA --out DIR` writes it, or --sinks auto."
             )
         return self.dims
 

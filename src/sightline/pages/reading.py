@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError, SightlineWarning
+from sightline.files.json import parse_object, read_object
 from sightline.pages.pictures import PICTURES_FILE
-from sightline.runs.folder import RUN_FILE, SUMMARY_FILE
+from sightline.runs.description import RUN_FILE, described
+from sightline.runs.folder import SUMMARY_FILE
 from sightline.runs.records import Record, read_records
 
 TRAINING_FILE, LOG_FILE = "training.json", "log.jsonl"
@@ -100,13 +101,11 @@ def read_run_folder(folder: Path) -> RunFolder:
     """One run folder; InputError where run.json is torn, or nothing was recorded yet."""
     if not (folder / RUN_FILE).exists():
         return _read_training(folder)
-    about = _read_object(folder / RUN_FILE)
-    if about is None or not isinstance(about.get("settings"), dict):
-        raise InputError(f"{folder / RUN_FILE} cannot be read as a run's description: the folder is damaged.")
+    about = described(folder)
     notes = []
     summary: Mapping[str, Any] = {}
     if (folder / SUMMARY_FILE).exists():
-        read = _read_object(folder / SUMMARY_FILE)
+        read = read_object(folder / SUMMARY_FILE)
         summary = read or {}
         if read is None:
             notes.append(f"{SUMMARY_FILE} is damaged; what can be is taken from the samples.")
@@ -117,11 +116,11 @@ def read_run_folder(folder: Path) -> RunFolder:
         notes.append("This run is not finished; the figures are of the samples that are there.")
     return RunFolder(
         folder=folder,
-        command=str(about.get("command", "")),
+        command=about["command"],
         settings=about["settings"],
-        info=_mapping(about.get("info")),
-        versions={name: str(value) for name, value in _mapping(about.get("versions")).items()},
-        started=str(about.get("started", "")),
+        info=about["info"],
+        versions={name: str(value) for name, value in about["versions"].items()},
+        started=about["started"],
         summary=summary,
         records=tuple(records),
         notes=tuple(notes),
@@ -130,14 +129,14 @@ def read_run_folder(folder: Path) -> RunFolder:
 
 def _read_training(folder: Path) -> RunFolder:
     """A folder of `train`; InputError where its description is torn or nothing was logged yet."""
-    about = _read_object(folder / TRAINING_FILE)
+    about = read_object(folder / TRAINING_FILE)
     if about is None:
         raise InputError(f"{folder / TRAINING_FILE} cannot be read as a training's description: the folder is damaged.")
     try:
         lines = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    log = tuple(entry for entry in map(_parse_object, lines) if entry is not None and "step" in entry)
+    log = tuple(entry for entry in map(parse_object, lines) if entry is not None and "step" in entry)
     if not log:
         raise NothingYetError(f"{folder} holds a training that has logged nothing yet: let it run first.")
     told = _mapping(about.get("about"))
@@ -150,26 +149,11 @@ def impact_documents(folder: Path) -> list[tuple[str, Mapping[str, Any]]]:
     places = [single] if single.exists() else sorted(folder.glob(f"prompts/*/{IMPACT_FILE}"))
     found: list[tuple[str, Mapping[str, Any]]] = []
     for place in places:
-        document = _read_object(place)
+        document = read_object(place)
         if document is not None:
-            pictures = _read_object(place.with_name(PICTURES_FILE)) or {}
+            pictures = read_object(place.with_name(PICTURES_FILE)) or {}
             found.append((place.parent.name if place != single else "1", pictures | document))
     return found
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    try:
-        return _parse_object(path.read_text(encoding="utf-8", errors="surrogatepass"))
-    except (OSError, ValueError):
-        return None
-
-
-def _parse_object(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
     run.json         command, settings, versions, seed, device; written before the first sample
     samples.jsonl    one line a sample, on disk before the next sample begins
+    run.log          who, when, with which settings; warnings, failures, how it ended
     summary.json     aggregates with their settings, replaced as a whole
 
 A run is continued by opening the same folder with the same settings. A process killed at any moment leaves at most one
@@ -12,14 +13,11 @@ reading the run merges them all.
 from __future__ import annotations
 
 import errno
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from io import FileIO
 from itertools import count
 from pathlib import Path
@@ -29,16 +27,15 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.files.json import json_text, plain, write_atomically, write_error
 from sightline.runs.claims import CLAIMS_FILE
+from sightline.runs.description import RUN_FILE, described, difference, now, refuse_difference, versions
 from sightline.runs.lines_file import open_lines
-from sightline.runs.records import Key, Record, Records, line_of, parse_lines, read_records, samples_name
+from sightline.runs.log import LOG_NAME, RunLog
+from sightline.runs.records import Key, Record, Records, left_on_disk, line_of, parse_lines, read_records, samples_name
 
 if sys.platform != "win32":
     import fcntl
 
-RUN_FILE, SUMMARY_FILE = "run.json", "summary.json"
-
-LONGEST = 200
-"""Letters of what differs that an error shows; of more it gives the name alone."""
+SUMMARY_FILE = "summary.json"
 
 
 class Run(Records):
@@ -56,7 +53,7 @@ class Run(Records):
         self, folder: Path, settings: Mapping[str, Any], rank: int, file: FileIO, *, retry_failed: bool = False
     ) -> None:
         super().__init__(settings, retry_failed=retry_failed, rank=rank)
-        self.folder, self._file = folder, file
+        self.folder, self._file, self._log = folder, file, RunLog(folder)
         self._opened = time.time_ns()
         self._read_to: dict[str, int] = {}
 
@@ -87,16 +84,17 @@ class Run(Records):
         wanted = {"command": command, "settings": settings}
         has_samples = any(folder.glob("samples*.jsonl"))  # looked for first: another rank makes them after run.json
         if (folder / RUN_FILE).exists():
-            _refuse_difference(folder, wanted)
+            refuse_difference(folder, wanted)
         elif has_samples:
             raise InputError(f"{folder} holds samples but no {RUN_FILE}: it is no run folder, give another.")
         else:
-            about = wanted | {"info": plain(info or {}), "versions": versions(), "started": _now()}
+            about = wanted | {"info": plain(info or {}), "versions": versions(), "started": now()}
             write_atomically(folder / RUN_FILE, json_text(about, indent=2))
         file = open_lines(folder / samples_name(rank))
         run = cls(folder, settings, rank, file, retry_failed=retry_failed)
         run.refresh()  # from where on lines are new
         run.records = {record.key: record for record in read_records(folder)}
+        run._log.begin(command, settings, rank, len(run.records))
         if info is not None and rank == 0:
             run._inform(plain(info))
         return run
@@ -108,6 +106,8 @@ class Run(Records):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        self._log.end(error, len(self.records))
+        self._log.close()
         if error is not None and not self.records:
             self._vanish()
 
@@ -116,7 +116,7 @@ class Run(Records):
         (self.folder / samples_name(self.rank)).unlink(missing_ok=True)
         if any(self.folder.glob("samples*.jsonl")):
             return  # another process is at work
-        for name in (RUN_FILE, CLAIMS_FILE):
+        for name in (RUN_FILE, CLAIMS_FILE, LOG_NAME):
             (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # not empty: it was there before
             self.folder.rmdir()
@@ -125,16 +125,16 @@ class Run(Records):
         """Adds a setting that is known only now, such as a model's revision; refused as InputError when it differs."""
         path = self.folder / RUN_FILE
         with self.alone():
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = described(self.folder)
             known = about["settings"].setdefault(name, value)
             if known != value:
-                raise _difference(self.folder, name, known, value)
+                raise difference(self.folder, name, known, value)
             write_atomically(path, json_text(about, indent=2))
 
     def _inform(self, info: Mapping[str, Any]) -> None:
         path = self.folder / RUN_FILE
         with self.alone():
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = described(self.folder)
             if about.get("info") != info:
                 write_atomically(path, json_text(about | {"info": info}, indent=2))
 
@@ -158,8 +158,11 @@ class Run(Records):
         path = self.folder / SUMMARY_FILE
         return path.exists() and path.stat().st_mtime_ns >= self._opened
 
-    def _write(self, record: Record) -> None:
-        start, rest = self._file.tell(), memoryview(line_of(record).encode("utf-8", "surrogatepass"))
+    def _write(self, record: Record) -> Record:
+        if record.error is not None:
+            self._log.failed(record.id, record.model, record.method, record.error)
+        line = line_of(record).encode("utf-8", "surrogatepass")
+        start, rest = self._file.tell(), memoryview(line)
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -169,6 +172,7 @@ class Run(Records):
         except OSError as error:
             self._forget_from(start)
             raise write_error(self.folder, error, f"{len(self.records)} samples are kept there") from error
+        return left_on_disk(record, self.folder / samples_name(self.rank), start, len(line))
 
     def _forget_from(self, offset: int) -> None:
         """Takes a half-written line away; where even that fails, the next reader drops it."""
@@ -186,14 +190,12 @@ class Run(Records):
                 continue
             with path.open("rb") as file:
                 file.seek(self._read_to.get(path.name, 0))
-                content = file.read()
-            end = content.rfind(b"\n") + 1
-            self._read_to[path.name] = self._read_to.get(path.name, 0) + end
-            for record in parse_lines(content[:end]):
-                before = self.records.get(record.key)
-                if before is None or (before.error is not None and before != record):
-                    self.records[record.key] = record
-                    new.add(record.key)
+                for record, end in parse_lines(file, path):
+                    self._read_to[path.name] = end
+                    before = self.records.get(record.key)
+                    if before is None or (before.error is not None and before != record):
+                        self.records[record.key] = record
+                        new.add(record.key)
         return new
 
     def all_records(self) -> list[Record]:
@@ -216,17 +218,6 @@ def fresh_folder(name: str) -> Path:
     return next(folder for folder in (Path("runs") / each for each in names) if not folder.exists())
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide numbers; what is not installed is left out."""
-    found = {"python": platform.python_version()}
-    for package in ("sightline", "torch", "transformers", "tokenizers", "pillow", "numpy", "bitsandbytes"):
-        try:
-            found[package] = metadata.version("sightline-vlm" if package == "sightline" else package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def _make_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"The run folder {folder} is a file: give a folder, or a name that is free.")
@@ -236,37 +227,3 @@ def _make_folder(folder: Path) -> None:
         raise InputError(f"The run folder {folder} cannot be made ({error.strerror}).") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"The run folder {folder} cannot be written: give another.")
-
-
-def _refuse_difference(folder: Path, wanted: Mapping[str, Any]) -> None:
-    path = folder / RUN_FILE
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        command, settings = known["command"], dict(known["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read as a run's description: give another folder.") from error
-    if command != wanted["command"]:
-        raise InputError(f"{folder} holds a run of `{command}`, not of `{wanted['command']}`: give another folder.")
-    for name in wanted["settings"]:
-        if settings.get(name) != wanted["settings"][name]:
-            raise _difference(folder, name, settings.get(name), wanted["settings"][name])
-
-
-def _difference(folder: Path, name: str, before: Any, now: Any) -> InputError:
-    """Names what differs alone: of settings that hold settings, the first that is another one now."""
-    while isinstance(before, Mapping) and isinstance(now, Mapping):
-        name = next(key for key in (*now, *before) if key not in now or key not in before or now[key] != before[key])
-        before, now = before.get(name), now.get(name)
-    difference = f"{name} = {_shown(before)}, not {_shown(now)}"
-    return InputError(
-        f"{folder} holds a run with {difference if len(difference) <= LONGEST else f'other {name}'}: "
-        f"give the same {name} to continue it, or another folder."
-    )
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import FileIO
 from pathlib import Path
@@ -21,15 +22,26 @@ def open_lines(path: Path) -> FileIO:
         raise InputError(f"{path} cannot be written ({error.strerror}): give another folder.") from error
     try:
         _lock(file, path)
-        file.seek(0)
-        end = file.readall().rfind(b"\n") + 1
-        file.seek(end)
+        file.seek(_end_of_lines(file))
         file.truncate()
         sync_folder(path.parent)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def _end_of_lines(file: FileIO, step: int = 2**16) -> int:
+    """Where the last whole line ends, looked for from the end on."""
+    place = file.seek(0, os.SEEK_END)
+    while place > 0:
+        start = max(0, place - step)
+        file.seek(start)
+        found = file.read(place - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        place = start
+    return 0
 
 
 def _lock(file: FileIO, path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sightline.errors import InputError
-from sightline.files.json import json_text, plain
+from sightline.files.json import json_text, parse_object, plain
+from sightline.runs.stored import SHORT, StoredResult
+from sightline.text import shortened
 
 Key = tuple[str, str, str]
 """Model, method and id."""
@@ -34,6 +35,14 @@ class Record:
     def key(self) -> tuple[str, str, str]:
         """What makes two lines one sample's."""
         return self.model, self.method, self.id
+
+
+def damaged(record: Record) -> InputError:
+    """The sentence for a record whose result is not what its command writes."""
+    return InputError(
+        f"The result of {shortened(repr(record.id))} under {record.method} is damaged in the run folder: delete its "
+        "line in samples.jsonl and give the same command again."
+    )
 
 
 class Records:
@@ -78,9 +87,8 @@ class Records:
         before = self.records.get(record.key)
         if before is not None and before.error is None:
             return before
-        self._write(record)
-        self.records[record.key] = record
-        return record
+        self.records[record.key] = self._write(record)
+        return self.records[record.key]
 
     def take(self, records: Iterable[Record]) -> None:
         """Keeps records of another run, as they ended there."""
@@ -118,8 +126,9 @@ class Records:
         """Whether another process has written the summary since this one opened the run."""
         return False
 
-    def _write(self, record: Record) -> None:
-        """Nothing, in memory."""
+    def _write(self, record: Record) -> Record:
+        """The record as it is kept: in memory, as it is."""
+        return record
 
 
 def line_of(record: Record) -> str:
@@ -148,13 +157,39 @@ def read_records(folder: str | Path) -> list[Record]:
 
 
 def _read_lines(path: Path) -> Iterator[Record]:
-    return parse_lines(path.read_bytes())
+    with path.open("rb") as file:
+        yield from (record for record, _ in parse_lines(file, path))
 
 
-def parse_lines(content: bytes) -> Iterator[Record]:
-    *whole, _torn = content.split(b"\n")
-    for line in whole:
-        try:
-            yield Record(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
+def parse_lines(file: BinaryIO, path: Path) -> Iterator[tuple[Record, int]]:
+    """The records of the whole lines from where a file stands, each with the place where its line ends.
+
+    What is long of them stays in the file.
+    """
+    end = file.tell()
+    for line in file:
+        start, end = end, end + len(line)
+        record = _record(parse_object(line)) if line.endswith(b"\n") else None
+        if record is not None:
+            yield left_on_disk(record, path, start, len(line)), end
+
+
+def left_on_disk(record: Record, path: Path, start: int, length: int) -> Record:
+    """The record of a line; a long result is read from it when it is looked at."""
+    if record.result is None or length <= SHORT:
+        return record
+    return replace(record, result=StoredResult(path, start, length))
+
+
+def _record(fields: dict[str, Any] | None) -> Record | None:
+    """A line as a record; None where a field is missing, unknown, or of another kind than `Run` writes."""
+    if fields is None or not fields.keys() <= _KINDS.keys() or "id" not in fields:
+        return None
+    if any(not isinstance(value, _KINDS[name]) for name, value in fields.items()):
+        return None
+    return Record(**fields) if ("result" in fields) != ("error" in fields) else None
+
+
+_KINDS: dict[str, Any] = {
+    "id": str, "model": str, "method": str, "result": dict, "error": str, "seconds": int | float
+}  # fmt: skip

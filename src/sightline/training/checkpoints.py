@@ -33,7 +33,7 @@ def is_whole(folder: Path) -> bool:
     try:
         sizes = json.loads((folder / SEAL).read_text(encoding="utf-8"))
         return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return False
 
 

@@ -100,7 +100,7 @@ def read_layout(path: str | Path) -> GivenLayout:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise LayoutError(f"The layout file {file} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LayoutError(f"The layout file {file} is not valid JSON.") from error
     form = f'The layout file {file} must look like {{"text": [[0, 35], [611, null]], "image": [[35, 611]]}}'
     if not isinstance(document, dict):

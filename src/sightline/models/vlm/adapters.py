@@ -31,7 +31,7 @@ def base_of(folder: Path) -> tuple[str, str | None]:
     """
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"The {SETTINGS} of {folder} is not valid JSON.") from error
     name = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
     if not isinstance(name, str) or not name:

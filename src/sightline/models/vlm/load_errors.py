@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.errors import InputError, ModelError
+from sightline.files.json import read_object
+from sightline.memory import is_out_of_memory
+from sightline.text import first_sentence
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def _explained(source: Source, what: str, error: Exception) -> ModelError:
             f"{name} is not in the local cache and the Hugging Face hub cannot be reached: go online, or give a folder."
         )
     if "SafetensorError" in kinds:
-        return ModelError(f"The weights of {name} are damaged or cut short ({_short(error)}): copy them again.")
+        return ModelError(f"The weights of {name} are damaged or cut short ({first_sentence(error)}): copy them again.")
     if "custom code" in text or "trust_remote_code" in text:
         return ModelError(f"{name} brings its own {what} code, which Sightline does not run: give a converted copy.")
     if "does not recognize this architecture" in text:
@@ -78,27 +80,29 @@ def _explained(source: Source, what: str, error: Exception) -> ModelError:
     if what == "processor" and "torchvision" in text.lower():
         return VideoLibraryError(f"The processor of {name} needs torchvision: pip install torchvision.")
     if isinstance(error, ImportError):
-        return ModelError(f"The {what} of {name} needs a library that is not installed ({_short(error)}).")
+        return ModelError(f"The {what} of {name} needs a library that is not installed ({first_sentence(error)}).")
     if "no file named" in text and "safetensors" in text:
         return ModelError(f"{name} has no weights (model.safetensors): copy them into the folder.")
     if "UnicodeDecodeError" in kinds:
         return ModelError(f"A file beside the {what} of {name} is not UTF-8 text (UTF-16?): save it as UTF-8.")
-    if isinstance(next((link for link in chain if isinstance(link, json.JSONDecodeError)), None), ValueError):
-        return ModelError(f"The config.json of {name} is not valid JSON.")
+    if damaged := _damaged_file(source):
+        return ModelError(f"The {damaged} of {name} is not valid JSON: copy it again.")
     if "model_type" in text and "Unrecognized" in text:
         return ModelError(f"The config.json of {name} names no model_type that Transformers knows.")
     if what != "model" and isinstance(error, OSError | ValueError):
-        return ModelError(f"{name} has no usable {what} beside its model ({_short(error)}).")
-    return ModelError(f"The {what} of {name} cannot be loaded ({type(error).__name__}: {_short(error)}).")
+        return ModelError(f"{name} has no usable {what} beside its model ({first_sentence(error)}).")
+    if is_out_of_memory(error):
+        return ModelError(f"{name} does not fit into memory: give --dtype bfloat16, --quantize or --device-map auto.")
+    return ModelError(f"The {what} of {name} cannot be loaded ({first_sentence(error)}): copy its files again.")
+
+
+def _damaged_file(source: Source) -> str | None:
+    """The name of the first JSON file of a model's folder that holds no JSON object."""
+    files = sorted(Path(source.path).glob("*.json")) if source.is_folder else []
+    return next((file.name for file in files if read_object(file) is None), None)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _short(error: Exception) -> str:
-    """The first sentence of an error's text."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return re.split(r"(?<=[.!?])\s", text)[0].rstrip(".")[:200]

@@ -186,7 +186,7 @@ def _auto_class(source: Source, config: Any) -> Any:
     autos = [getattr(transformers, name) for name in candidates if hasattr(transformers, name)]
     classes = {auto: generating_classes(auto, config) for auto in autos}
     known = [auto for auto in autos if classes[auto]]
-    saved = list(getattr(config, "architectures", None) or [])
+    saved = [name for name in getattr(config, "architectures", None) or [] if isinstance(name, str)]
     generating = {name for auto in known for name in classes[auto]}
     foreign = [name for name in saved if name not in generating and hasattr(transformers, name)]
     if not known or (saved and len(foreign) == len(saved)):

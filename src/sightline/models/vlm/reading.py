@@ -9,6 +9,7 @@ from typing import Any
 from sightline.data.sample import Sample
 from sightline.errors import ModelError, SightlineWarning
 from sightline.models.transformers_api import warn_of_release
+from sightline.text import first_sentence
 
 
 def require_right_reading(vlm: Any) -> None:
@@ -22,9 +23,12 @@ def require_right_reading(vlm: Any) -> None:
         inputs = vlm.encode([trial(vlm)] * 2, allow_text_only=True)
         found = check_reading(vlm.anatomy, inputs, vlm.layout(inputs))
     except Exception as error:  # the model may answer all the same, and what reads it says what is wrong
-        reason = " ".join(str(error).split())[:200]
+        if "image tokens do not match" in str(error):  # it never will
+            raise ModelError(
+                f"The processor of {vlm.name} is another model's ({first_sentence(error)}): copy the files of its own."
+            ) from error
         warnings.warn(
-            f"Whether {vlm.name} is read rightly could not be looked at ({type(error).__name__}: {reason}): try "
+            f"Whether {vlm.name} is read rightly could not be looked at ({first_sentence(error)}): try "
             "`vlm.check(inputs)` with inputs of your own.",
             SightlineWarning,
             stacklevel=3,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.text import nearest, shortened
+from sightline.text import first_sentence, nearest, shortened
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 """Kernels of attention that Transformers knows; which of them a model has shows when it is loaded."""
@@ -93,6 +93,7 @@ def processor_options(processor: Any, options: ModelOptions) -> dict[str, Any]:
             raise InputError(f"The processor ({type(processor).__name__}) has no field {name}: {shortened(hint, 400)}")
         for key in takers:
             found.setdefault(key, {})[name] = value
+            _try(parts[key][0], key, name, value)
     if bounds:
         if "size" in options.processor:
             raise InputError(
@@ -120,6 +121,25 @@ def _bounded(processor: Any, part: Any, known: set[str], bounds: Mapping[str, in
             "set another of its fields by --processor FIELD=VALUE."
         )
     return dict(bounds)
+
+
+def _try(part: Any, key: str, name: str, value: Any) -> None:
+    """Has a small picture processed with this value; InputError where that fails."""
+    if key != "images_kwargs":
+        return
+    from PIL import Image
+
+    picture = Image.new("RGB", (64, 48))
+    try:
+        part(images=picture, return_tensors="pt")
+    except Exception:  # a processor that wants more than a picture is tried by the first sample
+        return
+    try:
+        part(images=picture, return_tensors="pt", **{name: value})
+    except Exception as error:  # each processor checks its fields in its own way
+        raise InputError(
+            f"The processor ({type(part).__name__}) does not take {name}={value!r} ({first_sentence(error)})."
+        ) from error
 
 
 def _fields_of(part: Any) -> set[str]:

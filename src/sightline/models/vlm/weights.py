@@ -31,7 +31,7 @@ def require_weights(source: Source) -> None:
     if (folder / INDEX).is_file():
         try:
             shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"The {INDEX} of {source.name} is damaged: copy it again.") from error
         missing = [name for name in shards if not (folder / str(name)).is_file()]
         if missing:

@@ -38,7 +38,7 @@ def read_settings(folder: str | Path, name: str, what: str) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{folder} holds no {what} ({name}.json): give the folder that one was saved into.") from None
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} can't be read as the settings of a {what}: {_in_short(error)}.") from None
     if not isinstance(found, dict):
         raise InputError(f"{file} holds no settings of a {what}: it must be a JSON object.")

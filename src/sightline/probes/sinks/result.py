@@ -276,7 +276,7 @@ def read_sinks(path: str | Path) -> Sinks:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"The sinks file {file} cannot be read ({error.strerror}): {remedy}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"The sinks file {file} is not JSON: {remedy}") from None
     try:
         return replace(Sinks.from_dict(document), path=str(file))

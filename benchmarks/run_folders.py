@@ -1,0 +1,99 @@
+"""A run folder of 100,000 lines: seconds until a continued run has read it, until a report of it stands, peak memory.
+
+    python benchmarks/run_folders.py --out benchmarks/results/run_folders.json
+
+The lines are those of `measure` on a model of 32 layers, or of `eval`; each figure is of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+LAYERS = 32
+SETTINGS: dict[str, Any] = {"models": ["m"], "data": "made", "queries": "generated", "seed": 0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", type=int, default=100_000)
+    parser.add_argument("--commands", nargs="+", default=["eval", "measure"])
+    parser.add_argument("--one", nargs=3, metavar=("WHAT", "COMMAND", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--out")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(_one(*options.one)))
+        return
+    from common import machine, write
+
+    found: dict[str, Any] = {}
+    for command in options.commands:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "run"
+            fill(folder, command, options.lines)
+            size = (folder / "samples.jsonl").stat().st_size
+            found[command] = {"bytes": size} | {
+                what: _in_process(what, command, folder) for what in ("resume", "report")
+            }
+            print(f"{command}: {found[command]}", file=sys.stderr, flush=True)
+    document = {"benchmark": "run_folders", **machine("cpu"), "settings": {"lines": options.lines, "layers": LAYERS}}
+    write({**document, "commands": found}, options.out)
+
+
+def fill(folder: Path, command: str, lines: int) -> None:
+    """Writes the folder of a run that was stopped just before its end."""
+    from sightline.runs.folder import Run
+    from sightline.runs.records import Record, line_of
+
+    with Run.open(folder, command, SETTINGS | ({"bench": "shapes-pope"} if command == "eval" else {})):
+        pass
+    layer = {
+        "layer": 0, "masses": {"text": 0.61234, "image": 0.38766}, "mdi": 12.345678, "aei": 3.4567891,
+        "mdi_no_sinks": 9.8765432, "aei_no_sinks": 2.3456789,
+    }  # fmt: skip
+    results = {
+        "measure": {"text": "a red circle", "dominance": {"tokens": {"text": 61, "image": 576}, "rows": 8,
+                    "layers": [layer | {"layer": number} for number in range(LAYERS)]}},
+        "eval": {"response": "Yes, there is a red circle.", "question": "0123456789abcdef", "tokens": 9},
+    }  # fmt: skip
+    with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
+        for number in range(lines):
+            file.write(line_of(Record(f"sample-{number:06}", "m", "none", results[command], None, 0.25)))
+
+
+def _in_process(what: str, command: str, folder: Path) -> dict[str, float]:
+    words = [sys.executable, __file__, "--one", what, command, str(folder)]
+    found: dict[str, float] = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    return found
+
+
+def _one(what: str, command: str, place: str) -> dict[str, float]:
+    from sightline.jobs.report import report
+    from sightline.runs.folder import Run
+
+    folder = Path(place)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun, processor = time.monotonic(), time.process_time()
+    if what == "resume":
+        settings = SETTINGS | ({"bench": "shapes-pope"} if command == "eval" else {})
+        with Run.open(folder, command, settings) as run:
+            assert len(run.done_ids("m")) == len(run.records)
+    else:
+        report(folder)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "seconds": round(time.monotonic() - begun, 2),
+        "processor_seconds": round(time.process_time() - processor, 2),
+        "peak_bytes_above_start": (peak - before) * 1024,
+    }
+
+
+if __name__ == "__main__":
+    main()

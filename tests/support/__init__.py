@@ -1,0 +1,1 @@
+"""What several test files share: tiny models, bad inputs, runs that can be killed."""
