@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -73,7 +74,8 @@ def loaded_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def picture(tmp_path: Path) -> Path:
     """A photograph to ask about."""
     path = tmp_path / "picture.png"
-    Image.effect_noise((40, 30), 80).convert("RGB").save(path)
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
     return path
 
 
