@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import sightline as sl
-from attention.test_exact import state_of
 from families import BY_NAME, IMAGE, VIDEO, Case
 from methods.test_hidden import read_out
 from methods.test_second_looks import last_rows
 from sightline.errors import InputError
 from sightline.probes.localization import LocatingHead, elbow, frequent_heads, spatial_entropy
+from support.leftovers import state_of
 
 FAMILIES = ["llava", "qwen2_5_vl", "gemma3"]
 

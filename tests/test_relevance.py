@@ -16,11 +16,11 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import sightline as sl
-from attention.test_exact import state_of
 from families import BY_NAME
 from sightline.attention import limit_block_bytes
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import find_anatomy
+from support.leftovers import state_of
 
 FAMILIES = ["llava", "qwen2_5_vl", "gemma3"]
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from attention.plain import Rows
-from attention.test_exact import state_of
 from families import BY_NAME, FAMILIES, Family, str_of
 from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach, limit_block_bytes
 from sightline.models.anatomy import find_anatomy
+from support.leftovers import state_of
 
 GENERATE = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
 

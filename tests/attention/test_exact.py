@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attention.plain import Masks, Rows, eager_twin, plain_weights
 from families import BY_NAME, EVERY, FAMILIES, PADDING, Family, str_of
 from sightline.attention import EditedCall, ForwardPass, attach, limit_block_bytes
 from sightline.models.anatomy import find_anatomy
+from support.leftovers import state_of
 
 TOLERANCE = 1e-5
 BATCHES = [("sdpa", 1, None), ("sdpa", 2, "left"), ("sdpa", 2, "right"), ("eager", 2, "left")]
@@ -27,15 +24,6 @@ def real_rows(modality: list[list[int]]) -> Tensor:
 def worst(ours: Tensor, plain: Tensor, rows: Tensor) -> float:
     """The largest difference on the rows that are not padding."""
     return float((ours - plain).abs().amax((1, 3))[rows].max())
-
-
-def state_of(model: Any) -> list[Any]:
-    """What a method could leave behind: hooks, shadowed methods, names, and the registries of Transformers."""
-    hooks = [(list(part._forward_pre_hooks), list(part._forward_hooks)) for part in model.modules()]
-    names = [part.config._attn_implementation for part in model.modules() if hasattr(part, "config")]
-    own = [sorted(name for name, value in part.__dict__.items() if callable(value)) for part in model.modules()]
-    doors = [type(ALL_ATTENTION_FUNCTIONS).get_interface]
-    return [hooks, names, own, doors, sorted(ALL_ATTENTION_FUNCTIONS), sorted(ALL_MASK_ATTENTION_FUNCTIONS)]
 
 
 class Masses:

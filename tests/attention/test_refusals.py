@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
-from attention.test_exact import state_of
 from families import BY_NAME
 from sightline.attention import AttentionCall, ForwardPass, attach
 from sightline.errors import InputError, ModelError
@@ -23,6 +22,7 @@ from sightline.models.anatomy import find_anatomy
 from sightline.models.transformers_api import cache_name
 from sightline.probes.dominance import Dominance
 from sightline.probes.grounding import Grounding
+from support.leftovers import state_of
 
 LLAVA = BY_NAME["llava"]
 FOUR = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 import sightline
-from attention.test_exact import state_of
 from families import BY_NAME
 from sightline.errors import ModelError
 from sightline.methods.fastervlm import FasterVLM
 from sightline.methods.pai import PAI
 from sightline.methods.vcd import VCD
 from sightline.probes.dominance import Dominance
+from support.leftovers import state_of
 
 LLAVA = BY_NAME["llava"]
 FOUR = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}

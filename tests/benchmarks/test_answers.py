@@ -18,13 +18,9 @@ from sightline.benchmarks.yes_no import strict
 from sightline.errors import InputError
 from sightline.files.jsonl import json_objects, name_of, words_of
 from sightline.runs.folder import Run
+from support.json_lines import lines
 
 POPE = find_bench("pope")
-
-
-def lines(path: Path, records: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import sightline as sl
-from benchmarks.test_answers import lines
 from sightline.benchmarks import find_bench
 from sightline.benchmarks.answers import score_answers
 from sightline.errors import InputError
+from support.json_lines import lines
 
 POPE = find_bench("pope")
 SPLITS = ("adversarial", "popular", "random")

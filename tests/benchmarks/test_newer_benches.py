@@ -11,13 +11,13 @@ from hypothesis import given
 
 from benchmarks.awkward import answers
 from benchmarks.tables import png, write_parquet
-from benchmarks.test_answers import lines
 from sightline.benchmarks import find_bench
 from sightline.benchmarks.answers import score_answers
 from sightline.benchmarks.base import BENCHMARKS, Benchmark, InvalidItem, Item, Verdict
 from sightline.benchmarks.compare import compare
 from sightline.errors import InputError
 from sightline.runs.folder import Run
+from support.json_lines import lines
 
 NEWER = ("amber", "cv-bench", "hallusionbench", "mmvp", "naturalbench", "repope")
 

@@ -16,7 +16,6 @@ import yaml
 from PIL import Image
 
 from benchmarks.tables import png, write_parquet
-from benchmarks.test_chair import write_split
 from model_folders import save, save_llava, save_qwen2_audio
 from sightline.errors import InputError
 from sightline.methods.registry import find_method
@@ -25,6 +24,7 @@ from sightline.probes.sinks import Sinks
 from sightline.published import FLOWS, reproductions
 from sightline.published import table as settings
 from sightline.published.table import TABLES, read_reproduction
+from support.coco import write_split
 
 Run = Callable[..., Any]
 BATCH = ("--batch-size", 2)

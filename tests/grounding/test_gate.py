@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention.test_exact import state_of
 from families import BY_NAME, IMAGE, PADDING, TEXT, Family
 from grounding.plain_grounding import recorded
 from methods.plain_decoding import GREEDY, grown
 from sightline.errors import InputError
 from sightline.models.anatomy import find_anatomy
 from sightline.probes.grounding import GroundedGate, Grounding
+from support.leftovers import state_of
 
 NAMES = ["llava", "qwen2_vl", "qwen3_vl", "gemma3", "idefics3", "internvl", "paligemma", "pixtral", "blip2", "kosmos2"]
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from attention.plain import eager_twin
-from attention.test_exact import state_of
 from families import BY_NAME, EVERY, IMAGE, PADDING, TEXT, VIDEO, Case, Family, str_of
 from grounding.plain_grounding import plain_scores, recorded
 from methods.plain_decoding import GREEDY, STEPS, grown
@@ -24,6 +23,7 @@ from sightline.probes.dominance import Dominance
 from sightline.probes.grounding import Grounding, GroundingHead
 from sightline.probes.grounding.formula import score_words
 from sightline.probes.grounding.image import unit_length
+from support.leftovers import state_of
 
 SEEING = [family for family in EVERY if family.modality in (IMAGE, VIDEO)]
 

@@ -134,3 +134,26 @@ def farthest(ours: Tensor, plain: Tensor) -> float:
         return float("inf")
     scale = plain.nan_to_num().abs().max().clamp(min=1e-12)
     return float((ours.double() - plain).nan_to_num().abs().max() / scale)
+
+
+CAUSAL = ("logit", "prob", "logprob", "kl", "flip")
+
+
+TOLERANCE = 1e-4
+
+
+def padded(inputs: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """One prompt with `count` positions of padding before it."""
+    shape = inputs["input_ids"].shape
+    zeros = {name: value.new_zeros((1, count)) for name, value in inputs.items() if value.shape == shape}
+    return inputs | {name: torch.cat([before, inputs[name]], 1) for name, before in zeros.items()}
+
+
+def some_groups(length: int, row: int, first: int = 0) -> list[tuple[int, ...]]:
+    """The first position, a few together, one in the middle that repeats, and the row itself."""
+    return [(first,), (first + 3, first + 4, length // 2), (length // 2, length // 2), (row,)]
+
+
+def assert_equal(ours: dict[str, Any], plain: dict[str, Tensor], names: tuple[str, ...]) -> None:
+    for name in names:
+        assert farthest(ours[name], plain[name]) < TOLERANCE, name

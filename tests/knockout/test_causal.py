@@ -9,25 +9,15 @@ import torch
 from torch import Tensor
 
 from attention.plain import eager_twin
-from attention.test_exact import state_of
 from families import BY_NAME, EVERY, IMAGE, Family, str_of
-from knockout.plain_impact import farthest, plain_maps
+from knockout.plain_impact import CAUSAL, assert_equal, farthest, padded, plain_maps, some_groups
 from sightline.attention import attach, limit_block_bytes
 from sightline.errors import InputError, ModelError
 from sightline.knockout.maps import causal_maps, local_maps
 from sightline.knockout.reader import read_row, read_tokens
 from sightline.models.anatomy import find_anatomy
 from sinks.planted import build_planted, planted_case
-
-CAUSAL = ("logit", "prob", "logprob", "kl", "flip")
-TOLERANCE = 1e-4
-
-
-def padded(inputs: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-    """One prompt with `count` positions of padding before it."""
-    shape = inputs["input_ids"].shape
-    zeros = {name: value.new_zeros((1, count)) for name, value in inputs.items() if value.shape == shape}
-    return inputs | {name: torch.cat([before, inputs[name]], 1) for name, before in zeros.items()}
+from support.leftovers import state_of
 
 
 def twin_that_agrees(model: Any, inputs: dict[str, Tensor]) -> Any:
@@ -38,16 +28,6 @@ def twin_that_agrees(model: Any, inputs: dict[str, Tensor]) -> Any:
     if far > 1e-2:
         pytest.skip("this version of Transformers disagrees with itself")
     return twin
-
-
-def some_groups(length: int, row: int, first: int = 0) -> list[tuple[int, ...]]:
-    """The first position, a few together, one in the middle that repeats, and the row itself."""
-    return [(first,), (first + 3, first + 4, length // 2), (length // 2, length // 2), (row,)]
-
-
-def assert_equal(ours: dict[str, Any], plain: dict[str, Tensor], names: tuple[str, ...]) -> None:
-    for name in names:
-        assert farthest(ours[name], plain[name]) < TOLERANCE, name
 
 
 @pytest.mark.parametrize("family", EVERY, ids=str_of)

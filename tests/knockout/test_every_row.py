@@ -6,8 +6,7 @@ import pytest
 
 from attention.plain import eager_twin
 from families import BY_NAME
-from knockout.plain_impact import plain_maps
-from knockout.test_causal import CAUSAL, assert_equal, padded, some_groups
+from knockout.plain_impact import CAUSAL, assert_equal, padded, plain_maps, some_groups
 from sightline.attention import limit_block_bytes
 from sightline.knockout.maps import causal_maps
 from sightline.knockout.reader import ImpactReader, read_tokens

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention.test_exact import state_of
 from families import BY_NAME
 from sightline.errors import InputError
 from sightline.knockout.heads import head_effects
 from sightline.methods.adhh import ADHH
 from sightline.models.anatomy import find_anatomy
+from support.leftovers import state_of
 
 FAMILIES = ["llava", "qwen2_5_vl", "qwen3_vl", "gemma3"]
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from attention.plain import eager_twin
 from families import BY_NAME
-from knockout.plain_impact import farthest, plain_maps
-from knockout.test_causal import padded
+from knockout.plain_impact import farthest, padded, plain_maps
 from sightline.attention import AttentionCall, limit_block_bytes
 from sightline.attention.knockout import Groups, RowAttention
 from sightline.knockout.maps import causal_maps, local_maps

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 import sightline as sl
-from attention.test_exact import state_of
 from families import BY_NAME
 from sightline.errors import InputError
 from sightline.knockout.patch import pair_of, patch_effects
@@ -23,6 +22,7 @@ from sightline.results.plain import plain_text
 from sightline.zoo.questions import existence
 from sightline.zoo.render import render
 from sightline.zoo.world import draw_scenes
+from support.leftovers import state_of
 
 
 @cache

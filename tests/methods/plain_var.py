@@ -15,6 +15,9 @@ from sightline.attention import AttentionCall, EditedCall, ForwardPass, attach
 from sightline.models.anatomy import find_anatomy
 
 
+GREEDY = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
+
+
 def plain_phi(x: Tensor, dims: Sequence[int]) -> float:
     rms = ((x.float() ** 2).mean() + 1e-6) ** 0.5
     return max(float(abs(x[dim].float()) / rms) for dim in dims)
@@ -158,3 +161,11 @@ def compare_with_plain(
             expected = torch.einsum("bhqk,bhkd->bqhd", weights, value)
             worst = max(worst, float((output - expected)[real != PADDING].abs().max()))
     return worst, count
+
+
+MILD: dict[str, Any] = {"dims": (3, 11), "tau": 1.3, "rho": 0.6, "summ": 0.1, "p": 0.4}
+"""In a random model of 32 dimensions about a third of all tokens are above this tau."""
+
+
+def generate(model: Any, case: Case, **options: Any) -> torch.Tensor:
+    return model.generate(**case.inputs, **GREEDY | options)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention.test_exact import state_of
 from families import BY_NAME, Case
 from methods.plain_decoding import GREEDY, RECORD, STEPS, contrasted, last_logits, text_alone
 from sightline.errors import InputError
@@ -17,6 +16,7 @@ from sightline.methods.base import Method
 from sightline.methods.pai import PAI
 from sightline.methods.vcd import VCD, add_noise
 from sightline.probes.dominance import Dominance
+from support.leftovers import state_of
 
 NAMES = ["llava", "llava_next", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "paligemma", "idefics3", "internvl"]
 SETTINGS = [(1, None, 1), (2, "left", 2)]

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from attention.plain import Rows
-from attention.test_exact import state_of
 from families import BY_NAME, IMAGE, PADDING
+from methods.plain_var import MILD as ALL_FIELDS
 from methods.plain_var import States, plain_sinks
-from methods.test_var import MILD as ALL_FIELDS
 from methods.test_var import generate
 from sightline.attention import ForwardPass, attach
 from sightline.methods.base import parse_spec
@@ -19,6 +18,7 @@ from sightline.methods.controls import MaskRandom, MaskSinks, RandomVAR, draw_im
 from sightline.methods.var import VAR
 from sightline.models.anatomy import find_anatomy
 from sightline.models.layout import layout_of
+from support.leftovers import state_of
 
 SINKS = {"dims": (3, 11), "tau": 1.8}
 MILD = ALL_FIELDS | SINKS

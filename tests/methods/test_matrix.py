@@ -17,13 +17,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention.test_exact import state_of
 from families import AUDIO, BY_NAME, FAMILIES, IMAGE, PADDING, TEXT, VIDEO, Case
 from methods.plain_decoding import NO_END
 from releases.differences import COPIES_TEST, difference
 from sightline.errors import SightlineError
 from sightline.methods.base import METHODS, Method, parse_spec
 from sightline.models.transformers_api import RELEASE
+from support.leftovers import state_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:fastervlm.*this vision tower")
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention.test_exact import state_of
 from families import BY_NAME
 from methods.plain_decoding import GREEDY, RECORD, STEPS, text_alone
 from methods.test_fastv import Hide
@@ -28,6 +27,7 @@ from sightline.methods.var import VAR
 from sightline.methods.vcd import VCD
 from sightline.models.anatomy import find_anatomy
 from sightline.probes.dominance import Dominance
+from support.leftovers import state_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:fastervlm.*this vision tower")
 

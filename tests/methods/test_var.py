@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from attention.plain import Rows, eager_twin
-from attention.test_exact import state_of
-from families import BY_NAME, FAMILIES, IMAGE, PADDING, VIDEO, Case, Family, str_of
+from families import BY_NAME, FAMILIES, IMAGE, PADDING, VIDEO, Family, str_of
 from methods.plain_model import plain_model
-from methods.plain_var import compare_with_plain
+from methods.plain_var import GREEDY, MILD, compare_with_plain, generate
 from sightline.attention import attach, limit_block_bytes
 from sightline.errors import InputError, SightlineWarning
 from sightline.methods.base import parse_spec
@@ -20,16 +19,10 @@ from sightline.methods.var import VAR, Redistribution
 from sightline.models.anatomy import find_anatomy
 from sightline.models.transformers_api import cache_from, with_cache
 from sightline.probes.dominance import Dominance
+from support.leftovers import state_of
 
 SEEING = [family for family in FAMILIES if family.modality in (IMAGE, VIDEO)]
-GREEDY = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
 SHORT = {"max_new_tokens": 2, "min_new_tokens": 2}
-MILD: dict[str, Any] = {"dims": (3, 11), "tau": 1.3, "rho": 0.6, "summ": 0.1, "p": 0.4}
-"""In a random model of 32 dimensions about a third of all tokens are above this tau."""
-
-
-def generate(model: Any, case: Case, **options: Any) -> torch.Tensor:
-    return model.generate(**case.inputs, **GREEDY | options)
 
 
 @pytest.mark.parametrize(("batch", "padding", "images"), [(1, None, 2), (2, "left", 1)])

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention.test_exact import state_of
 from families import AUDIO, BY_NAME, IMAGE, PADDING, Case
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import parse_spec
 from sightline.probes.dominance import Dominance
 from sightline.published import Repeat
+from support.leftovers import state_of
 
 OPTIONS: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": 999, "pad_token_id": 0}
 

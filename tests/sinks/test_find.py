@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from attention.test_exact import state_of
 from families import BY_NAME, FAMILIES, Family, str_of
 from model_folders import save_llava
 from sightline.attention import attach, limit_block_bytes
@@ -22,6 +21,7 @@ from sightline.probes.sinks import Sinks, find_sinks, known_sinks, phi, read_sin
 from sightline.probes.sinks.check import attention_received
 from sightline.probes.sinks.find import Survey, choose, survey
 from sinks.planted import SINK_PATCHES, build_planted, planted_case
+from support.leftovers import state_of
 
 PLANTED = [((5,), 32), ((3, 17), 32), ((1, 9, 20), 32), ((3, 17), 64), ((2, 40, 100), 128)]
 
