@@ -14,7 +14,6 @@ from families import IMAGE, PADDING, VIDEO, Case
 from sightline.attention import AttentionCall, EditedCall, ForwardPass, attach
 from sightline.models.anatomy import find_anatomy
 
-
 GREEDY = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
 
 
