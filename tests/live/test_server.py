@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import socket
@@ -50,6 +51,9 @@ def address() -> Iterator[str]:
 
 
 def post(address: str, body: Any) -> Any:
+    """Of nothing: what a GET gives."""
+    if body is None:
+        return urlopen(address, timeout=120)
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return urlopen(Request(address, data, method="POST"), timeout=120)
 
@@ -118,6 +122,7 @@ def test_methods_and_views_change_the_answer_alone(address: str, answer: dict[st
         ({"images": ["data:image/png;base64,AAAA"]}, "cannot be read"),
         ({"method": "vdc"}, "There is no method named 'vdc' (did you mean vcd?)"),
         ({"view": "upside down"}, "There is no view 'upside down'"),
+        ({"view": "another"}, "There is no other picture yet"),
     ],
 )
 def test_a_wrong_question_is_one_sentence(address: str, body: dict[str, Any], sentence: str) -> None:
@@ -133,6 +138,9 @@ def test_a_wrong_question_is_one_sentence(address: str, body: dict[str, Any], se
         ("ask", {"prompt": "a", "images": ["http://example.org/a.png"]}, "no data: address"),
         ("ask", {"prompt": "a", "images": ["data:image/png;base64,%%"]}, "base64 is broken"),
         ("ask", {"prompt": "a", "images": [picture()] * 9}, "at most 8"),
+        ("ask", {"prompt": "a", "images": [picture(8500)]}, "more than 64 megapixels"),
+        ("report?answers=", None, "There is no answer to report"),
+        ("report?answers=nobody", None, "no longer kept"),
         ("ask", {"prompt": "a", "turns": ["b"]}, "a list of [question, answer]"),
         ("ask", {"prompt": "a", "new_tokens": 10**6}, "give 1 to 1024"),
         ("answers/nobody/cut", {}, "no longer kept"),
@@ -148,14 +156,54 @@ def test_a_wrong_request_is_refused(address: str, answer: dict[str, Any], path: 
     assert sentence in json.load(refused.value)["error"]
 
 
+def test_sliders_reach_what_a_field_may_be(address: str) -> None:
+    methods = {method["name"]: method for method in json.load(urlopen(address + "methods"))}
+    fields = {name: {field["name"]: field for field in method["fields"]} for name, method in methods.items()}
+    for name, each in fields.items():
+        for field in each.values():
+            if field["kind"] in ("number", "whole"):
+                assert field["low"] < field["high"], (name, field)
+                assert field["default"] is None or field["low"] <= field["default"] <= field["high"], (name, field)
+    assert (fields["vcd"]["step"]["low"], fields["vcd"]["step"]["high"]) == (0, 999)
+    assert (fields["vcd"]["beta"]["low"], fields["vcd"]["beta"]["high"]) == (0, 1)
+    assert fields["pai"]["first_layer"]["high"] == 7, "tiny-llava's last layer"
+    assert fields["pai"]["target"]["choices"] == ["image", "text"]
+    assert fields["var"]["skip_last"]["kind"] == "switch"
+    assert methods["vcd"]["needs"] is None
+    assert "dims" in methods["var"]["needs"]
+
+
+def test_another_picture_stands_in_for_the_first(address: str, answer: dict[str, Any]) -> None:
+    other = asked(address, view="another", others=[picture(80)])[-1]["answer"]
+    assert other["images"][0]["width"] == 80
+    assert answer["images"][0]["width"] == 64
+
+
+def test_the_report_holds_the_answers_side_by_side(address: str, answer: dict[str, Any]) -> None:
+    other = asked(address, method="vaf")[-1]["answer"]
+    reply = urlopen(f"{address}report?answers={answer['name']}+{other['name']}")
+    assert "attachment" in reply.headers["content-disposition"]
+    text = reply.read().decode()
+    data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+    assert [variant["name"] for variant in data["samples"][0]["variants"]] == ["plain", "vaf"]
+    assert answer["text"] in "".join(part for part, _ in data["finding"]["parts"])
+
+
 def test_the_python_asks_the_same_question(address: str, answer: dict[str, Any]) -> None:
     code = json.load(urlopen(f"{address}answers/{answer['name']}/python"))["code"]
     compile(code, "code", "exec")
     assert "What is in the picture?" in code
+    turns = [["Is there a red circle in the image?", "yes"]]
+    later = asked(address, turns=turns, prompt="And a blue square?", images=[], view="without")[-1]["answer"]
+    code = json.load(urlopen(f"{address}answers/{later['name']}/python"))["code"]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code.replace("max_new_tokens=64", "max_new_tokens=6"), {})
+    assert printed.getvalue().strip() == later["text"]
 
 
 def test_outside_loopback_the_address_needs_its_token() -> None:
-    server, address = serve(build("tiny-llava", lambda: Engine(load("tiny-llava")), token="secret"))
+    server, address = serve(build("tiny-llava", NotImplemented, token="secret"))
     try:
         with pytest.raises(HTTPError) as refused:
             urlopen(address)

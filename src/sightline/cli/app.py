@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.cli.options import output_options, settings_options
+from sightline.cli.options import output_options, settings_options, sinks_option
 from sightline.cli.output import Output
 from sightline.errors import InputError
 from sightline.jobs.settings import ModelSettings
@@ -18,7 +19,8 @@ EPILOG = """Examples:
 
 \b
   sightline app tiny-llava
-  sightline app llava-hf/llava-1.5-7b-hf --port 8000 --no-browser"""
+  sightline app llava-hf/llava-1.5-7b-hf --port 8000 --no-browser
+  sightline app tiny-sinks --sinks sinks.json"""
 
 
 @click.command("app", epilog=EPILOG)
@@ -26,22 +28,29 @@ EPILOG = """Examples:
 @click.option("--port", default=7861, type=click.IntRange(0, 65535), show_default=True, help="0 for any free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Another than loopback asks for a token.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
+@sinks_option
 @settings_options(ModelSettings)
 @output_options
-def command(is_json: bool, model: str, port: int, host: str, no_browser: bool, **fields: Any) -> None:
+def command(
+    is_json: bool, model: str, port: int, host: str, no_browser: bool, sinks: Path | None, **fields: Any
+) -> None:
     """Ask a model about pictures, see where each word looks, cut what you point at, compare methods."""
     try:
-        from sightline.live.server import serve
+        from sightline.live.serving import serve
     except ImportError as error:
         raise InputError("The live page needs two more packages: pip install 'sightline-vlm[app]'.") from error
 
-    settings = ModelSettings(**fields)
+    settings, found = ModelSettings(**fields), None
+    if sinks is not None:
+        from sightline.methods.registry import find_sinks_file
+
+        found = find_sinks_file(sinks)
 
     def start() -> Engine:  # in the server's own thread, so that the page answers while torch is imported
         from sightline.jobs.models import load_model
         from sightline.live.engine import Engine
 
-        return Engine(load_model(model, settings))
+        return Engine(load_model(model, settings), found)
 
     def ready(address: str) -> None:
         Output(is_json).text(f"{model} answers at {address}; Ctrl-C ends it.")

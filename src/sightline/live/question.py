@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,11 @@ from sightline.errors import InputError
 
 MOST_IMAGES = 8
 MOST_TOKENS = 1024
+MOST_PIXELS = 64 * 10**6
+"""Of one picture."""
+
+VIEWS = ("as it is", "blank", "another", "without")
+"""What the model is shown in the place of the pictures."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Question:
     turns: earlier questions, each with its answer; the pictures belong to the first question.
     images: encoded pictures as they were uploaded.
     method: a spec such as "vcd:alpha=1", or "none".
-    view: "as it is", "blank" (every picture grey), or "without" (no picture at all).
+    view: "as it is", "blank" (every picture grey), "another" (the pictures of `others`), or "without" (no picture).
     new_tokens: at most so many.
     """
 
@@ -36,6 +43,7 @@ class Question:
     method: str = "none"
     view: str = "as it is"
     new_tokens: int = 64
+    others: tuple[bytes, ...] = ()
 
     def sample(self) -> Sample:
         """The sample that the model is given.
@@ -43,11 +51,13 @@ class Question:
         Raises:
             InputError: for an unknown view, an empty prompt, and pictures that cannot be read.
         """
-        if self.view not in ("as it is", "blank", "without"):
-            raise InputError(f"There is no view {self.view!r}: give 'as it is', 'blank' or 'without'.")
+        if self.view not in VIEWS:
+            raise InputError(f"There is no view {self.view!r}: give {', '.join(map(repr, VIEWS))}.")
+        if self.view == "another" and not self.others:
+            raise InputError("There is no other picture yet: choose one beside, or ask with the picture as it is.")
         if not self.prompt.strip():
             raise InputError("The question is empty: write some words.")
-        images: Sequence[bytes | Image.Image] = self.images if self.view != "without" else ()
+        images: Sequence[bytes | Image.Image] = {"without": (), "another": self.others}.get(self.view, self.images)
         if self.view == "blank":
             pictures = Sample(prompt=self.prompt, images=self.images).load_images()
             images = [Image.new("RGB", picture.size, (128, 128, 128)) for picture in pictures]
@@ -77,19 +87,22 @@ def question_of(body: dict[str, Any]) -> Question:
     method, view, tokens = body.get("method") or "none", body.get("view") or "as it is", body.get("new_tokens", 64)
     if not isinstance(prompt, str) or not isinstance(method, str) or not isinstance(view, str):
         raise InputError("prompt, method and view are words.")
-    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-        raise InputError("images is a list of pictures as data: addresses.")
+    others = body.get("others", [])
+    for name, given in (("images", images), ("others", others)):
+        if not isinstance(given, list) or not all(isinstance(image, str) for image in given):
+            raise InputError(f"{name} is a list of pictures as data: addresses.")
+        if len(given) > MOST_IMAGES:
+            raise InputError(f"{len(given)} pictures were given: give at most {MOST_IMAGES}.")
     turns = body.get("turns", [])
     if not isinstance(turns, list) or not all(
         isinstance(turn, list) and len(turn) == 2 and all(isinstance(words, str) for words in turn) for turn in turns
     ):
         raise InputError("turns is a list of [question, answer].")
-    if len(images) > MOST_IMAGES:
-        raise InputError(f"{len(images)} pictures were given: give at most {MOST_IMAGES}.")
     if not isinstance(tokens, int) or isinstance(tokens, bool) or not 1 <= tokens <= MOST_TOKENS:
         raise InputError(f"new_tokens is {tokens!r}: give 1 to {MOST_TOKENS}.")
     earlier = tuple((question, answer) for question, answer in turns)
-    return Question(prompt, tuple(map(_picture, images)), earlier, method, view, tokens)
+    pictures, instead = (tuple(map(_picture, given)) for given in (images, others))
+    return Question(prompt, pictures, earlier, method, view, tokens, instead)
 
 
 def _picture(address: str) -> bytes:
@@ -97,9 +110,27 @@ def _picture(address: str) -> bytes:
     if not (head.startswith("data:image/") and head.endswith(";base64") and comma):
         raise InputError("A picture is no data: address of an image.")
     try:
-        return base64.b64decode(content, validate=True)
+        encoded = base64.b64decode(content, validate=True)
     except binascii.Error as error:
         raise InputError("A picture's base64 is broken: upload it again.") from error
+    _check_size(encoded)
+    return encoded
+
+
+def _check_size(encoded: bytes) -> None:
+    """InputError for a picture of too many pixels, before they are decoded; what is no picture is refused later."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(encoded)) as picture:
+                width, height = picture.size
+    except Image.DecompressionBombError:
+        width = height = MOST_PIXELS
+    except (OSError, ValueError, SyntaxError):
+        return
+    if width * height > MOST_PIXELS:
+        most = MOST_PIXELS // 10**6
+        raise InputError(f"A picture has more than {most} megapixels: give a smaller copy of it.")
 
 
 def cut_of(body: dict[str, Any]) -> Cut:

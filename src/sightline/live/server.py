@@ -7,14 +7,12 @@ import contextlib
 import html
 import json
 import secrets
-import webbrowser
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
@@ -39,6 +37,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 SCRIPTS = ("d3.min.js", "page.js", "paint.js", "pane.js", "sample.js")
 """The report's own painting code."""
+
+OWN_FILES = ("app.css", "ask.js", "view.js", "cut.js", "keep.js", "app.js")
 
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src data: blob:; "
@@ -139,11 +139,11 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
         return HTMLResponse(_page(name))
 
     async def asset(request: Request) -> Response:
-        name = request.path_params["name"]
-        place = _asset(name)
-        if place is None:
-            return _refusal(f"There is no file {name}.", 404)
-        return Response(place, media_type="text/css" if name.endswith(".css") else "text/javascript")
+        file = request.path_params["name"]
+        text = _asset(file)
+        if text is None:
+            return _refusal(f"There is no file {file}.", 404)
+        return Response(text, media_type="text/css" if file.endswith(".css") else "text/javascript")
 
     async def ask(request: Request) -> Response:
         question = question_of(await _body(request))
@@ -162,10 +162,17 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
 
     async def answer(request: Request) -> Response:
         kept = engine().answer(request.path_params["name"])
-        return JSONResponse(plain(kept.document | {"prompt": kept.question.prompt}))
+        return JSONResponse(plain(kept.document | {"prompt": kept.question.prompt, "turns": kept.question.turns}))
 
     async def code(request: Request) -> Response:
         return JSONResponse({"code": python_of(name, engine().answer(request.path_params["name"]).question)})
+
+    async def report(request: Request) -> Response:
+        names = [part for part in request.query_params.get("answers", "").split(" ") if part]
+        if not names:
+            raise InputError("There is no answer to report: ask first.")
+        text = await line.run(lambda: engine().report(names))
+        return HTMLResponse(text, headers={"content-disposition": 'attachment; filename="sightline.html"'})
 
     async def failed(_: Request, error: Exception) -> Response:
         return _refusal(str(error))
@@ -193,6 +200,7 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
             Route("/assets/{name}", asset),
             Route("/methods", methods),
             Route("/ask", ask, methods=["POST"]),
+            Route("/report", report),
             Route("/answers/{name}", answer),
             Route("/answers/{name}/cut", cut, methods=["POST"]),
             Route("/answers/{name}/lens/{position:int}", lens),
@@ -237,7 +245,7 @@ async def _answering(engine: Callable[[], Engine], line: Line, question: Questio
 
 
 def _asset(name: str) -> str | None:
-    for package, known in (("sightline.pages", (*SCRIPTS, "page.css")), ("sightline.live", ("app.js", "app.css"))):
+    for package, known in (("sightline.pages", (*SCRIPTS, "page.css")), ("sightline.live", OWN_FILES)):
         if name in known:
             return (resources.files(package) / "assets" / name).read_text(encoding="utf-8")
     return None
@@ -246,39 +254,3 @@ def _asset(name: str) -> str | None:
 def _page(name: str) -> str:
     text = (resources.files("sightline.live") / "assets" / "app.html").read_text(encoding="utf-8")
     return text.replace("<!--model-->", html.escape(name))
-
-
-def serve(
-    name: str,
-    load: Callable[[], Engine],
-    *,
-    port: int,
-    host: str,
-    open_browser: bool,
-    on_ready: Callable[[str], None] = print,
-) -> None:
-    """What `app` does, with the model loaded behind the page. on_ready: is given the address."""
-    token = None if host in LOOPBACK else secrets.token_urlsafe(16)
-    failures: list[Exception] = []
-
-    def failed(error: Exception) -> None:
-        failures.append(error)
-        server.should_exit = True
-
-    config = uvicorn.Config(
-        build(name, load, token, failed), host=host, port=port, log_level="warning", timeout_graceful_shutdown=3
-    )
-    server = uvicorn.Server(config)
-    try:
-        socket = config.bind_socket()
-    except SystemExit as error:  # uvicorn's way to say that the port is taken
-        raise InputError(f"The port {port} of {host} is taken: give another port, or 0 for any free one.") from error
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{socket.getsockname()[1]}/" + (f"?token={token}" if token else "")
-    on_ready(address)
-    if open_browser:
-        webbrowser.open(address)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[socket])
-    if failures:
-        raise failures[0]

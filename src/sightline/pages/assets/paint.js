@@ -53,8 +53,10 @@ function paint(state) {
   frames.forEach(({ canvas, light }, image) => {
     const own = patches.filter((patch) => patch.image === image);
     if (canvas) drawMap(canvas, own, values, most, isGone, isSigned, state.patch);
-    if (light) light.closest(".frame").hidden = view.style === "spotlight";
-    if (light && view.style !== "spotlight") drawMap(light, own, values, most, isGone, isSigned, state.patch, "spotlight");
+    const hasEffects = state.showsEffects && state.effects;
+    if (light) light.closest(".frame").hidden = view.style === "spotlight" && !hasEffects;
+    if (light && hasEffects) drawMap(light, found.patches.filter((patch) => patch.image === image), state.effects.map((value) => -value), Math.max(1e-9, ...state.effects.map(Math.abs)), () => false, true, state.patch, "patches");
+    else if (light && view.style !== "spotlight") drawMap(light, own, values, most, isGone, isSigned, state.patch, "spotlight");
   });
   if (state.bar) {
     const context = state.bar.getContext("2d"), ground = groundOf(state);

@@ -1,0 +1,20 @@
+"""An answer that the live page keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.live.question import Question
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer and what is needed to look into it: its encoded inputs, new tokens and their log-probabilities."""
+
+    name: str
+    question: Question
+    inputs: Any
+    tokens: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    document: dict[str, Any]

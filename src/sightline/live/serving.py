@@ -1,0 +1,76 @@
+"""Runs the live page's server: on a port, until it is interrupted or closed."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import webbrowser
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from sightline.errors import InputError
+from sightline.live.server import build
+
+if TYPE_CHECKING:
+    from sightline.live.engine import Engine
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass
+class Bound:
+    """A server with its port taken, not yet running. failures: what loading the model raised."""
+
+    server: uvicorn.Server
+    socket: socket.socket
+    address: str
+    failures: list[Exception] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Serve until interrupted or closed; raises what loading the model raised."""
+        with contextlib.suppress(KeyboardInterrupt):
+            self.server.run(sockets=[self.socket])
+        if self.failures:
+            raise self.failures[0]
+
+
+def bind(name: str, load: Callable[[], Engine], port: int, host: str) -> Bound:
+    """Takes the port; InputError where another program has it."""
+    token = None if host in LOOPBACK else secrets.token_urlsafe(16)
+    failures: list[Exception] = []
+
+    def failed(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    page = build(name, load, token, failed)
+    config = uvicorn.Config(page, host=host, port=port, log_level="warning", timeout_graceful_shutdown=3)
+    server = uvicorn.Server(config)
+    try:
+        taken = config.bind_socket()
+    except SystemExit as error:  # uvicorn's way to say that the port is taken
+        raise InputError(f"The port {port} of {host} is taken: give another port, or 0 for any free one.") from error
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{taken.getsockname()[1]}/" + (f"?token={token}" if token else "")
+    return Bound(server, taken, address, failures)
+
+
+def serve(
+    name: str,
+    load: Callable[[], Engine],
+    *,
+    port: int,
+    host: str,
+    open_browser: bool,
+    on_ready: Callable[[str], None] = print,
+) -> None:
+    """Serves until it is interrupted, with the model loaded behind the page. on_ready: is given the address."""
+    bound = bind(name, load, port, host)
+    on_ready(bound.address)
+    if open_browser:
+        webbrowser.open(bound.address)
+    bound.run()
