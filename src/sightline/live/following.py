@@ -23,7 +23,7 @@ OnText = Callable[[str], None]
 
 @dataclass
 class Written:
-    """Follows one `generate`: streams the text, keeps the log-probabilities of every step, and stops when asked to."""
+    """Follows one `generate`: streams the text, keeps the log-probabilities of every step, and stops when it is to."""
 
     vlm: VLM
     on_text: OnText
