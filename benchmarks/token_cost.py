@@ -1,0 +1,192 @@
+"""What a reading or a method adds to each generated token, to each prompt, and in operations: on a small model.
+
+    OMP_NUM_THREADS=1 python benchmarks/token_cost.py --rounds 9 --out FILE
+
+On a small model, as on a GPU, what counts is the Python and the number of operations around each attention call.
+Processor time of one thread; plain and attached runs alternate, so that what else the machine does falls on all alike.
+Time is a line in the number of tokens: its slope, between `--few` and `--many` new tokens, is the cost of a token, and
+what is left at none the cost of a prompt. Differences are taken within a round; given are their median over rounds and
+a 95% interval of it, by the bootstrap. Operations are what PyTorch dispatches, less views: on a GPU a kernel each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from common import machine, write
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import sightline as sl
+from sightline.methods.base import parse_spec
+from sightline.zoo.samples import shapes_samples
+
+SPECS = ["dominance", "grounding", "var", "vaf", "pai:gamma=1", "pai", "vcd", "icd", "m3id", "adaptvis", "spin"]
+SINK_SETTINGS = "dims=0+1+2+3+4+5+6+7,tau=1.5,rho=1,summ=0"
+"""With these every layer from the third on has sinks and every head gives: the most that VAR can do."""
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations inside that make new values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returns = func._schema.returns
+        is_view = any(each.alias_info is not None and not each.alias_info.is_write for each in returns)
+        self.count += not is_view and "empty" not in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny-llava")
+    parser.add_argument("--specs", nargs="+", default=SPECS)
+    parser.add_argument("--few", type=int, default=24)
+    parser.add_argument("--many", type=int, default=120)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    vlm = sl.load(options.model, dtype="float32")
+    scene = {name: next(iter(shapes_samples(1, seed=0)))[name] for name in ("image", "prompt")}
+    inputs = vlm.encode(sl.Sample(**scene))
+    layers = len(vlm.anatomy.attention_layers)
+    runs = {"plain": runner(vlm, inputs, "none"), **{spec: runner(vlm, inputs, spec) for spec in options.specs}}
+    lengths = (options.few, options.many)
+    times = alternated(runs, lengths, options.rounds)
+    counts = {name: [counted(run, length) for length in lengths] for name, run in runs.items()}
+    steps = options.many - options.few
+    plain_slopes = slopes(times["plain"], lengths)
+    document = {
+        "benchmark": "token_cost",
+        **machine("cpu"),
+        "settings": {name: value for name, value in vars(options).items() if name != "out"},
+        "layers": layers,
+        "prompt_positions": int(inputs["input_ids"].shape[1]),
+        "plain": {
+            "milliseconds_a_token": 1e3 * statistics.median(slope for slope, _ in plain_slopes),
+            "milliseconds_a_prompt": 1e3 * statistics.median(rest for _, rest in plain_slopes),
+            "operations_a_token": (counts["plain"][1] - counts["plain"][0]) / steps,
+        },
+        "attached": {
+            name: costs(times[name], times["plain"], counts[name], counts["plain"], lengths, layers)
+            for name in options.specs
+        },
+    }
+    write(document, options.out)
+
+
+def runner(vlm: Any, inputs: Any, spec: str) -> Callable[[int], Any]:
+    """A function that generates so many tokens with the method on, from entering to its result."""
+    full = f"var:{SINK_SETTINGS}" if spec == "var" else spec
+    method = sl.Dominance() if spec == "dominance" else parse_spec(full)
+
+    def run(tokens: int) -> None:
+        options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
+        if method is None:
+            vlm.generate_tokens(inputs, **options)
+            return
+        with method.on(vlm) as probe:
+            vlm.generate_tokens(inputs, **options)
+        if probe is not None:
+            probe.result()
+
+    return run
+
+
+def alternated(
+    runs: dict[str, Callable[[int], Any]], lengths: tuple[int, int], rounds: int
+) -> dict[str, list[tuple[float, ...]]]:
+    """By run and round: seconds of processor time for each length. The order changes from round to round."""
+    times: dict[str, list[tuple[float, ...]]] = {name: [] for name in runs}
+    order, shuffled = list(runs), random.Random(0)
+    for number in range(-1, rounds):
+        shuffled.shuffle(order)
+        for name in order:
+            with without_collection():
+                taken = tuple(timed(runs[name], length) for length in lengths)
+            if number >= 0:
+                times[name].append(taken)
+    return times
+
+
+def timed(run: Callable[[int], Any], tokens: int) -> float:
+    """Seconds of this thread."""
+    start = time.thread_time()
+    run(tokens)
+    return time.thread_time() - start
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Python's collector runs between the runs, not within them."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def counted(run: Callable[[int], Any], tokens: int) -> int:
+    """Operations of a run."""
+    with Operations() as operations:
+        run(tokens)
+    return operations.count
+
+
+def slopes(times: list[tuple[float, ...]], lengths: tuple[int, int]) -> list[tuple[float, float]]:
+    """By round: seconds a token, and what is left for none."""
+    few, many = lengths
+    found = []
+    for first, second in times:
+        slope = (second - first) / (many - few)
+        found.append((slope, first - few * slope))
+    return found
+
+
+def costs(
+    ours: list[tuple[float, ...]],
+    plain: list[tuple[float, ...]],
+    our_counts: list[int],
+    plain_counts: list[int],
+    lengths: tuple[int, int],
+    layers: int,
+) -> dict[str, Any]:
+    """What one run adds to the plain one."""
+    pairs = list(zip(slopes(ours, lengths), slopes(plain, lengths), strict=True))
+    added = [(mine[0] - base[0]) * 1e6 / layers for mine, base in pairs]
+    prompt = [(mine[1] - base[1]) * 1e3 for mine, base in pairs]
+    factor = [mine[0] / base[0] for mine, base in pairs]
+    more = [mine - base for mine, base in zip(our_counts, plain_counts, strict=True)]
+    operations = (more[1] - more[0]) / (lengths[1] - lengths[0])
+    return {
+        "microseconds_a_token_and_layer": middle(added),
+        "times_plain_a_token": middle(factor),
+        "milliseconds_a_prompt": middle(prompt),
+        "operations_a_token_and_layer": operations / layers,
+        "operations_a_prompt": more[0] - lengths[0] * operations,
+    }
+
+
+def middle(values: list[float]) -> dict[str, float]:
+    """The median, and a 95% interval of it."""
+    draw = random.Random(0)
+    medians = sorted(statistics.median(draw.choices(values, k=len(values))) for _ in range(1000))
+    return {"median": statistics.median(values), "low": medians[25], "high": medians[974]}
+
+
+if __name__ == "__main__":
+    main()
