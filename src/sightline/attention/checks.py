@@ -134,7 +134,7 @@ class _SameTokens:
 
 def _check_passes(anatomy: Anatomy, inputs: Mapping[str, Any], layout: TokenLayout, is_edited: bool) -> list[str]:
     model: Any = anatomy.model
-    watcher, kept = _Watcher(_outer_layers(anatomy), is_edited), last_prompts(model)
+    watcher, kept = _Watcher(_outer_layers(anatomy), is_edited), last_prompts(anatomy.prompt_keepers)
     options = greedy_options(model, 3, [_SameTokens()] if is_edited else [])
     try:
         with torch.no_grad(), attach(anatomy, reader=watcher, editor=watcher, layout=lambda _: layout):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sightline.attention.call import AttentionCall
 from sightline.attention.group_mass import group_mass
-from sightline.attention.weights import Block, normalise, row_weights, score_blocks
+from sightline.attention.weights import Block, normalise, open_scores, row_weights, score_blocks
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,20 @@ class EditedCall:
             return max((edit.rows for edit in self.edits), key=len).to(device)
         rows: Tensor = torch.unique(torch.cat([edit.rows.to(device) for edit in self.edits]))
         return rows
+
+    def _open_weights(self) -> Float[Tensor, "batch heads 1 keys"] | None:
+        """Weights of a decoding row that sees every key, as the model uses them; None for other calls."""
+        values = open_scores(self.call)
+        if values is None:
+            return None
+        for edit in self.edits:
+            if edit.scores is not None and len(edit.rows):
+                values = edit.scores(Block(0, edit.rows, 0, values))
+        values = normalise(self.call, values)
+        for edit in self.edits:
+            if edit.weights is not None and len(edit.rows):
+                values = edit.weights(Block(0, edit.rows, 0, values))
+        return values
 
     def weight_blocks(self, rows: Int[Tensor, " rows"]) -> Iterator[tuple[AttentionCall, Block]]:
         """Weights as the model uses them, with the call cut to the block's heads."""
@@ -100,6 +114,9 @@ class EditedCall:
         if not len(rows):
             return self.call.run()
         if self.call.queries == 1:
+            weights = self._open_weights()
+            if weights is not None:
+                return _values(self.call, weights).transpose(1, 2).to(self.call.value.dtype)
             parts = [_values(part, block.values) for part, block in self.weight_blocks(rows)]
             whole = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
             return whole.transpose(1, 2).to(self.call.value.dtype)
@@ -119,8 +136,11 @@ class EditedCall:
 def _values(call: AttentionCall, weights: Tensor) -> Tensor:
     batch, heads, rows, keys = weights.shape
     kv_heads = int(call.value.shape[1])
+    value = (call.value if int(call.value.shape[2]) == keys else call.value[:, :, :keys]).float()
+    if kv_heads == heads:
+        return torch.matmul(weights, value)
     packed = weights.reshape(batch, kv_heads, heads // kv_heads * rows, keys)
-    return torch.matmul(packed, call.value[:, :, :keys].float()).reshape(batch, heads, rows, -1)
+    return torch.matmul(packed, value).reshape(batch, heads, rows, -1)
 
 
 def _apply(block: Block, changes: Sequence[tuple[Tensor, Callable[[Block], Tensor] | None]], has_one: bool) -> Tensor:

@@ -24,7 +24,6 @@ from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import (
     CONTINUOUS_BATCHING,
     close_attention_door,
-    last_prompts,
     open_attention_door,
     require_readable,
 )
@@ -137,7 +136,7 @@ class Hooks:
             holder = _HOLDERS.get(owner.model)
             if holder is None:
                 holder = _HOLDERS[owner.model] = _guarded(self._anatomy)
-            elif owner.thread not in holder.threads and last_prompts(self._anatomy.model):
+            elif owner.thread not in holder.threads and self._anatomy.prompt_keepers:
                 raise ModelError(
                     f"{holder.kind} keeps a state of its last prompt, so two threads can't run it at a "
                     f"time, and the thread {holder.others} has a method or probe on it: load the model once a thread."
@@ -205,10 +204,11 @@ def _release_handlers(modules: list[nn.Module], entry: tuple[Owner, Handler]) ->
 
 def _dispatcher(implementation: str, function: AttentionFunction) -> AttentionFunction:
     """What a module finds as its attention function while anything is intercepted."""
-    return functools.partial(_dispatch, implementation, function)
+    # The wrapper that keeps a compiler out costs more than all else here, so it stands where one traces.
+    dispatch = _untraced_dispatch if torch.compiler.is_compiling() else _dispatch
+    return functools.partial(dispatch, implementation, function)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _dispatch(
     implementation: str, function: AttentionFunction, module: nn.Module, *tensors: Any, **options: Any
 ) -> tuple[Tensor, Tensor | None]:
@@ -216,3 +216,6 @@ def _dispatch(
         if owner.acts:
             function = functools.partial(handler, function, implementation)
     return function(module, *tensors, **options)
+
+
+_untraced_dispatch = torch.compiler.disable(_dispatch)  # type: ignore[no-untyped-call]

@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sightline.attention.attending import decoder_attentions
 from sightline.attention.call import AttentionCall, AttentionFunction
 from sightline.attention.hooks import Hooks
 from sightline.attention.ownership import bypassed
-from sightline.attention.session import decoder_attentions
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy
 

@@ -37,7 +37,7 @@ def bypassed(model: Any) -> Iterator[None]:
     if key in _BYPASSED:
         yield
         return
-    kept = last_prompts(anatomy.model)
+    kept = last_prompts(anatomy.prompt_keepers)
     _BYPASSED.add(key)
     try:
         yield
@@ -63,7 +63,9 @@ class Owner:
     def acts(self) -> bool:
         """Whether it acts on what runs now."""
         thread = get_ident()
-        return self.thread in (thread, None) and (self.in_bypassed or (thread, self.model) not in _BYPASSED)
+        if self.thread != thread and self.thread is not None:
+            return False
+        return not _BYPASSED or self.in_bypassed or (thread, self.model) not in _BYPASSED
 
 
 class Hook:

@@ -8,6 +8,7 @@ was reordered (beam search), cropped or replaced, keys were dropped (sliding win
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,9 +29,13 @@ LONGEST = 64
 
 @dataclass
 class _Waiting:
-    """One layer's rows that were not computed yet: by row its query, its mask and its position."""
+    """One layer's rows that were not computed yet: by row its query, its mask and its position.
+
+    place: of the layer in the cache.
+    """
 
     last: AttentionCall
+    place: int
     queries: list[Tensor] = field(default_factory=list)
     masks: list[Any] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
@@ -49,8 +54,9 @@ class RowBuffer:
     def begin(self, step: ForwardPass) -> None:
         """Before a forward pass: what can't wait through it is computed now."""
         self._last_rows.clear()
+        held = getattr(step.cache, "layers", ())
         for layer, waiting in list(self._waiting.items()):
-            kept = _cached_keys(step.cache, waiting.last.module)
+            kept = getattr(held[waiting.place], "keys", None) if waiting.place < len(held) else None
             if step.is_start or len(waiting.steps) >= LONGEST or kept is not waiting.last.key:
                 self._flush(layer)
 
@@ -63,7 +69,7 @@ class RowBuffer:
             return
         waiting = self._waiting.get(layer)
         if waiting is None:
-            waiting = self._waiting[layer] = _Waiting(call)
+            waiting = self._waiting[layer] = _Waiting(call, _place(call.module))
         # Only the newest call holds on to keys: those of older ones are prefixes of them.
         last = call if call.queries == 1 else self._last_row(call)
         waiting.last = last
@@ -110,6 +116,12 @@ class RowBuffer:
             return self._mask[1]
         row = torch.zeros(1, dtype=torch.long, device=waiting.last.query.device)
         batch = int(waiting.last.query.shape[0])
+        if "flash" not in waiting.last.implementation and all(mask is None for mask in waiting.masks):
+            # Rows without a mask see all keys up to their own.
+            index = torch.arange(keys, device=row.device)
+            joined = (index <= torch.tensor(waiting.offsets, device=row.device)[:, None])[None, None]
+            self._mask = (name, joined, list(waiting.masks))
+            return joined
         blocks = []
         for query, mask, offset in zip(waiting.queries, waiting.masks, waiting.offsets, strict=True):
             seen = replace(waiting.last, query=query, mask=mask, offset=offset).visible(row)
@@ -132,9 +144,15 @@ def _row(call: AttentionCall) -> Tensor:
     return torch.tensor([call.queries - 1], device=call.query.device)
 
 
+def _place(module: Any) -> int:
+    """Which layer of the cache is this attention's; beyond all where it does not tell."""
+    index = getattr(module, "layer_idx", None)
+    return sys.maxsize if index is None else int(index)
+
+
 def _cached_keys(cache: Any, module: Any) -> Any:
     """The very tensor in which the cache keeps this layer's keys; None where it keeps them otherwise or drops some."""
-    layers, index = getattr(cache, "layers", None), getattr(module, "layer_idx", None)
-    if layers is None or index is None or index >= len(layers) or getattr(layers[index], "is_sliding", False):
+    layers, index = getattr(cache, "layers", None), _place(module)
+    if layers is None or index >= len(layers) or getattr(layers[index], "is_sliding", False):
         return None
     return getattr(layers[index], "keys", None)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sightline.attention.call import AttentionCall, AttentionFunction
-from sightline.attention.edits import Edit, EditedCall
+from sightline.attention.attending import Attending, decoder_attentions
 from sightline.attention.hooks import BeforeHook, Hooks
 from sightline.attention.inner import find_inner, joined_inputs
 from sightline.attention.passes import ForwardPass, LayoutSource, PassTracker
@@ -32,9 +30,8 @@ from sightline.models.transformers_api import assistance, given_to
 class _Session:
     """What one thread has attached to one model at present, from the first `with` entered to the last one left.
 
-    step: the pass that the decoder is in.
-    waiting: one that has entered the model and not yet its decoder.
-    seen: layers whose attention was computed in this pass.
+    attending: what is done at the attention of each layer.
+    waiting: a pass that has entered the model and not yet its decoder.
     prompt: what `generate` was given, in a model that lets an inner language model generate.
     users: how many `with` are open.
     """
@@ -42,13 +39,9 @@ class _Session:
     anatomy: Anatomy
     hooks: Hooks
     counter: PassTracker
-    readers: list[Reader] = field(default_factory=list)
-    editors: list[Editor] = field(default_factory=list)
+    attending: Attending
     shorteners: list[PromptPruner] = field(default_factory=list)
-    dropper: LayerPruner | None = None
-    step: ForwardPass | None = None
     waiting: ForwardPass | None = None
-    seen: set[int] = field(default_factory=set)
     prompt: Mapping[str, Any] | None = None
     users: int = 0
 
@@ -66,12 +59,14 @@ def attach(
     shortener: PromptPruner | None = None,
     dropper: LayerPruner | None = None,
     layout: LayoutSource | None = None,
+    layers: Collection[int] | None = None,
 ) -> Iterator[None]:
     """Inside, `reader` sees and `editor` changes the attention of the model's decoder layers.
 
     anatomy: of the model. shortener: leaves positions of the prompt out; readers, editors and their layouts then know
     only the others. dropper: drops positions between layers; there can be but one. layout: a `TokenLayout` for all
     that is run inside, or a function from the forward's inputs to one; by default it is derived from the inputs.
+    layers: those whose attention the reader or editor is for, by default all; the others keep their own function.
     Several may be open at once on one model: editors act in the order of entry, and every reader sees what the model
     then uses. All act on the passes of the thread that entered them.
 
@@ -81,7 +76,7 @@ def attach(
     """
     key = (get_ident(), id(anatomy.model))
     session = _SESSIONS.get(key)
-    if session is not None and dropper is not None and session.dropper is not None:
+    if session is not None and dropper is not None and session.attending.dropper is not None:
         raise InputError("Two methods that drop tokens between layers can't act together: enter one of them.")
     if session is None:
         session = _installed(anatomy)
@@ -90,25 +85,17 @@ def attach(
     previous_layout = session.counter.source
     if layout is not None:
         session.counter.source = layout
-    if reader is not None:
-        session.readers.append(reader)
-    if editor is not None:
-        session.editors.append(editor)
     if shortener is not None:
         session.shorteners.append(shortener)
-    if dropper is not None:
-        session.dropper = dropper
+    attending = session.attending
     try:
+        attending.add(reader, editor, dropper, layers)
+        attending.intercept(session.hooks)
         yield
     finally:
-        if reader is not None:
-            session.readers.remove(reader)
-        if editor is not None:
-            session.editors.remove(editor)
+        attending.remove(reader, editor, dropper)
         if shortener is not None:
             session.shorteners.remove(shortener)
-        if dropper is not None:
-            session.dropper = None
         session.counter.source = previous_layout
         session.users -= 1
         if not session.users:
@@ -117,11 +104,10 @@ def attach(
 
 
 def _installed(anatomy: Anatomy) -> _Session:
-    modules = decoder_attentions(anatomy)
-    session = _Session(anatomy, Hooks(anatomy), PassTracker(anatomy))
+    attending = Attending(decoder_attentions(anatomy))
+    session = _Session(anatomy, Hooks(anatomy), PassTracker(anatomy), attending)
     hooks, inner = session.hooks, find_inner(anatomy)
     try:
-        hooks.intercept(modules.values(), _attending(session, {id(part): layer for layer, part in modules.items()}))
         hooks.before(anatomy.model, _beginner(session))
         hooks.before(anatomy.decoder, _starter(session))
         hooks.after(anatomy.model, _ender(session), always=True)
@@ -134,67 +120,6 @@ def _installed(anatomy: Anatomy) -> _Session:
         hooks.close()
         raise
     return session
-
-
-def decoder_attentions(anatomy: Anatomy) -> dict[int, nn.Module]:
-    """The attention modules of the decoder by layer.
-
-    Raises:
-        ModelError: for layers that share one.
-    """
-    modules = {layer: module for layer, module in enumerate(anatomy.attentions) if module is not None}
-    if len({id(module) for module in modules.values()}) < len(anatomy.attention_layers):
-        kind = type(anatomy.model).__name__
-        raise ModelError(
-            f"Layers of {kind} share one attention module, and what it computes can't be told apart by layer."
-        )
-    return modules
-
-
-def _attending(session: _Session, layers: Mapping[int, int]) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    def attend(
-        original: AttentionFunction,
-        implementation: str,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Any = None,
-        **options: Any,
-    ) -> tuple[Tensor, Tensor | None]:
-        step = session.step
-        # Gradient checkpointing computes a layer again outside the model's forward pass: nothing is read twice.
-        if step is None:
-            return original(module, query, key, value, attention_mask, **options)
-        layer = layers[id(module)]
-        session.seen.add(layer)
-        call = AttentionCall(
-            module, query, key, value, attention_mask, implementation, original, options, offset=step.offset
-        )
-        dropper, subset = session.dropper, None
-        if dropper is not None and (session.editors or session.readers):
-            subset = dropper.subset(layer)
-            call = call if subset is None else subset.scatter_call(call)
-        edits: tuple[Edit, ...] = ()
-        if session.editors:
-            found = (editor.edit(layer, call, step) for editor in session.editors)
-            edits = tuple(edit for edit in found if edit is not None)
-        shown = EditedCall(call, edits)
-        weights: Tensor | None = None
-        if edits:
-            output = shown.output()
-            output = output if subset is None else subset.gather_output(output, int(query.shape[2]))
-        else:
-            output, weights = original(module, query, key, value, attention_mask, **options)
-        # What is only looked at must not enter the graph that a backward pass goes through.
-        with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
-            for reader in session.readers:
-                reader.read(layer, shown, step)
-            if dropper is not None:
-                dropper.read(layer, shown, step)
-        return output, weights
-
-    return attend
 
 
 def _generating(session: _Session, generate: Callable[..., Any]) -> Callable[..., Any]:
@@ -230,7 +155,7 @@ def _beginner(session: _Session, inner: nn.Module | None = None) -> BeforeHook:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if inner is not None and session.prompt is None:
             return None
-        session.step = session.waiting = None
+        session.attending.step = session.waiting = None
         inputs = dict(zip(names, args, strict=False)) | kwargs
         if inner is not None:
             inputs = joined_inputs(session.prompt or {}, inputs)
@@ -261,14 +186,7 @@ def _starter(session: _Session) -> BeforeHook:
             step, kwargs = shortener.at_decoder(step, kwargs)
             session.counter.layout = step.layout
             session.counter.reached = max(session.counter.reached, step.offset + step.length)
-        for editor in session.editors:
-            editor.begin(step)
-        for reader in session.readers:
-            reader.begin(step)
-        if session.dropper is not None:
-            session.dropper.begin(step)
-        session.step = step
-        session.seen.clear()
+        session.attending.begin(step)
         return args, kwargs
 
     return start
@@ -278,15 +196,11 @@ def _ender(session: _Session, is_inner: bool = False) -> Callable[[nn.Module, An
     def end(module: nn.Module, args: Any, output: Any) -> None:
         if is_inner and session.prompt is None:
             return
-        step, session.step, session.waiting = session.step, None, None
+        step, session.waiting = session.attending.step, None
         if step is None:
             return
         session.counter.note(output)
-        for reader in session.readers:
-            reader.end(step)
-        if session.dropper is not None:
-            session.dropper.end(step)
-        unseen = set(session.anatomy.attention_layers) - session.seen
+        unseen = session.attending.end()
         if output is not None and unseen:
             raise ModelError(
                 f"{type(session.anatomy.model).__name__} computed the attention of layer {min(unseen)} where it can't "

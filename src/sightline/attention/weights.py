@@ -65,11 +65,31 @@ def score_blocks(call: AttentionCall, rows: Int[Tensor, " rows"]) -> Iterator[tu
     heads_at_once = max(1, min(kv_heads, budget // max(1, key_cost + row_cost * min(len(rows), 64))))
     rows_at_once = max(1, (budget // heads_at_once - key_cost) // max(1, row_cost))
     for head in range(0, kv_heads, heads_at_once):
-        part = call.slice_heads(head, min(kv_heads, head + heads_at_once))
+        part = call if heads_at_once == kv_heads else call.slice_heads(head, min(kv_heads, head + heads_at_once))
         key = part.key[:, :, :keys].float().transpose(-1, -2)
         for start in range(0, len(rows), rows_at_once):
             chosen = rows[start : start + rows_at_once]
             yield part, Block(head * group, chosen, start, _scores(part, chosen, key))
+
+
+def open_scores(call: AttentionCall) -> Float[Tensor, "batch heads 1 keys"] | None:
+    """Scores of a call's one row where it sees every key and all of it fits in a block; None elsewhere.
+
+    What a decoding step comes to: no block, no mask, no bias.
+    """
+    if not call.is_open or call.options.get("position_bias") is not None:
+        return None
+    batch, heads, _, width = call.query.shape
+    kv_heads, keys = int(call.key.shape[1]), call.keys
+    if 8 * batch * heads * keys + 4 * batch * kv_heads * keys * width > block_bytes():
+        return None
+    key = call.key if int(call.key.shape[2]) == keys else call.key[:, :, :keys]
+    query = call.query.float() * call.scaling
+    packed = query if kv_heads == heads else query.reshape(batch, kv_heads, heads // kv_heads, width)
+    scores = torch.matmul(packed, key.float().transpose(-1, -2))
+    scores = scores if kv_heads == heads else scores.reshape(batch, heads, 1, keys)
+    cap = call.softcap
+    return scores if cap is None else torch.tanh(scores / cap) * cap
 
 
 def _scores(call: AttentionCall, rows: Tensor, key: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -39,8 +39,10 @@ class Keys:
         layer: of the model.
         head: the first query head of the block.
         known: what the method's `at_prompt` found.
+        shared: what the method's `at_pass` found.
         seen: what the method's `at_call` found.
         rows: which of the rows that `at_call` was given those of the block are.
+        is_step: whether all rows are of a decoding step, on all of which the method acts.
     """
 
     image: Bool[Tensor, "batch 1 1 keys"]
@@ -51,8 +53,16 @@ class Keys:
     layer: int
     head: int = 0
     known: Any = None
+    shared: Any = None
     seen: Any = None
     rows: Any = None
+    is_step: bool = False
+
+    def having(self, **changes: Any) -> Keys:
+        """The same but for these; `dataclasses.replace` takes longer than an edit of a short row."""
+        new = object.__new__(Keys)
+        new.__dict__.update(self.__dict__, **changes)
+        return new
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,10 @@ class AttentionEdit(Method):
         """What has to be known of a prompt before it runs; `edit` finds it as `keys.known`."""
         return None
 
+    def at_pass(self, keys: Keys) -> Any:
+        """What of the keys is the same in all layers of a pass; `edit` finds it as `keys.shared`."""
+        return None
+
     def at_call(self, call: AttentionCall, rows: Tensor, keys: Keys) -> Any:
         """What has to be known of all heads of a call, for these of its rows; `edit` finds it as `keys.seen`."""
         return None
@@ -99,21 +113,22 @@ class AttentionEdit(Method):
             InputError: for a layer the model has not, and for a prompt without an image.
         """
         anatomy, source = anatomy_and_layout(model, layout)
-        editor = _Editor(self, anatomy, self.chosen_layers(anatomy))
+        layers = self.chosen_layers(anatomy)
         if self.is_idle:
             yield
             return
-        with attach(anatomy, editor=editor, layout=source):
+        with attach(anatomy, editor=_Editor(self, anatomy), layout=source, layers=layers):
             yield
 
 
 class _Editor:
     """Acts for one `with`."""
 
-    def __init__(self, method: AttentionEdit, anatomy: Anatomy, layers: frozenset[int]) -> None:
-        self._method, self._anatomy, self._layers = method, anatomy, layers
+    def __init__(self, method: AttentionEdit, anatomy: Anatomy) -> None:
+        self._method, self._anatomy = method, anatomy
         self._places, self._known = PlacesOf(), None
         self._shared: dict[tuple[int, int, int], tuple[Tensor, Keys]] = {}
+        self._has_at_call = type(method).at_call is not AttentionEdit.at_call
 
     def begin(self, step: ForwardPass) -> None:
         """A prompt must have an image."""
@@ -127,30 +142,38 @@ class _Editor:
     def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """The change of the method's rows."""
         method = self._method
-        if layer not in self._layers or (method.rows.endswith("of the prompt") and step.is_decoding and step.offset):
+        if step.is_decoding and step.offset and method.rows.endswith("of the prompt"):
             return None
         shape = (call.queries, call.keys, call.first_key)
-        if shape not in self._shared:
-            self._shared[shape] = self._found(call, step)
-        rows, keys = self._shared[shape]
+        found = self._shared.get(shape)
+        if found is None:
+            found = self._shared[shape] = self._found(call, step)
+        rows, keys = found
         if not len(rows):
             return None
-        keys = replace(keys, layer=layer)
-        seen = method.at_call(call, rows, keys)
-        change = _changing(method, keys if seen is None else replace(keys, seen=seen), rows)
+        keys = keys.having(layer=layer)
+        if self._has_at_call:
+            keys = keys.having(seen=method.at_call(call, rows, keys))
+        change = _changing(method, keys, rows, keys.is_step and call.is_open)
         return Edit(rows, scores=change) if method.stage == "scores" else Edit(rows, weights=change)
 
     def _found(self, call: AttentionCall, step: ForwardPass) -> tuple[Int[Tensor, " rows"], Keys]:
         """The rows acted on, and what the keys are: the same in all layers of a pass whose calls have this shape."""
         places = self._places.at(step, call.query.device)
-        wanted = self._wanted(call, places.end, places.last)
-        rows = wanted.any(0).nonzero()[:, 0]
-        image, text, system = (
-            places.keys(which, call)[:, None, None] for which in (places.visual, places.text, places.system)
+        # Every row behind the prompt is acted on, if any is: no look at the device is needed for that.
+        is_step = step.is_decoding and step.offset >= step.layout.length
+        if is_step:
+            rows = torch.arange(call.queries, device=call.query.device)
+            wanted = torch.ones((step.batch, call.queries), dtype=torch.bool, device=rows.device)
+        else:
+            wanted = self._wanted(call, places.end, places.last)
+            rows = wanted.any(0).nonzero()[:, 0]
+        image, text, system, behind = (
+            places.keys(which, call)[:, None, None]
+            for which in (places.visual, places.text, places.system, places.behind)
         )
-        place = torch.arange(call.keys, device=wanted.device) + call.first_key
-        behind = (place > places.last[:, None]) & (places.last >= 0)[:, None]
-        return rows, Keys(image, text, system, behind[:, None, None], wanted, 0, known=self._known)
+        keys = Keys(image, text, system, behind, wanted, 0, known=self._known, is_step=is_step)
+        return rows, keys.having(shared=self._method.at_pass(keys))
 
     def _wanted(self, call: AttentionCall, end: Tensor, last: Tensor) -> Bool[Tensor, "batch queries"]:
         """Which rows of each sample: with padding on the right, ends stand at different places."""
@@ -166,16 +189,22 @@ class _Editor:
 
 
 def _changing(
-    method: AttentionEdit, keys: Keys, rows: Int[Tensor, " rows"]
+    method: AttentionEdit, keys: Keys, rows: Int[Tensor, " rows"], is_whole: bool
 ) -> Callable[[Block], Float[Tensor, "batch heads rows keys"]]:
+    """The change of a block. is_whole: all of its rows are acted on and see every key."""
+
     def change(block: Block) -> Tensor:
         values = block.values
+        known = keys.having(head=block.head)
+        if keys.seen is not None:
+            known = known.having(rows=torch.searchsorted(rows, block.rows))
+        if is_whole:
+            return method.edit(values, known)
         mine = keys.acts[:, block.rows][:, None, :, None]
         if method.stage == "scores":
             visible = values.isfinite()
             mine = mine & visible
             values = values.masked_fill(~visible, 0.0)
-        known = keys if keys.seen is None else replace(keys, rows=torch.searchsorted(rows, block.rows))
-        return torch.where(mine, method.edit(values, replace(known, head=block.head)), block.values)
+        return torch.where(mine, method.edit(values, known), block.values)
 
     return change

@@ -77,7 +77,7 @@ class MemVR(Method):
                 hooks.after(anatomy.layers[layer], partial(retracing.look, layer))
                 part = feed_forward(self.name, anatomy, layer + 1)
                 hooks.after(part, partial(retracing.show, layer + 1))
-            with attach(anatomy, reader=retracing, layout=source):
+            with attach(anatomy, reader=retracing, layout=source, layers=()):
                 yield
 
     def layers(self, anatomy: Anatomy) -> range:

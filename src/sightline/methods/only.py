@@ -69,7 +69,7 @@ class ONLY(HiddenMethod):
             state = lens.states[len(anatomy.layers) - 1]
             return self.combine(logits, last.logits(text.output.to(state), state))
 
-        with attach(anatomy, reader=text, layout=source), self.reading(anatomy, scores):
+        with attach(anatomy, reader=text, layout=source, layers=(0,)), self.reading(anatomy, scores):
             yield
 
     def combine(
@@ -125,13 +125,11 @@ class _TextHeads:
 
     def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """The output of the heads that look at the text, of a last row."""
-        if layer != 0:
-            return
         call = attention.call
         weights = attention.row_weights(torch.tensor([call.queries - 1], device=call.query.device))[:, :, 0]
         places = self._places.at(step, weights.device)
         image = places.keys(places.visual, call)[:, None]
-        padding = places.keys(~places.visual & ~places.text, call)[:, None]
+        padding = places.keys(places.rest, call)[:, None]
         start = padding.long().cumsum(-1).amax(-1, keepdim=True) if bool(padding.any()) else 0
         index = torch.arange(call.keys, device=weights.device)
         text = ~image & ~padding & (index != start)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -79,12 +80,15 @@ class PAI(AttentionEdit, ContrastMethod):
         """The layers acted on in this model."""
         return frozenset(check_range(self.name, self.first_layer, self.last_layer, anatomy))
 
+    def at_pass(self, keys: Keys) -> Float[Tensor, "batch 1 1 keys"]:
+        """alpha for the keys of the target, 0 for the others."""
+        return self.alpha * (keys.text if self.target == "text" else keys.image).float()
+
     def edit(
         self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
     ) -> Float[Tensor, "batch heads rows keys"]:
         """The scores, those of the target raised by a share of their size."""
-        raised = keys.text if self.target == "text" else keys.image
-        return values + self.alpha * values.abs().masked_fill(~raised, 0.0)
+        return torch.addcmul(values, values.abs(), keys.shared)
 
     def change(self, anatomy: Anatomy, model: Any, layout: LayoutSource | None, given: Mapping[str, Any]) -> Change:
         """The prompt without its image."""

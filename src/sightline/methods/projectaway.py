@@ -74,7 +74,7 @@ class ProjectAway(Method):
             directions = [torch.nn.functional.normalize(t, dim=-1) for t in directions]
         erasing = _Erasing(self, directions)
         erased = changed_outputs(anatomy, {layer: anatomy.layers[layer - 1]}, erasing.erase)
-        with attach(anatomy, reader=erasing, layout=source), erased:
+        with attach(anatomy, reader=erasing, layout=source, layers=()), erased:
             yield
 
     def _ids(self, model: Any) -> list[list[int]]:

@@ -66,18 +66,28 @@ def check_range(name: str, first: int, last: int | None, anatomy: Anatomy) -> ra
     return range(first, end + 1)
 
 
+_ROOM = 256
+"""Positions kept free for generated keys, so that a step's keys are a view."""
+
+
 @dataclass(frozen=True)
 class Places:
-    """Where a prompt's image lies: [batch, positions], bool, in the sequence; and its first and last position, [batch].
+    """Where a prompt's image lies: [batch, positions and some more], bool, in the sequence; and its last position,
+    [batch], and that of the sample.
 
-    Samples without an image have none of it: `first` is then behind all positions and `last` before them.
+    Samples without an image have none of it: `last` is then before all positions. Generated positions belong to
+    nothing but what stands behind the image.
     """
 
     visual: Bool[Tensor, "batch positions"]
     text: Bool[Tensor, "batch positions"]
     """All else but padding."""
+    rest: Bool[Tensor, "batch positions"]
+    """Padding, and all of a sample without an image."""
     system: Bool[Tensor, "batch positions"]
-    first: Int[Tensor, " batch"]
+    """Text before the image."""
+    behind: Bool[Tensor, "batch positions"]
+    """Whatever stands behind the image."""
     last: Int[Tensor, " batch"]
     end: Int[Tensor, " batch"]
     """Last position of each sample that is not padding."""
@@ -93,13 +103,19 @@ class Places:
         text = present & ~visual & visual.any(1, keepdim=True)
         system = text & (index < first[:, None])
         end = torch.where(present, index, -1).amax(1)
-        return cls(*(part.to(device) for part in (visual, text, system, first, last, end)))
+        behind = (index > last[:, None]) & (last >= 0)[:, None]
+        parts = [torch.nn.functional.pad(part, (0, _ROOM)) for part in (visual, text, ~visual & ~text, system)]
+        parts.append(torch.cat([behind, (last >= 0)[:, None].expand(-1, _ROOM)], 1))
+        return cls(*(part.to(device) for part in (*parts, last, end)))
 
     def keys(self, which: Bool[Tensor, "batch positions"], call: AttentionCall) -> Bool[Tensor, "batch keys"]:
-        """A mask over positions, as the keys of a call; generated keys belong to nothing."""
-        part = which[:, call.first_key : call.first_key + call.keys]
-        missing = call.keys - int(part.shape[1])
-        return torch.nn.functional.pad(part, (0, missing)) if missing else part
+        """A mask over positions, as the keys of a call."""
+        start, end = call.first_key, call.first_key + call.keys
+        missing = end - int(which.shape[1])
+        if missing <= 0:
+            return which[:, start:end]
+        # What is generated goes on as it began.
+        return torch.cat([which[:, start:], which[:, -1:].expand(-1, missing)], 1)
 
 
 class PlacesOf:

@@ -82,7 +82,7 @@ class SinkMethod(Method):
             return
         with (
             track_sinks(anatomy, dims, self.tau, layers) as watch,
-            attach(anatomy, editor=self.editor(anatomy, watch, layers), layout=source),
+            attach(anatomy, editor=self.editor(anatomy, watch, layers), layout=source, layers=layers),
         ):
             yield
 

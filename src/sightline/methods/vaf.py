@@ -66,10 +66,14 @@ class VAF(AttentionEdit):
         first, last = (min(depth - 1, round(layer * depth / DEPTH)) for layer in (FIRST, LAST))
         return frozenset(range(first, last + 1)) & frozenset(anatomy.attention_layers)
 
+    def at_pass(self, keys: Keys) -> Float[Tensor, "batch 1 1 keys"]:
+        """The keys' factors; all 1 in samples without an image."""
+        enhanced = keys.image if self.target == "image" else keys.text & ~keys.system
+        return 1 + (self.enhance - 1) * enhanced.float() + (self.suppress - 1) * keys.system.float()
+
     def edit(
         self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
     ) -> Float[Tensor, "batch heads rows keys"]:
         """The scores times their keys' factors."""
-        # Samples without an image have no such keys, so that their factors are all 1.
-        enhanced = keys.image if self.target == "image" else keys.text & ~keys.system
-        return values * (1 + (self.enhance - 1) * enhanced.float() + (self.suppress - 1) * keys.system.float())
+        factors: Tensor = keys.shared
+        return values * factors

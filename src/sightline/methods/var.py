@@ -66,6 +66,8 @@ class Redistribution(SinkEditor):
     def __init__(self, method: VAR, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> None:
         super().__init__(method, anatomy, watch, layers)
         self._method = method
+        # r <= rho, s >= summ, and somebody to receive.
+        self._least = torch.tensor([0.0, method.summ, _TINY])
 
     def givers(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         """[batch, positions], bool: the tokens that give attention away."""
@@ -74,7 +76,7 @@ class Redistribution(SinkEditor):
     def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         """Columns whose sums, weighted by attention, say all that is needed of a row.
 
-        0: rho s - r s, which is >= 0 where r <= rho; 1: s; 2: B; 3: the attention of those that receive;
+        0: rho s - r s, which is >= 0 where r <= rho; 1: s; 2: the attention of those that receive; 3: B;
         4, 5: which tokens receive, and which give, with the share they lose.
         """
         rho, lost = self._method.rho, 1 - self._method.p
@@ -82,21 +84,24 @@ class Redistribution(SinkEditor):
         giving = self.givers(layer, step, image, sinks)
         takes, visual = (image & ~giving).float(), image.float()
         freed = lost * giving.float()
-        return torch.stack([rho * visual - (sinks & image).float(), visual, freed, takes, takes, -freed], -1)
+        return torch.stack([rho * visual - (sinks & image).float(), visual, takes, freed, takes, -freed], -1)
 
     def change(self, layer: int, call: AttentionCall, rows: Tensor, wanted: Tensor | None) -> Edit:
         """Redistribute in those heads and rows that qualify."""
-        keys, summ = self.keys(layer, call), self._method.summ
+        keys = self.keys(layer, call)
+        if self._least.device != keys.device:
+            self._least = self._least.to(keys.device)
+        least = self._least
         read, write = keys[..., :4], keys[..., 4:].transpose(1, 2)
 
         def redistribute(block: Block) -> Tensor:
             weights = block.values
             batch, heads, count, width = weights.shape
             flat = weights.reshape(batch, heads * count, width)
-            margin, image, freed, taking = torch.matmul(flat, read).unbind(-1)
-            chosen = (margin >= 0) & (image >= summ) & (taking > 0)
+            sums = torch.matmul(flat, read)
+            chosen = (sums[..., :3] >= least).all(-1)
             acts = self._only_wanted(chosen, block, wanted).float()
-            gain = acts * freed / taking.clamp_min(_TINY)
+            gain = acts * sums[..., 3] / sums[..., 2].clamp_min(_TINY)
             change = torch.matmul(torch.stack([gain, acts], -1), write)
             return torch.addcmul(flat, flat, change).reshape(weights.shape)
 

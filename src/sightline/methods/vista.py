@@ -91,7 +91,7 @@ class VISTA(HiddenMethod):
             if self.lam:
                 parts = {layer: feed_forward(self.name, anatomy, layer) for layer in range(len(anatomy.layers))}
                 steering = _Steering(self, anatomy, source)
-                stack.enter_context(attach(anatomy, reader=steering, layout=source))
+                stack.enter_context(attach(anatomy, reader=steering, layout=source, layers=()))
                 stack.enter_context(changed_outputs(anatomy, parts, steering.steer))
             stack.enter_context(self.reading(anatomy))
             yield

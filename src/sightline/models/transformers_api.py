@@ -136,9 +136,14 @@ def has_same_start(cache: Any, other: Any, layer: int, length: int) -> bool:
     return bool((first[:, None] == second[None]).flatten(2).all(-1).any(1).all())
 
 
-def last_prompts(model: nn.Module) -> list[tuple[Any, Any]]:
-    """Modules that keep a state of the last prompt that was run (three-dimensional positions do), with that state."""
-    return [(module, module.rope_deltas) for module in model.modules() if hasattr(module, "rope_deltas")]
+def prompt_keepers(model: nn.Module) -> tuple[nn.Module, ...]:
+    """Modules that keep a state of the last prompt that was run, as three-dimensional positions do."""
+    return tuple(module for module in model.modules() if hasattr(module, "rope_deltas"))
+
+
+def last_prompts(keepers: Collection[nn.Module]) -> list[tuple[Any, Any]]:
+    """Modules that keep a state of the last prompt, with that state."""
+    return [(module, module.rope_deltas) for module in keepers]
 
 
 def put_back_prompts(states: list[tuple[Any, Any]]) -> None:

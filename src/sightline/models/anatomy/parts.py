@@ -8,6 +8,7 @@ stands beside it on the way up to the whole model is a tower (it takes pixels or
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -17,6 +18,7 @@ from sightline.models.anatomy.configuration import generation_ids, token_ids, va
 from sightline.models.anatomy.decoder import call_or_none, find_decoder, refuse_cross_attention, self_attention
 from sightline.models.anatomy.towers import find_towers
 from sightline.models.anatomy.tree import describe_missing, draw_anatomy
+from sightline.models.transformers_api import prompt_keepers
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,10 +65,15 @@ class Anatomy:
     hidden_size: int
     missing: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def attention_layers(self) -> tuple[int, ...]:
         """Indices of the layers with softmax attention, in order."""
         return tuple(index for index, attention in enumerate(self.attentions) if attention is not None)
+
+    @cached_property
+    def prompt_keepers(self) -> tuple[nn.Module, ...]:
+        """Modules that keep a state of the last prompt that was run."""
+        return prompt_keepers(self.model)
 
     @property
     def config(self) -> Any:

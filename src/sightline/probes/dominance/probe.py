@@ -39,7 +39,8 @@ class _Prompt:
     sums: dict[int, Tensor]
     rows: Tensor
     fed: list[Tensor | None]
-    by_step: dict[int, dict[int, Tensor]]
+    by_step: dict[int, list[tuple[list[int], Tensor]]]
+    """By layer, numbers of steps and what their rows gave, [batch, steps, groups]."""
     ids: Tensor | None = None
     wanted: Tensor | None = None
     """[batch, positions], the prompt's query rows."""
@@ -153,8 +154,7 @@ class DominanceProbe:
         call = attention.call
         member = self._keys(prompt, layer, call.first_key, call.keys, call.query.device)
         mass = self._with_more(prompt, attention, rows, member, attention.row_mass(rows, member)).mean(1)
-        for index, number in enumerate(numbers):
-            prompt.by_step.setdefault(layer, {})[number] = mass[:, index]
+        prompt.by_step.setdefault(layer, []).append((numbers, mass))
 
     def _with_more(self, prompt: _Prompt, attention: EditedCall, rows: Tensor, member: Tensor, mass: Tensor) -> Tensor:
         """[batch, heads, rows, columns]: the masses, then the shares among selected keys, then one's own metrics."""
@@ -196,9 +196,9 @@ class DominanceProbe:
         if prompt.by_step:
             counted = self._counted_steps(prompt)
             rows += counted.sum(1)
-            for layer, steps in prompt.by_step.items():
-                numbers = sorted(steps)
-                mass = torch.stack([steps[number] for number in numbers], 1).double().cpu()
+            for layer, parts in prompt.by_step.items():
+                numbers = [number for some, _ in parts for number in some]
+                mass = torch.cat([part for _, part in parts], 1).double().cpu()
                 total = (mass * counted[:, numbers, None]).sum(1)
                 sums[layer] = sums[layer] + total if layer in sums else total
         tokens = prompt.membership.cpu().sum(1)
@@ -224,11 +224,12 @@ class DominanceProbe:
         batch, count = prompt.layout.batch, len(prompt.fed)
         counted = torch.ones((batch, count), dtype=torch.bool)
         ends = torch.tensor(sorted(self._anatomy.eos_token_ids), dtype=torch.long)
-        ended = torch.zeros(batch, dtype=torch.bool)
-        for number, ids in enumerate(prompt.fed):
-            if ids is not None:
-                ended = ended | torch.isin(ids[:, -1].cpu(), ends)
-            counted[:, number] = ~ended
+        steps = [number for number, ids in enumerate(prompt.fed) if ids is not None]
+        if steps:
+            fed = torch.stack([ids[:, -1] for ids in prompt.fed if ids is not None], 1).cpu()
+            has_end = torch.zeros_like(counted)
+            has_end[:, steps] = torch.isin(fed, ends)
+            counted = has_end.cumsum(1) == 0
         # Pieces of a prompt before its last predict nothing that is kept.
         pieces = [number for number, ids in enumerate(prompt.fed) if ids is None]
         counted[:, pieces[:-1]] = False

@@ -8,6 +8,7 @@ words.
 from __future__ import annotations
 
 import functools
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,15 @@ from sightline.models.anatomy import Anatomy
 from sightline.models.layout import TokenLayout, layout_of
 from sightline.models.transformers_api import LogitsProcessorList, given_to
 from sightline.probes.grounding.image import VISUAL
-from sightline.probes.grounding.scores import Scores, TokenScore
+from sightline.probes.grounding.scores import TokenScore
+
+
+@dataclass
+class Step:
+    """What was read in one decoding pass: scores [layers, rows] and patches [rows], from when they are computed on."""
+
+    scores: Tensor = field(default_factory=lambda: torch.zeros(0))
+    patches: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 @dataclass
@@ -33,7 +42,7 @@ class _Generation:
 
     prompts: how many it was given. layout: as the passes were given it; given_layout: as `generate` was, which knows
     grids that it does not hand on. start: how many ids stood before the first generated one. steps: of each decoding
-    pass the scores [layers, rows] and patches [rows]. known: from a sample and its words so far to (step, row).
+    pass. known: from a sample and its words so far to (step, row).
     """
 
     prompts: int | None
@@ -44,7 +53,7 @@ class _Generation:
     start: int | None = None
     rows: int = 0
     layout: TokenLayout | None = None
-    steps: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     known: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = field(default_factory=dict)
     answers: list[list[int]] = field(default_factory=list)
 
@@ -99,20 +108,18 @@ class Answers:
         layout = None if self._open is None else self._open.given_layout
         return layout is not None and bool(layout.mask(*VISUAL).any())
 
-    def take(self, step: ForwardPass, scores: Scores, layout: TokenLayout | None) -> None:
-        """A forward pass is over."""
+    def take(self, step: ForwardPass, layout: TokenLayout | None) -> Step | None:
+        """A forward pass is over; returns where to put what was read, if anybody asks for it."""
         call, self._last = self._open, step
         if call is None:
-            return
+            return None
         if not step.is_decoding:
             call.layout, call.rows = layout, step.batch
-            return
-        patches = (
-            scores.patches if scores.patches is not None else torch.full_like(scores.is_text, -1, dtype=torch.long)
-        )
-        call.steps.append((scores.by_layer[:, :, -1].detach(), patches[:, -1]))
+            return None
+        call.steps.append(Step())
+        return call.steps[-1]
 
-    def result(self, layers: tuple[int, ...]) -> list[list[TokenScore]]:
+    def result(self) -> list[list[TokenScore]]:
         """By row that `generate` returned, its tokens up to the end."""
         if not self._done:
             raise SightlineError("Nothing was generated inside the `with`: call generate there, or ask for scores().")
@@ -183,31 +190,40 @@ class Answers:
         return [row[: next((place + 1 for place, token in enumerate(row) if token in call.ends), None)] for row in rows]
 
     def _rows(self, call: _Generation) -> Iterator[list[TokenScore]]:
-        values = torch.stack([scores for scores, _ in call.steps]).cpu() if call.steps else torch.zeros(0)
-        patches = torch.stack([found for _, found in call.steps]).cpu() if call.steps else torch.zeros(0)
-        layout = call.best_layout
+        values = torch.stack([step.scores for step in call.steps]).cpu() if call.steps else torch.zeros(0, 1)
+        patches = torch.stack([step.patches for step in call.steps]).tolist() if call.steps else []
+        by_layer, means = values.tolist(), values.mean(1).tolist()
+        grids: dict[int, dict[int, _Patch]] = {}
         for number, tokens in enumerate(call.answers):
             found = []
             for count, token in enumerate(tokens, 1):
-                place = call.place(number, tokens[:count])
-                patch = -1 if place is None else int(patches[place])
                 text = "" if self._tokenizer is None else str(self._tokenizer.decode([token]))
-                if place is None or patch < 0:
+                place = call.place(number, tokens[:count])
+                if place is None or patches[place[0]][place[1]] < 0:
                     found.append(TokenScore(token, text, None))
                     continue
-                layers = values[place[0], :, place[1]]
-                where = _where(layout, place[1], patch)
-                found.append(TokenScore(token, text, float(layers.mean()), tuple(layers.tolist()), *where))
+                step, row = place
+                if row not in grids:
+                    grids[row] = _patches(call.best_layout, row)
+                where = grids[row].get(patches[step][row], (patches[step][row], None, None, None))
+                layers = tuple(layer[row] for layer in by_layer[step])
+                found.append(TokenScore(token, text, means[step][row], layers, *where))
             yield found
 
 
-def _where(layout: TokenLayout | None, row: int, position: int) -> tuple[int, int | None, int | None, int | None]:
-    """Which patch of the sample stands at a position, and its grid, row and column."""
+_Patch = tuple[int, int | None, int | None, int | None]
+"""Which patch of the sample it is; its grid, row and column."""
+
+
+def _patches(layout: TokenLayout | None, row: int) -> dict[int, _Patch]:
+    """By position in the sequence, the patches of a sample."""
     if layout is None:
-        return position, None, None, None
-    patch = int((layout.positions(row, *VISUAL) < position).sum())
-    for number, grid in enumerate(layout.grids[row]):
-        places = (grid.positions == position).nonzero()
-        if len(places):
-            return patch, number, int(places[0, 0]), int(places[0, 1])
-    return patch, None, None, None
+        return {}
+    places = layout.positions(row, *VISUAL).tolist()
+    found: dict[int, _Patch] = {place: (patch, None, None, None) for patch, place in enumerate(places)}
+    for number, grid in reversed(list(enumerate(layout.grids[row]))):
+        for line, cells in enumerate(grid.positions.tolist()):
+            for column, place in enumerate(cells):
+                if place >= 0:
+                    found[place] = (bisect_left(places, place), number, line, column)
+    return found

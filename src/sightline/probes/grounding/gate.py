@@ -127,7 +127,7 @@ class GroundedGate(nn.Module):
                 "that was trained with this model."
             )
         acting = _GateHooks(self, anatomy)
-        with attach(anatomy, reader=acting, layout=source), acting.hooked():
+        with attach(anatomy, reader=acting, layout=source, layers=()), acting.hooked():
             yield
 
     def save(self, folder: str | Path) -> None:

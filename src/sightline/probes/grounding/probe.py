@@ -2,7 +2,8 @@
 
 A layer's output is taken where the next layer, or the final norm, is given it: there it is one tensor with its whole
 graph, also when the layer is checkpointed and computed again in the backward pass. In training the tensors, which the
-graph holds anyway, wait for the end of the pass; without a graph a layer is scored as soon as it is there.
+graph holds anyway, wait for the end of the pass; without a graph a layer is scored as soon as it is there, and the
+steps of an answer, where no attention is read, together.
 """
 
 from __future__ import annotations
@@ -21,13 +22,25 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import SightlineError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import TokenLayout
-from sightline.probes.grounding.answers import Answers
+from sightline.probes.grounding.answers import Answers, Step
 from sightline.probes.grounding.formula import LayerScore, score_words
-from sightline.probes.grounding.image import ImageTap, plain_states, require_image, states_given, take_rows, words_of
+from sightline.probes.grounding.image import (
+    VISUAL,
+    ImageTap,
+    plain_states,
+    require_image,
+    states_given,
+    take_rows,
+    words_of,
+)
 from sightline.probes.grounding.scores import Grounding, Scores, TokenScore
 
 if TYPE_CHECKING:
     from sightline.probes.grounding.head import GroundingHead
+
+
+_LONGEST = 64
+"""Decoding steps that wait to be scored, at most."""
 
 
 @dataclass
@@ -35,7 +48,8 @@ class _Pass:
     """One forward pass: which words it scores, and what has come in of it.
 
     words: [batch, positions of the pass], bool, on the CPU; counts: words of each sample. has_graph: whether gradients
-    are asked for. weights: by layer, [words of the sample, its patches] for each sample.
+    are asked for. weights: by layer, [words of the sample, its patches] for each sample. waits: whether it is a step
+    that can be scored later, together with others; its states are then [batch, hidden]. place: where its scores go.
     """
 
     step: ForwardPass
@@ -45,6 +59,8 @@ class _Pass:
     states: dict[int, Tensor] = field(default_factory=dict)
     weights: dict[int, list[Tensor]] = field(default_factory=dict)
     scored: dict[int, list[LayerScore]] = field(default_factory=dict)
+    waits: bool = False
+    place: Step | None = None
 
 
 class GroundingProbe:
@@ -65,6 +81,8 @@ class GroundingProbe:
         self._pass: _Pass | None = None
         self._scores: Scores | None = None
         self._layout: TokenLayout | None = None
+        self._has_image = torch.zeros((0, 1), dtype=torch.bool)
+        self._waiting: list[_Pass] = []
         self._answers = Answers(anatomy, tokenizer, source)
 
     def scores(self) -> Scores:
@@ -73,6 +91,7 @@ class GroundingProbe:
         Raises:
             SightlineError: when nothing was run inside the `with`.
         """
+        self._score_waiting()
         if self._scores is None:
             raise SightlineError(
                 "No words were scored: run the model inside the `with`, by a forward pass or generate."
@@ -88,17 +107,25 @@ class GroundingProbe:
         Raises:
             SightlineError: when nothing was generated inside the `with`.
         """
-        return self._answers.result(self.layers)
+        self._score_waiting()
+        return self._answers.result()
 
     def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
+        if self._waiting and (step.layout is not self._layout or not step.is_decoding):
+            self._score_waiting()
         self._pass = self._scores = None
         if step.is_start and not self._answers.has_image:  # the first piece of a prompt may end before its image
             require_image("grounding", step)
         self._tap.begin(step)
-        self._layout = step.layout
-        words = words_of(step)
-        self._pass = _Pass(step, words, words.sum(1).tolist(), torch.is_grad_enabled())
+        if step.layout is not self._layout:
+            self._layout, self._has_image = step.layout, step.layout.mask(*VISUAL).any(1, keepdim=True)
+        has_graph = torch.is_grad_enabled()
+        # Behind the prompt, every token of a sample with an image is a word.
+        is_next = step.is_decoding and step.length == 1 and step.offset >= step.layout.length
+        words = self._has_image if is_next else words_of(step)
+        waits = is_next and not has_graph and not self.spec.reads_attention
+        self._pass = _Pass(step, words, words.sum(1).tolist(), has_graph, waits=waits)
 
     def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Take what the layer's words give to each patch."""
@@ -111,18 +138,32 @@ class GroundingProbe:
         self._tap.end()
         if current is None:
             return
+        if current.waits:
+            if len(current.states) == len(self.layers):
+                current.place = self._answers.take(step, self._layout)
+                self._waiting.append(current)
+            if len(self._waiting) >= _LONGEST:
+                self._score_waiting()
+            return
         for layer in list(current.states):
             self._score(current, layer)
         if len(current.scored) < len(self.layers):
             return  # the pass ended in an error
-        self._scores = self._gathered(current)
-        self._answers.take(step, self._scores, self._layout)
+        self._scores = scores = self._gathered(current)
+        place = self._answers.take(step, self._layout)
+        if place is not None:
+            place.scores = scores.by_layer[:, :, -1].detach()
+            none = torch.full_like(scores.is_text, -1, dtype=torch.long)
+            place.patches = (none if scores.patches is None else scores.patches)[:, -1]
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Inside, the hooks are in place; the probe must have been lent to the model before."""
         with self._tap.hooked(), self._hooked(), self._answers.noting():
-            yield
+            try:
+                yield
+            finally:
+                self._score_waiting()
 
     @contextmanager
     def _hooked(self) -> Iterator[None]:
@@ -152,8 +193,10 @@ class GroundingProbe:
             current = self._current()
             if current is None or (layer == last and layer not in current.states):
                 return
-            current.states[layer] = states_given(args, inputs)
-            if not current.has_graph:
+            states = states_given(args, inputs)
+            # A model may go on to write into its states.
+            current.states[layer] = states[:, -1].clone() if current.waits else states
+            if not current.has_graph and not current.waits:
                 self._score(current, layer)
 
         return take
@@ -177,6 +220,37 @@ class GroundingProbe:
                     words, self._tap.images.features, self._tap.images.unit, weights, strict=True
                 )
             ]
+
+    def _score_waiting(self) -> None:
+        """Score the decoding steps that wait, all of one prompt, in one go."""
+        passes, self._waiting = self._waiting, []
+        if not passes:
+            return
+        images, has_image = self._tap.images, passes[0].words[:, 0]
+        scored = []
+        with torch.no_grad():
+            for number, layer in enumerate(self.layers):
+                states = torch.stack([each.states[layer] for each in passes], 1)
+                scored.append(
+                    [
+                        score_words(self.spec, self._head, number, mine if has else mine[:0], features, unit, None)
+                        for mine, has, features, unit in zip(
+                            states, has_image.tolist(), images.features, images.unit, strict=True
+                        )
+                    ]
+                )
+            device = scored[0][0].values.device
+            by_layer = torch.zeros((len(self.layers), len(has_image), len(passes)), device=device)
+            patches = torch.full((len(has_image), len(passes)), -1, dtype=torch.long, device=device)
+            for sample in has_image.nonzero()[:, 0].tolist():
+                by_layer[:, sample] = torch.stack([parts[sample].values.to(device) for parts in scored])
+                closeness = [parts[sample].closeness.to(device) for parts in scored]
+                patches[sample] = _best_patch(closeness, images.positions[sample])
+        for number, each in enumerate(passes):
+            if each.place is not None:
+                each.place.scores, each.place.patches = by_layer[:, :, number], patches[:, number]
+        last = by_layer[:, :, -1:]
+        self._scores = Scores(last.mean(0), last, has_image[:, None].to(device), patches[:, -1:])
 
     def _gathered(self, current: _Pass) -> Scores:
         """Scores at their positions, and for each word the patch that speaks most for it over all layers."""

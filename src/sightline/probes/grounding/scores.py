@@ -186,7 +186,8 @@ class Grounding(Method):
             require_sight("grounding", anatomy)
         head = self._fitting_head(head, model, layers, anatomy)
         probe = GroundingProbe(self, anatomy, layers, head, getattr(model, "tokenizer", None), source)
-        with attach(anatomy, reader=probe, layout=source), probe.watching():
+        read = layers if self.reads_attention else ()
+        with attach(anatomy, reader=probe, layout=source, layers=read), probe.watching():
             yield probe
 
     def _fitting_head(

@@ -94,7 +94,7 @@ def survey(anatomy: Anatomy, run: Any, layout: LayoutSource | None = None) -> li
     """
     surveyor = _Surveyor(anatomy)
     try:
-        with torch.no_grad(), attach(anatomy, reader=surveyor, layout=layout):
+        with torch.no_grad(), attach(anatomy, reader=surveyor, layout=layout, layers=()):
             run()
     finally:
         surveyor.close()
