@@ -75,7 +75,7 @@ class Attending:
         self._arrange()
 
     def intercept(self, hooks: Hooks) -> None:
-        """Let `hooks` ask here for the layers that something is for; those asked for before stay."""
+        """Let `hooks` ask here for the layers that something is for; those of before stay."""
         new = sorted(self._by_layer.keys() - self._intercepted)
         if new:
             hooks.intercept([self._modules[layer] for layer in new], self)

@@ -17,7 +17,7 @@ from sightline.attention.session import attach
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
 from sightline.models.logits import last_logits
-from sightline.models.transformers_api import greedy_options, last_prompts, put_back_prompts
+from sightline.models.transformers_api import greedy_options, kept_prompts
 
 _TOLERANCE = 1e-3
 """By which the weights of a row, computed in float32, may miss a sum of 1."""
@@ -134,13 +134,11 @@ class _SameTokens:
 
 def _check_passes(anatomy: Anatomy, inputs: Mapping[str, Any], layout: TokenLayout, is_edited: bool) -> list[str]:
     model: Any = anatomy.model
-    watcher, kept = _Watcher(_outer_layers(anatomy), is_edited), last_prompts(anatomy.prompt_keepers)
+    watcher = _Watcher(_outer_layers(anatomy), is_edited)
     options = greedy_options(model, 3, [_SameTokens()] if is_edited else [])
-    try:
-        with torch.no_grad(), attach(anatomy, reader=watcher, editor=watcher, layout=lambda _: layout):
-            output = model.generate(**inputs, **options)
-    finally:
-        put_back_prompts(kept)
+    watching = attach(anatomy, reader=watcher, editor=watcher, layout=lambda _: layout)
+    with torch.no_grad(), kept_prompts(anatomy.prompt_keepers), watching:
+        output = model.generate(**inputs, **options)
     if not watcher.lengths:
         return ["The decoder layers that were found are not run by the model's forward."]
     if watcher.lengths[0] != layout.length:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from sightline.models.anatomy import Anatomy, find_anatomy
-from sightline.models.transformers_api import last_prompts, put_back_prompts
+from sightline.models.transformers_api import kept_prompts
 
 LOCK = RLock()
 """Held while something is installed or taken away."""
@@ -37,13 +37,12 @@ def bypassed(model: Any) -> Iterator[None]:
     if key in _BYPASSED:
         yield
         return
-    kept = last_prompts(anatomy.prompt_keepers)
-    _BYPASSED.add(key)
-    try:
-        yield
-    finally:
-        _BYPASSED.discard(key)
-        put_back_prompts(kept)
+    with kept_prompts(anatomy.prompt_keepers):
+        _BYPASSED.add(key)
+        try:
+            yield
+        finally:
+            _BYPASSED.discard(key)
 
 
 def is_bypassed(anatomy: Anatomy) -> bool:

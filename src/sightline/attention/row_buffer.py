@@ -1,7 +1,7 @@
 """Rows of decoding steps, kept until they can be computed together.
 
 A decoding step has one query row a layer, and reading its weights at once would read all keys a second time at every
-step. The keys only grow, so the row can wait: the tape keeps the queries (a few KB) and a reference to the newest keys,
+step. The keys only grow, so the row can wait: the buffer keeps the queries (a few KB) and a reference to the newest keys,
 which are the cache's own, and computes many rows in one go. It computes at once where waiting would be wrong: the cache
 was reordered (beam search), cropped or replaced, keys were dropped (sliding window), or there is no cache at all.
 """
@@ -133,7 +133,7 @@ class RowBuffer:
 
 
 def _can_wait(call: AttentionCall, step: ForwardPass) -> bool:
-    """Whether the keys outlive the pass as they are, and the row is told by its query and a yes-or-no mask alone."""
+    """Whether the keys outlive the pass as they are, and the row is known by its query and a yes-or-no mask alone."""
     if _cached_keys(step.cache, call.module) is not call.key or call.options.get("position_bias") is not None:
         return False
     is_float = isinstance(call.mask, Tensor) and call.mask.is_floating_point()
@@ -145,7 +145,7 @@ def _row(call: AttentionCall) -> Tensor:
 
 
 def _place(module: Any) -> int:
-    """Which layer of the cache is this attention's; beyond all where it does not tell."""
+    """Which layer of the cache is this attention's; beyond all where it does not say."""
     index = getattr(module, "layer_idx", None)
     return sys.maxsize if index is None else int(index)
 

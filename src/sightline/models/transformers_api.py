@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -141,15 +142,15 @@ def prompt_keepers(model: nn.Module) -> tuple[nn.Module, ...]:
     return tuple(module for module in model.modules() if hasattr(module, "rope_deltas"))
 
 
-def last_prompts(keepers: Collection[nn.Module]) -> list[tuple[Any, Any]]:
-    """Modules that keep a state of the last prompt, with that state."""
-    return [(module, module.rope_deltas) for module in keepers]
-
-
-def put_back_prompts(states: list[tuple[Any, Any]]) -> None:
-    """Give modules back the state that `last_prompts` found."""
-    for module, state in states:
-        module.rope_deltas = state
+@contextmanager
+def kept_prompts(keepers: Collection[nn.Module]) -> Iterator[None]:
+    """Put back, at the end, the state of the last prompt that these modules keep now."""
+    states = [(module, module.rope_deltas) for module in keepers]
+    try:
+        yield
+    finally:
+        for module, state in states:
+            module.rope_deltas = state
 
 
 def without_encoder_outputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,13 +203,6 @@ def checkpointing_options(is_on: bool, names: Collection[str]) -> dict[str, Any]
     """Options of `TrainingArguments`, whose fields are `names`, by which activations are computed again."""
     name = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
     return {name: is_on, f"{name}_kwargs": {"use_reentrant": False} if is_on else None}
-
-
-def remove_printer(trainer: Any) -> None:
-    """Keep a Trainer from printing its logs."""
-    from transformers.trainer_callback import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
 
 
 # Generation

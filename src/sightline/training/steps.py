@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer
+from transformers import PrinterCallback, Trainer
 
 from sightline.errors import SightlineError
 from sightline.files.json import json_text
-from sightline.models.transformers_api import remove_printer
 from sightline.probes.grounding.scores import Scores
 from sightline.training.checkpoints import PREFIX, last_whole, seal
 from sightline.training.collator import IGNORED_TOKEN, Collator, TrainingSet
@@ -67,7 +66,7 @@ class GroundingTrainer(Trainer):  # type: ignore[misc]
             data_collator=Collator(vlm, settings.needs_negatives),
             callbacks=[EvaluatesEvery(settings.eval_steps if evaluate is not None else 0)],
         )
-        remove_printer(self)
+        self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = True  # the loss below is scaled to its share already
         self.vlm, self.settings, self.head, self.course = vlm, settings, head, course
         self.grounding, self.terms = settings.grounding(), settings.grounding_loss()
