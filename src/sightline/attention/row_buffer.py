@@ -1,9 +1,9 @@
 """Rows of decoding steps, kept until they can be computed together.
 
 A decoding step has one query row a layer, and reading its weights at once would read all keys a second time at every
-step. The keys only grow, so the row can wait: the buffer keeps the queries (a few KB) and a reference to the newest keys,
-which are the cache's own, and computes many rows in one go. It computes at once where waiting would be wrong: the cache
-was reordered (beam search), cropped or replaced, keys were dropped (sliding window), or there is no cache at all.
+step. The keys only grow, so the row can wait: the buffer keeps the queries (a few KB) and a reference to the newest
+keys, which are the cache's own, and computes many rows in one go. It computes at once where waiting would be wrong: the
+cache was reordered (beam search), cropped or replaced, keys were dropped (sliding window), or there is no cache at all.
 """
 
 from __future__ import annotations
