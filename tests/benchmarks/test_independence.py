@@ -127,3 +127,87 @@ def test_captions_are_compared_at_the_same_length() -> None:
     assert figures["object_f1"][0] == pytest.approx(0.5 - 1.0)
     document = chair.score(items, long)
     assert document["object_f1"] == pytest.approx(0.5)
+
+
+def test_a_method_is_held_against_captions_cut_short() -> None:
+    """Cutting the same captions wins nothing; leaving out what is invented alone does."""
+    chair = find_bench("chair")
+    items = [Item(str(n), "", truth=["bed", "bench", "car", "cat", "dog"]) for n in range(12)]
+
+    def side(texts: list[str]) -> dict[str, Verdict]:
+        return {item.id: chair.judge(item, text) for item, text in zip(items, texts, strict=True)}
+
+    mixed = [
+        f"a dog and a kite and a cat and a vase and a car and a bench and a clock and a bed {n}" for n in range(12)
+    ]
+    halves = [" ".join(text.split()[: len(text.split()) // 2]) for text in mixed]
+    clean = ["a dog and a cat and a car"] * 12
+    found = chair.frontier(items, side(mixed), {"shorter": side(halves), "better": side(clean)}, 0)
+    assert found is not None
+    shorter, better = found["methods"]["shorter"], found["methods"]["better"]
+    assert shorter["delta"] == pytest.approx(0, abs=0.03)
+    assert shorter["recall"] < found["curve"][-1]["recall"] == 1.0
+    assert better["recall"] == pytest.approx(0.6)
+    assert better["chair_i"] == 0.0
+    assert better["shortened"] == pytest.approx(0.4, abs=0.03)  # dog kite cat vase car
+    assert better["ci95"][1] < 0
+    whole = chair.frontier(items, side(clean), {"more": side(mixed)}, 0)
+    assert whole is not None
+    assert whole["methods"]["more"]["is_beyond"]
+    assert chair.frontier(items, {}, {}, 0) is None
+
+
+STRUCTURES: dict[str, tuple[int, int]] = {
+    "naturalbench": (4, 60), "mmvp": (2, 90), "mme": (2, 90), "hallusionbench": (6, 40), "amber": (14, 30),
+}  # fmt: skip
+"""Of each benchmark how many questions of one unit there are, and how many units are drawn here."""
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_answers_that_go_together_are_no_evidence_of_their_own(name: str) -> None:
+    """Two models without a difference, whose answers to one unit's questions mostly share their luck."""
+    each, units = STRUCTURES[name]
+    bench, rng, rounds = find_bench(name), np.random.default_rng(5), 60
+    items = [item for unit in range(units) for item in unit_of(name, unit, each)]
+    found = held = 0
+    for _ in range(rounds):
+        sides = []
+        for _ in range(2):
+            luck, own = rng.random(units) < 0.7, rng.random(len(items)) < 0.7
+            shared = rng.random(len(items)) < 0.8
+            rights = {item.id: bool(luck[n // each] if shared[n] else own[n]) for n, item in enumerate(items)}
+            sides.append({item.id: verdict_of(item, rights[item.id]) for item in items})
+        compared = compare(bench, items, *sides, resamples=200)
+        found += compared.p_value < 0.05
+        assert compared.ci95 is not None
+        held += compared.ci95[0] <= 0 <= compared.ci95[1]
+    assert found / rounds <= 0.13  # 5% and three standard errors
+    assert held / rounds >= 0.87
+
+
+def unit_of(name: str, unit: int, each: int) -> list[Item]:
+    """Questions that are scored as one, with what each of the benchmarks knows them by."""
+    group = {"naturalbench": "yes_no", "mme": "existence", "amber": "state"}.get(name, "")
+    names = ("category", "subcategory", "visual_input")
+    about = {
+        "set": str(unit),
+        "pair": str(unit),
+        "image": f"{unit}.jpg",
+        "set_id": str(unit),
+        **dict.fromkeys(names, "1"),
+    }
+    places = ("q0_i0", "q0_i1", "q1_i0", "q1_i1")
+    return [
+        Item(
+            f"{unit}/{n}",
+            "",
+            truth="yes",
+            group=group,
+            about={**about, "place": places[n % 4], "figure_id": str(n % 3), "question_id": str(n // 3)},
+        )
+        for n in range(each)
+    ]
+
+
+def verdict_of(item: Item, is_right: bool) -> Verdict:
+    return Verdict(item.id, "yes" if is_right else "no", is_right)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+import sightline as sl
 from benchmarks.awkward import answers
 from benchmarks.tables import png, write_parquet
 from sightline.benchmarks import find_bench
@@ -17,6 +18,7 @@ from sightline.benchmarks.base import BENCHMARKS, Benchmark, InvalidItem, Item, 
 from sightline.benchmarks.compare import compare
 from sightline.errors import InputError
 from sightline.runs.folder import Run
+from sightline.zoo.official.drawing import draw
 from support.json_lines import lines
 
 NEWER = ("amber", "cv-bench", "hallusionbench", "mmvp", "naturalbench", "repope")
@@ -61,6 +63,23 @@ def test_an_old_pope_run_is_scored_again_with_repopes_labels(tmp_path: Path, rep
     assert (document["n"], document["accuracy"], document["unknown"]) == (4, 0.75, 1)
     with pytest.raises(InputError, match="not on the hub"):
         find_bench("repope").load()
+
+
+def test_pope_and_repope_in_one_run_are_asked_once(tmp_path: Path) -> None:
+    """Questions that both have are answered for POPE and taken over; what differs is each one's labels."""
+    draw("pope", tmp_path, 12, seed=1)
+    (tmp_path / "shapes_pope_popular.json").unlink()
+    (tmp_path / "shapes_pope_adversarial.json").unlink()
+    records = [json.loads(line) for line in (tmp_path / "shapes_pope_random.json").read_text().splitlines()]
+    first = {**records[0], "label": "no"}
+    lines(tmp_path / "shapes_repope_random.json", [first, *records[2:]])
+    found = sl.evaluate("tiny-llava", [f"pope:{tmp_path}", f"repope:{tmp_path}"])
+    pope, repope = ({record.id: record for record in run.all_records()} for run in found.runs)
+    assert set(repope) == set(pope) - {"random/2"}
+    assert all(repope[name].seconds == pope[name].seconds for name in repope)
+    documents = {each["bench"]: each["methods"]["none"] for each in found.to_dict()["evaluations"]}
+    assert documents["pope"]["accuracy"] == 1.0
+    assert documents["repope"]["accuracy"] == pytest.approx(1 - 1 / len(repope))
 
 
 # HallusionBench ------------------------------------------------------------------------------------------------------

@@ -205,6 +205,16 @@ class Benchmark(ABC):
         """Both sides' judgements as they would be if their answers were alike in something, as in length; None: no."""
         return None
 
+    def frontier(
+        self,
+        items: Sequence[Item],
+        first: Mapping[str, Verdict],
+        others: Mapping[str, Mapping[str, Verdict]],
+        seed: int,
+    ) -> dict[str, Any] | None:
+        """The others' two sides, as recall and invention, beside what the first method would have by saying less."""
+        return None
+
     def headline_value(self, totals: Mapping[str, np.ndarray]) -> np.ndarray:
         """The headline, of each stratum's totals [..., sums]; by default all right ones over all items. Shape [...]."""
         whole: Any = sum(totals.values())

@@ -12,6 +12,7 @@ import numpy as np
 from sightline.benchmarks.answer_fields import STRONG
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.chair_words import Vocabulary, coco_vocabulary
+from sightline.benchmarks.frontier import frontier
 from sightline.benchmarks.singular import SINGULARS
 from sightline.data.coco import SPLITS, CocoSplit, image_number, read_image_list, read_split
 from sightline.errors import InputError
@@ -205,6 +206,15 @@ class Chair(Benchmark):
             {name: _cut(side[name], length, truths[name]) for name, length in lengths.items()} for side in (a, b)
         )
         return first, second
+
+    def frontier(
+        self,
+        items: Sequence[Item],
+        first: Mapping[str, Verdict],
+        others: Mapping[str, Mapping[str, Verdict]],
+        seed: int,
+    ) -> dict[str, Any] | None:
+        return frontier(items, first, others, seed)
 
     def chair_i_value(self, totals: Mapping[str, np.ndarray]) -> np.ndarray:
         """CHAIRi, as `headline_value` makes CHAIRs of the same totals; NaN where no object is named. Shape [...]."""

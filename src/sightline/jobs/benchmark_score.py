@@ -120,6 +120,11 @@ def score_of(
     }
     if any(spec.view for spec in plan.specs):
         document["blind"] = earned(document)
+    found = bench.frontier(
+        items.items, verdicts[first.label], {spec.label: verdicts[spec.label] for spec in others}, seed
+    )
+    if others and found is not None:
+        document["frontier"] = found
     if plan.settings.by is not None:
         document["by"] = scores_by(items, verdicts, plan.settings.by, seed)
     return BenchmarkScore(document, items, verdicts, lines, folder)

@@ -205,6 +205,10 @@ def _document(
         "seed": seed,
         "items": {"asked": len(first.items), "of": len(first.items)},
     }
+    sides = {label: found.judgements for label, found in zip(labels[1:], others, strict=True)}
+    found_frontier = bench.frontier(first.items, first.judgements, sides, seed)
+    if found_frontier is not None:
+        document["frontier"] = found_frontier
     adjust([document])
     return document
 

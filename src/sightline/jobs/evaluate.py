@@ -22,10 +22,11 @@ from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, first_sa
 from sightline.jobs.blind import seen_as
 from sightline.jobs.evaluation import Evaluation, evaluation_of
 from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
-from sightline.jobs.methods import MethodSpec, blind_specs, method_specs, with_controls
+from sightline.jobs.methods import MethodSpec, baseline_specs, blind_specs, method_specs, with_controls
 from sightline.jobs.models import ModelSource, model_sources, pin_loaded
 from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
+from sightline.jobs.shared_answers import take_shared
 from sightline.runs.batch_size import first_batch_size
 from sightline.runs.batches import Attempt, Outcome, free_memory
 from sightline.runs.folder import SUMMARY_FILE, Run
@@ -78,6 +79,8 @@ def evaluate(
         specs = with_controls(specs, sinks)
     if settings.blind:
         specs += blind_specs(specs[0])
+    if settings.baselines:
+        specs += baseline_specs(specs[0])
     plan = EvaluationPlan(models, items, specs, settings, sinks)
     name = place.name if place is not None else "-".join(["eval", *(each.name for each in items)])
     shown = {"model": plan.models[0].name, **plan.of_run(items[0]), **plan.info(items[0], 1)}
@@ -200,8 +203,10 @@ def _on_model(plan: EvaluationPlan, runners: Sequence[Runner], model: ModelSourc
     for spec in plan.specs:
         with nullcontext() if spec.method is None else spec.method.on(vlm):
             pass  # what does not fit this model shows now and not after the other methods' hours
-    for items, runner in zip(plan.benches, runners, strict=True):
+    for place, (items, runner) in enumerate(zip(plan.benches, runners, strict=True)):
         pin_loaded(runner.run, model.name, vlm)
+        if launched_as()[1] == 1:
+            take_shared(plan, runners, place, model.name)
         _on_bench(plan, items, runner, vlm, model.name)
 
 
@@ -212,10 +217,12 @@ def _on_served(plan: EvaluationPlan, runners: Sequence[Runner], model: str) -> N
     if changed:
         raise InputError(f"{model} is behind an address: {changed[0]} changes a model in this process, so it has none.")
     size = SERVED_AT_ONCE if settings.batch_size == "auto" else settings.batch_size
-    for items, runner in zip(plan.benches, runners, strict=True):
+    for place, (items, runner) in enumerate(zip(plan.benches, runners, strict=True)):
+        if launched_as()[1] == 1:
+            take_shared(plan, runners, place, model)
 
         def attempt(spec: MethodSpec, items: BenchmarkItems = items) -> Attempt[Item]:
-            drawing = settings.seed, settings.temperature
+            drawing = settings.seed, settings.temperature if spec.temperature is None else spec.temperature
             view = _view(spec, items)
             return served_answerer(served, items.bench, plan.longest_answer(items), *drawing, view, settings.image_side)
 
@@ -235,7 +242,7 @@ def _on_bench(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner, vlm: 
         size = first_batch_size(vlm, (partial(sample_of, vlm, items.bench, item) for item in longest), new_tokens)
 
     def attempt(spec: MethodSpec) -> Attempt[Item]:
-        drawing = settings.seed, settings.temperature
+        drawing = settings.seed, settings.temperature if spec.temperature is None else spec.temperature
         thinking = THINKING_TOKENS if settings.new_tokens is None else 0
         return answerer(vlm, items.bench, spec.method, new_tokens, *drawing, _view(spec, items), thinking)
 

@@ -71,6 +71,11 @@ class EvaluateSettings(BenchmarkSettings):
     controls: bool = setting(
         False, "Add every method's controls: what acts alike without its cause, so that shared gains are not its own."
     )
+    baselines: bool = setting(
+        False,
+        "Add trivial baselines: answers of the first method drawn at temperature 0.5 and 1 (for CHAIR, shorter ones "
+        "are computed always).",
+    )
     by: str | None = setting(
         None, "Also the scores by this field of the items, as subject or group; free to change later.", metavar="FIELD"
     )

@@ -19,18 +19,23 @@ if TYPE_CHECKING:
 
 NONE = "none"
 
+TEMPERATURES = (0.5, 1.0)
+"""Of the trivial baselines."""
+
 
 @dataclass(frozen=True)
 class MethodSpec:
     """A method. label: as the user wrote it. name: in full, as the run folder calls it. method: None of `none`.
 
-    view: without which image items are asked, to see what it earns; None: as they are.
+    view: without which image items are asked, to see what it earns; None: as they are. temperature: of answers that
+    are drawn, where the spec is a baseline; None: as the settings say.
     """
 
     label: str
     name: str
     method: Method | None = None
     view: View | None = None
+    temperature: float | None = None
 
 
 def method_specs(methods: Any, sinks: Sinks | None = None) -> tuple[MethodSpec, ...]:
@@ -55,6 +60,14 @@ def method_specs(methods: Any, sinks: Sinks | None = None) -> tuple[MethodSpec, 
 def blind_specs(first: MethodSpec) -> tuple[MethodSpec, ...]:
     """The first method without the image, with a blank one, and with another item's."""
     return tuple(MethodSpec(view, f"{first.name}@{view}", first.method, view) for view in VIEWS)
+
+
+def baseline_specs(first: MethodSpec) -> tuple[MethodSpec, ...]:
+    """The first method with answers drawn at TEMPERATURES: what any change of the answers does, good or bad."""
+    return tuple(
+        MethodSpec(f"temperature={value:g}", f"{first.name}@temperature={value:g}", first.method, None, value)
+        for value in TEMPERATURES
+    )
 
 
 def with_controls(specs: tuple[MethodSpec, ...], sinks: Sinks | None = None) -> tuple[MethodSpec, ...]:

@@ -37,6 +37,8 @@ def sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
             found.append(Table(_words(_part_figure(document) or ""), columns, rows))
         if document.get("blind"):
             found.append(Table("What the image earns", *blind_table(document)))
+        if document.get("frontier"):
+            found.append(Table("Beside shorter answers: CHAIRi at the same recall", *frontier_table(document)))
         if document.get("by"):
             found.append(by_table(document))
         columns, rows = paired_table(document)
@@ -75,6 +77,24 @@ def blind_table(document: Mapping[str, Any]) -> Cells:
             f"{of['p_value']:.3g}",
         )
         for view, of in document["blind"].items()
+    ]
+    return columns, rows
+
+
+def frontier_table(document: Mapping[str, Any]) -> Cells:
+    """A row a method: its recall and CHAIRi, and CHAIRi of the first method's captions cut to the same recall."""
+    first = next(iter(document["methods"]))
+    columns = ("method", "recall", "CHAIRi", f"{first}, shortened", "difference", "95% interval")
+    rows: list[tuple[str, ...]] = [
+        (
+            label + (" (recall beyond the whole captions)" if of["is_beyond"] else ""),
+            figure(of["recall"]),
+            figure(of["chair_i"]),
+            figure(of["shortened"]),
+            figure(of["delta"], is_signed=True),
+            _interval(of["ci95"], is_signed=True),
+        )
+        for label, of in document["frontier"]["methods"].items()
     ]
     return columns, rows
 
