@@ -76,18 +76,21 @@ def redrawn_totals(strata: Strata, seed: int, resamples: int) -> dict[str, NDArr
 
     Drawing as many units as there are, with replacement, draws their different kinds multinomially: a right or wrong
     answer on either side makes four kinds, however many items there are. Units that have items in the same strata are
-    redrawn among themselves, so that every stratum keeps about its size.
+    redrawn among themselves, so that every stratum keeps about its size. Of n units n - 1 are drawn, each counting
+    n / (n - 1): n draws would vary too little where n is small (Rao and Wu 1988, JASA 83).
     """
     rng = np.random.default_rng(seed)
-    drawn = {
-        names: rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
-        for names, (_, counts) in sorted(strata.items(), key=lambda entry: entry[0])
-    }
+    drawn: dict[tuple[str, ...], NDArray[np.float64]] = {}
+    for names, (_, counts) in sorted(strata.items(), key=lambda entry: entry[0]):
+        units = int(counts.sum())
+        draws = max(units - 1, 1)
+        found = rng.multinomial(draws, counts / units, size=resamples)
+        drawn[names] = found.astype(np.float64) * np.float64(units / draws)
     return _by_stratum(strata, drawn, None)
 
 
 def _by_stratum(
-    strata: Strata, counts: Mapping[tuple[str, ...], NDArray[np.int_]], row: int | None
+    strata: Strata, counts: Mapping[tuple[str, ...], NDArray[np.int_] | NDArray[np.float64]], row: int | None
 ) -> dict[str, NDArray[np.float64]]:
     totals: dict[str, NDArray[np.float64]] = {}
     for names, drawn in counts.items():

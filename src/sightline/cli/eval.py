@@ -119,7 +119,7 @@ def command(
 def _show_plan(output: Output, benches: tuple[str, ...], difference: float, fields: dict[str, Any]) -> None:
     from sightline.jobs.benchmark_items import bench_items
     from sightline.jobs.power import plan_power
-    from sightline.pages.tables.evaluate import power_table
+    from sightline.pages.tables.beside import power_table
 
     settings = EvaluateSettings(**fields)
     with output.guarded():

@@ -10,6 +10,8 @@ from typing import Any
 
 from sightline.files.json import write_atomically
 from sightline.pages.forest import Effect
+from sightline.pages.tables.beside import blind_table, frontier_table
+from sightline.pages.tables.cells import Cells, bounds_text, figure, spaced, with_bounds
 from sightline.results.latex import latex_text
 from sightline.results.table import Section, Table
 
@@ -34,7 +36,7 @@ def sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
         found.append(Table("Scores (95% interval)", *score_table(document)))
         columns, rows = part_table(document)
         if rows:
-            found.append(Table(_words(_part_figure(document) or ""), columns, rows))
+            found.append(Table(spaced(_part_figure(document) or ""), columns, rows))
         if document.get("blind"):
             found.append(Table("What the image earns", *blind_table(document)))
         if document.get("frontier"):
@@ -47,58 +49,6 @@ def sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
     return found
 
 
-def power_table(plans: Sequence[Mapping[str, Any]]) -> Cells:
-    """A row a benchmark and share of differing answers."""
-    columns = ("benchmark", "items", "independent", "answers that differ", "needed", "smallest found here")
-    rows: list[tuple[str, ...]] = [
-        (
-            plan["bench"],
-            str(plan["items"]),
-            str(plan["units"]),
-            f"{float(share):.0%}",
-            "-" if count is None else str(count),
-            figure(plan["smallest"][share]),
-        )
-        for plan in plans
-        for share, count in plan["needed"].items()
-    ]
-    return columns, rows
-
-
-def blind_table(document: Mapping[str, Any]) -> Cells:
-    """A row a view: the headline under it, and how much of the first method's the image earns."""
-    columns = ("asked with", _words(document["headline"]), "the image earns", "95% interval", "McNemar p")
-    rows: list[tuple[str, ...]] = [
-        (
-            view,
-            figure(of["score"]),
-            figure(of["earned"], is_signed=True),
-            _interval(of["ci95"], is_signed=True),
-            f"{of['p_value']:.3g}",
-        )
-        for view, of in document["blind"].items()
-    ]
-    return columns, rows
-
-
-def frontier_table(document: Mapping[str, Any]) -> Cells:
-    """A row a method: its recall and CHAIRi, and CHAIRi of the first method's captions cut to the same recall."""
-    first = next(iter(document["methods"]))
-    columns = ("method", "recall", "CHAIRi", f"{first}, shortened", "difference", "95% interval")
-    rows: list[tuple[str, ...]] = [
-        (
-            label + (" (recall beyond the whole captions)" if of["is_beyond"] else ""),
-            figure(of["recall"]),
-            figure(of["chair_i"]),
-            figure(of["shortened"]),
-            figure(of["delta"], is_signed=True),
-            _interval(of["ci95"], is_signed=True),
-        )
-        for label, of in document["frontier"]["methods"].items()
-    ]
-    return columns, rows
-
-
 def _heading(document: Mapping[str, Any]) -> str:
     which = "; smaller is better" if document["better"] == "smaller" else ""
     return f"{document['model']} on {document['bench']}: {_share(document)}, {document['parser']} parser{which}"
@@ -109,10 +59,6 @@ def _share(document: Mapping[str, Any]) -> str:
     return f"{asked} items" if asked >= total else f"{asked} of {total} items"
 
 
-Cells = tuple[tuple[str, ...], list[tuple[str, ...]]]
-"""Columns and rows."""
-
-
 def score_table(document: Mapping[str, Any]) -> Cells:
     """A method a row, the headline first; intervals, where there are some, behind their figures."""
     methods = document["methods"]
@@ -120,11 +66,11 @@ def score_table(document: Mapping[str, Any]) -> Cells:
     known = [name for name, value in first.items() if (value is None or _is_number(value)) and not _is_interval(name)]
     shown = [name for name in known if name not in BESIDE and _is_worth(name, methods.values())]
     names = sorted(shown, key=lambda name: (name != document["headline"], f"{name}_ci95" not in first))
-    columns = ("method", *map(_words, names), "answered", "unparsed", "failed", "s/item")
+    columns = ("method", *map(spaced, names), "answered", "unparsed", "failed", "s/item")
     rows = [
         (
             label,
-            *(_with_bounds(told.get(name), told.get(f"{name}_ci95")) for name in names),
+            *(with_bounds(told.get(name), told.get(f"{name}_ci95")) for name in names),
             str(told["n"]),
             str(told.get("unparsed", "-")),
             str(told["failed"]),
@@ -153,11 +99,11 @@ def by_table(document: Mapping[str, Any]) -> Table:
         (value, str(of["n"]), *(_figure_of(each[value], name) for each in methods.values()))
         for value, of in next(iter(methods.values())).items()
     ]
-    return Table(f"{_words(name)} by {document['by']['field']}", (document["by"]["field"], "n", *methods), rows)
+    return Table(f"{spaced(name)} by {document['by']['field']}", (document["by"]["field"], "n", *methods), rows)
 
 
 def _figure_of(document: Mapping[str, Any], name: str) -> str:
-    return _with_bounds(document.get(name), document.get(f"{name}_ci95"))
+    return with_bounds(document.get(name), document.get(f"{name}_ci95"))
 
 
 def _parts(told: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -179,8 +125,8 @@ def paired_table(document: Mapping[str, Any]) -> Cells:
             is_main = name == document["headline"]
             left_out = f" ({pair['missing']} left out)" if pair["missing"] else ""
             beside = (_p_value(pair), *map(str, pair["flips"]), f"{pair['n']}{left_out}")
-            change = (figure(told["delta"], is_signed=True), _interval(told["ci95"], is_signed=True))
-            rows.append((pair["b"] if is_main else "", _words(name), *change, *(beside if is_main else [""] * 4)))
+            change = (figure(told["delta"], is_signed=True), bounds_text(told["ci95"], is_signed=True))
+            rows.append((pair["b"] if is_main else "", spaced(name), *change, *(beside if is_main else [""] * 4)))
     return columns, rows
 
 
@@ -193,7 +139,7 @@ def models_table(entries: Sequence[Mapping[str, Any]]) -> Table:
             pair["a"],
             pair["b"],
             figure(pair["delta"], is_signed=True),
-            _interval(pair["ci95"], is_signed=True),
+            bounds_text(pair["ci95"], is_signed=True),
             _p_value(pair),
             *map(str, pair["flips"]),
             str(pair["n"]),
@@ -277,24 +223,6 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     )
 
 
-def figure(value: float | None, is_signed: bool = False) -> str:
-    """A score for a table: shares with three digits, larger numbers with one."""
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return str(value)
-    sign = "+" if is_signed else ""
-    return f"{value:{sign}.3f}" if abs(value) <= 2 else f"{value:{sign}.1f}"
-
-
-def _interval(bounds: Sequence[float] | None, is_signed: bool = False) -> str:
-    return "-" if bounds is None else f"{figure(bounds[0], is_signed)} to {figure(bounds[1], is_signed)}"
-
-
-def _with_bounds(value: float | None, bounds: Sequence[float] | None) -> str:
-    return figure(value) if bounds is None else f"{figure(value)} ({_interval(bounds)})"
-
-
 def _is_worth(name: str, methods: Iterable[Mapping[str, Any]]) -> bool:
     """A count of something wrong has its column only where there is some."""
     return name not in RARE or any(told.get(name) for told in methods)
@@ -306,7 +234,3 @@ def _is_interval(name: str) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

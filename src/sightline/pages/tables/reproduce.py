@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sightline.pages.tables.evaluate import figure
+from sightline.pages.tables.cells import figure
 from sightline.pages.tables.evaluate import sections as score_sections
 from sightline.pages.tables.measure import measured_sections
 from sightline.results.table import Section, Table
