@@ -88,7 +88,7 @@ def test_every_kind_of_answers(tmp_path: Path, data: Path) -> None:
     check(found.paired[0])
     assert (found.paired[0]["a"], found.paired[0]["b"]) == ("none", "vcd")
     assert set(found.to_dict()["methods"]["none"]) >= {"accuracy", "accuracy_ci95", "f1", "n"}
-    assert list(found.to_pandas()["figure"]) == ["accuracy", "f1", "yes_ratio"]
+    assert list(found.to_pandas()["metric"]) == ["accuracy", "f1", "yes_ratio"]
 
 
 def test_the_command_prints_the_same_document(tmp_path: Path, data: Path) -> None:

@@ -75,13 +75,30 @@ def test_score() -> None:
     found = sl.score("shapes-pope", "run")
     require_same(found.to_dict(), printed("score", "shapes-pope", "--answers", "run"))
     assert found.to_pandas().value.mean() == pytest.approx(found.to_dict()["accuracy"])
+    assert list(found.to_pandas().columns)[:9] == LONG
+    assert found.compare(found).loc[0, "delta"] == 0
+    assert found.plot().get_yticklabels()[0].get_text() == "all"
+
+
+def test_compare() -> None:
+    sl.evaluate("tiny-llava", "shapes-pope", methods=["none", "vaf"], limit=6, out="run")
+    found = sl.compare("shapes-pope", "run", "run", methods=("none", "vaf"))
+    command = ("compare", "shapes-pope", "--answers", "run", "--answers", "run", "--method", "none", "--method", "vaf")
+    require_same(found.to_dict(), printed(*command))
+    assert sl.read_run(found.save("pair")).to_dict() == json.loads(json.dumps(found.to_dict()))
+    assert list(found.to_pandas().columns)[:9] == LONG
+    assert [label.get_text() for label in found.plot().get_yticklabels()] == ["vaf, shapes-pope"]
 
 
 def test_reproduce() -> None:
     words = {"model": "tiny-llava", "data": "shapes-pope", "limit": 3}
-    found = sl.reproduce("pai-pope", **words)
+    found = sl.reproduce("pai-pope", **words, out="run")
     command = ("reproduce", "pai-pope", "--model", "tiny-llava", "--data", "shapes-pope", "--limit", 3)
     require_same(found.to_dict(), printed(*command))
+    again = sl.read_run("run")
+    assert again.to_dict() == found.to_dict()
+    assert list(again.to_pandas().columns)[:9] == LONG
+    assert len(again.plot().lines) == 2
 
 
 def test_impact() -> None:
@@ -91,11 +108,17 @@ def test_impact() -> None:
     command = printed("impact", "tiny-llava", *words, "--out", "run")
     found = sl.impact("tiny-llava", sample, tokens="image", block=6, out="again")
     require_same(found.to_dict(), command)
+    assert sl.read_run("again").to_dict() == json.loads(json.dumps(found.to_dict()))
     one = sl.impact("tiny-llava", sample, tokens="image", block=6)
     assert one.to_dict()["maps"] == command["maps"]
     two = sl.impact("tiny-llava", "data.jsonl", tokens="image", block=6)
     assert [len(each.maps) for each in two.prompts.values()] == [1, 1]
     assert [line["id"] for line in two.to_dict()["prompts"]] == ["red", "blue"]
+    table = two.to_pandas()
+    assert list(table.columns)[:9] == LONG
+    assert set(table.id) == {"red", "blue"}
+    assert (two.compare(two)["difference"] == 0).all()
+    assert len(two.plot().lines) == 1
 
 
 def test_a_full_disk_marks_no_prompt_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +149,10 @@ def test_generate_report_and_train() -> None:
     found = sl.train("tiny-llava-early", "shapes", out="t", eval_limit=0, **quick).to_dict()
     options = ("--steps", 1, "--batch-size", 2, "--limit", 4, "--no-eval", "--out", "u")
     require_same(found, printed("train", "tiny-llava-early", "--data", "shapes", *options))
+    again = sl.read_run("u")
+    require_same(again.to_dict(), found)
+    assert list(again.to_pandas().columns)[:9] == LONG
+    assert again.plot(metric="language").lines
 
 
 def test_models_in_memory_are_taken() -> None:

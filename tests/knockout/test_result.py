@@ -14,6 +14,7 @@ from sightline.errors import InputError, SightlineError
 from sightline.files.json import json_text
 from sightline.knockout import ImpactMap, Source
 from sightline.knockout.compare import at_depths, compare
+from sightline.results.result import LONG
 
 
 def impact_map(words: str = "is there a cat", layers: int = 3, **fields: Any) -> ImpactMap:
@@ -70,9 +71,13 @@ def test_the_table(tmp_path: Path) -> None:
 def test_heads_have_columns_of_their_own() -> None:
     heads = np.arange(3 * 2 * 8, dtype=np.float64).reshape(3, 2, 8)
     found = impact_map(mode="local", maps={"l2_heads": heads})
-    table = found.to_pandas()
+    table = found.table()
     assert table["l2_head1"].tolist() == heads[:, 1].ravel().tolist()
     assert found.values("l2_heads")[1, 3] == heads[1, :, 3].mean()
+    long = found.to_pandas()
+    assert list(long.columns[:10]) == list(LONG)
+    assert long[long["head"] == 1].value.tolist() == heads[:, 1].ravel().tolist()
+    assert set(long.metric) == {"l2_heads"}
 
 
 def test_awkward_texts_survive_the_table(tmp_path: Path) -> None:
@@ -82,7 +87,7 @@ def test_awkward_texts_survive_the_table(tmp_path: Path) -> None:
     text = found.to_csv(tmp_path / "impact.csv").read_bytes().decode("utf-8")
     assert "שלום" in text
     assert "👁" in text
-    found.plot().draw_without_rendering()
+    found.plot().figure.draw_without_rendering()
 
 
 def test_the_largest_effects() -> None:

@@ -155,7 +155,8 @@ def test_samples_with_pictures_and_a_file(folder: Path, tmp_path: Path) -> None:
     again = read_sinks(tmp_path)
     assert again == sinks
     again.require_model(vlm.name, vlm.revision, vlm.anatomy.hidden_size)
-    assert len(sinks.to_pandas()) == len(sinks.layers)
+    table = sinks.to_pandas()
+    assert table[table.metric == "image_sinks"].value.tolist() == [layer.image_sinks for layer in sinks.layers]
     sinks.plot()
 
 

@@ -50,6 +50,12 @@ class Item:
     group: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What results may be split by: its group and truth, and the words and numbers of `about`."""
+        found = {"group": self.group or None, "truth": self.truth, **self.about}
+        return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+
 
 @dataclass(frozen=True)
 class InvalidItem:

@@ -11,8 +11,8 @@ from sightline.cli.gates import close, gate_options
 from sightline.cli.options import output_options, settings_options
 from sightline.cli.output import Output
 from sightline.errors import InputError
+from sightline.jobs.evaluation_plan import ScoreSettings
 from sightline.jobs.gates import FailIf, held, not_worse
-from sightline.jobs.score import ScoreSettings
 
 EXAMPLES = """\b
 Examples:

@@ -10,8 +10,8 @@ import click
 from sightline.cli.gates import close, gate_options
 from sightline.cli.options import output_options, settings_options
 from sightline.cli.output import Output
+from sightline.jobs.evaluation_plan import ScoreSettings
 from sightline.jobs.gates import FailIf, held, not_worse_than_answers
-from sightline.jobs.score import ScoreSettings
 
 EXAMPLES = """\b
 Examples:

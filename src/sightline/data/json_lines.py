@@ -68,6 +68,10 @@ def _parse(line: str, where: str, number: str, folder: Path) -> Sample:
     return sample_of(record, number, f"{where}: ", folder)
 
 
+FIELDS = ("id", "image", "images", "prompt", "messages", "answer", "video", "audio")
+"""What a row has for the sample itself; its other words and numbers are what is known about it."""
+
+
 def sample_of(record: Mapping[str, Any], number: str, where: str = "", folder: Path | None = None) -> Sample:
     """The sample of one row: {"id", "image" or "images", "prompt" or "messages", "answer"?, "video"?, "audio"?}.
 
@@ -99,9 +103,14 @@ def sample_of(record: Mapping[str, Any], number: str, where: str = "", folder: P
             video=video or None,
             audio=audio[0] if audio else None,
             messages=None if messages is None else _located(messages, folder),
+            about={name: value for name, value in record.items() if name not in FIELDS and _is_plain(value)},
         )
     except InputError as error:
         raise InputError(f"{where}{error}") from error
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float) and value == value
 
 
 def _located(messages: Any, folder: Path | None) -> tuple[Turn, ...]:
@@ -145,7 +154,7 @@ def write_samples(path: str | Path, samples: Iterable[Sample]) -> None:
 
 
 def _record(sample: Sample, number: int, folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = {"id": sample.id or str(number)}
+    record: dict[str, Any] = {"id": sample.id or str(number)} | dict(sample.about)
     images = [_file_of(image, folder, f"{number}-{order}") for order, image in enumerate(sample.images)]
     if images:
         record |= {"image": images[0]} if len(images) == 1 else {"images": images}

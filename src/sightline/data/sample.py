@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ class Sample:
               "assistant", "content": words or a list of parts}. `prompt` is then the user's last words, and `images`
               those of all turns; images given beside fill the parts without content, else the places of `<image>`. A
               last turn of the assistant is the answer
+    about     what else the data say of it by name, as its subject: results are split by it
     """
 
     prompt: str = ""
@@ -42,6 +44,7 @@ class Sample:
     video: tuple[ImageLike, ...] | None = None
     audio: str | Path | None = None
     messages: tuple[Turn, ...] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     image: InitVar[ImageLike | None] = None
 
     def __post_init__(self, image: ImageLike | None) -> None:

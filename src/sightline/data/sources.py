@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sightline.data.json_lines import read_samples, sample_of
+from sightline.data.json_lines import FIELDS, read_samples, sample_of
 from sightline.data.messages import Part, as_image, is_messages
 from sightline.data.sample import Sample
 from sightline.errors import InputError
@@ -155,8 +155,8 @@ class _Cell:
 
 def _dataset(rows: Any) -> Iterator[dict[str, Any]]:
     """The rows of a `datasets.Dataset`, its images left where they are."""
-    fields = ("id", "prompt", "messages", "answer", "audio", "video", "image", "images")
-    names = [name for name in fields if name in rows.column_names]
+    plain = [name for name, kind in rows.features.items() if type(kind).__name__ in ("Value", "ClassLabel")]
+    names = [name for name in rows.column_names if name in FIELDS or name in plain]
     if not {"prompt", "messages"} & set(names):
         raise InputError(
             f"The data set has the columns {', '.join(rows.column_names[:12])}, and no prompt or messages: rename the "

@@ -77,10 +77,28 @@ class BenchmarkScore:
                 "parsed": None if item.id not in verdicts else verdicts[item.id].parsed,
                 "error": record.error,
             }
+            | {name: value for name, value in item.fields.items() if name not in RESERVED}
             for method, verdicts in self.verdicts.items()
             for item in self.items.items
             for record in (self.answers[method][item.id],)
         ]
+
+    def rows_by(self, name: str) -> list[dict[str, Any]]:
+        """A row a value of a field of the items, method and figure, with its interval."""
+        found = scores_by(self.items, self.verdicts, name, int(self.document["seed"]))
+        return [
+            {name: value, "n": part["n"], "model": self.model, "bench": self.items.name, "method": method}
+            | {"metric": metric, "value": part[metric], "ci_low": low, "ci_high": high}
+            for method, parts in found["methods"].items()
+            for value, part in parts.items()
+            for metric in part
+            if f"{metric}_ci95" in part
+            for low, high in [part[f"{metric}_ci95"] or (None, None)]
+        ]
+
+
+RESERVED = ("id", "model", "method", "layer", "stage", "head", "image", "answer", "value", "metric", "bench", "error")
+"""Columns of the table that no field of an item replaces."""
 
 
 def score_of(

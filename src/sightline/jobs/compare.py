@@ -7,18 +7,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from sightline.benchmarks.answer_files import answers_of, run_fields
+from sightline.benchmarks.answers import Scored, score_answers, score_given
+from sightline.benchmarks.base import Benchmark, Parser, find_bench
+from sightline.benchmarks.compare import adjust, intervals
+from sightline.benchmarks.compare import compare as compare_sides
 from sightline.errors import InputError
+from sightline.pages.forest import effects_axes
+from sightline.pages.tables.evaluate import sections, write_tables
+from sightline.results.result import Result
+from sightline.runs.folder import Run
 
 if TYPE_CHECKING:
-    from sightline.benchmarks.answers import Scored
-    from sightline.benchmarks.base import Benchmark, Parser
+    from matplotlib.axes import Axes
+
+    from sightline.results.style import Style, Width
+    from sightline.results.table import Section
 
 Answers: TypeAlias = "str | Path | Mapping[Any, Any]"
 """An answers file, a folder of official files, a run folder, or the words by the item's id."""
 
 
 @dataclass(frozen=True)
-class PairedScores:
+class PairedScores(Result):
     """Scores of several sets of answers, and each one's difference from the first.
 
     document  as `sightline compare --json` prints it, the `eval` document with its `paired`
@@ -37,24 +48,34 @@ class PairedScores:
         """Each other set of answers against the first: delta, ci95, p_value, p_holm, flips."""
         return list(self.document["paired"])
 
-    def to_pandas(self) -> Any:
-        """A row a compared figure: a, b, figure, delta, low, high, p_value, p_holm, n."""
-        import pandas as pd
-
+    def entries(self) -> list[dict[str, Any]]:
+        """A row a compared figure: b's difference from a as value, with low, high, p_value, p_holm and n."""
         rows = []
         for pair in self.paired:
+            shared = {"model": pair["b"], "a": pair["a"], "b": pair["b"], "bench": self.document["bench"]}
             for name, found in pair["figures"].items():
                 low, high = found["ci95"] or (None, None)
-                row = {
-                    "a": pair["a"],
-                    "b": pair["b"],
-                    "figure": name,
-                    "delta": found["delta"],
-                    "low": low,
-                    "high": high,
-                }
+                row = shared | {"metric": name, "value": found["delta"], "low": low, "high": high}
                 rows.append(row | {key: pair[key] for key in ("p_value", "p_holm", "n")})
-        return pd.DataFrame(rows)
+        return rows
+
+    def sections(self) -> list[Section]:
+        """As tables."""
+        return sections([self.to_dict()])
+
+    def plot(
+        self, ax: Any = None, *, metric: str = "difference", style: Style = "paper", width: Width = "column"
+    ) -> Axes:
+        """A forest with 95% intervals: the "difference" to the first set, or each "score"."""
+        return effects_axes([self.to_dict()], ax, metric, style, width)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a run folder that `sl.read_run` reads, with table.csv, table.md and table.tex."""
+        settings = {name: self.document[name] for name in ("bench", "parser", "seed", "fields", "path", "answers")}
+        with Run.open(folder, "compare", settings, info={"notes": list(self.notes)}) as kept:
+            kept.finish(self.to_dict())
+        write_tables(Path(folder), [self.to_dict()])
+        return Path(folder)
 
 
 def compare(
@@ -101,15 +122,11 @@ def compare(
 
 
 def _bench(name: str, sides: Sequence[Answers], fields: Mapping[str, Any]) -> Benchmark:
-    from sightline.benchmarks.base import find_bench
-
     return find_bench(name, **(_run_fields(name, sides) | dict(fields)))
 
 
 def _run_fields(name: str, sides: Sequence[Answers]) -> dict[str, Any]:
     """What a run folder among them says was chosen about the benchmark."""
-    from sightline.benchmarks.answer_files import run_fields
-
     found: dict[str, Any] = {}
     for side in sides:
         if not isinstance(side, Mapping):
@@ -147,9 +164,6 @@ def _scored(
     seed: int,
     field: str | None,
 ) -> Scored:
-    from sightline.benchmarks.answer_files import answers_of
-    from sightline.benchmarks.answers import score_answers, score_given
-
     if not isinstance(side, Mapping):
         place = Path(side).expanduser()
         return score_answers(bench, place, data, parser=parser, method=method, seed=seed, field=field)
@@ -166,8 +180,6 @@ def _scored(
 def _document(
     bench: Benchmark, scored: Sequence[Scored], labels: Sequence[str], parser: Parser, seed: int
 ) -> dict[str, Any]:
-    from sightline.benchmarks.compare import adjust, compare, intervals
-
     first, *others = scored
     known = {item.id for item in first.items}
     answered = known.intersection(*(found.judgements for found in scored))
@@ -189,7 +201,7 @@ def _document(
         }
     paired = [
         {"a": labels[0], "b": label}
-        | compare(bench, first.items, first.judgements, found.judgements, seed=seed).to_dict()
+        | compare_sides(bench, first.items, first.judgements, found.judgements, seed=seed).to_dict()
         for label, found in zip(labels[1:], others, strict=True)
     ]
     document = {

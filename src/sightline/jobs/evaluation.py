@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import InputError
 from sightline.files.json import plain
 from sightline.jobs.benchmark_score import BenchmarkScore, score_of
-from sightline.results.result import Result
+from sightline.pages.forest import effects_axes
+from sightline.results.result import Result, frame_of
 from sightline.runs.folder import Run
 from sightline.runs.records import Record, Records
 
@@ -92,19 +93,7 @@ class Evaluation(Result):
             style: "paper" or "screen".
             width: of the new figure, "column" or "page".
         """
-        from sightline.pages.forest import forest
-        from sightline.pages.tables.evaluate import effects
-        from sightline.results.style import axes_of, look
-
-        if metric not in ("difference", "score"):
-            raise InputError(f"There is no figure of {metric!r}: give difference or score.")
-        lines = effects([score.document for score in self.scores], metric)
-        if not lines:
-            raise InputError("One method alone has no difference: give metric='score'.")
-        with look(style):
-            axes = axes_of(ax, width, max(0.35, 0.09 * len(lines) + 0.15))
-            name = "difference to the first method" if metric == "difference" else "score"
-            return forest(lines, axes, name, 0.0 if metric == "difference" else None)
+        return effects_axes([score.document for score in self.scores], ax, metric, style, width)
 
     def save(self, folder: str | Path) -> Path:
         """Write a run folder, or one for each benchmark below it, as the command does."""
@@ -122,12 +111,17 @@ class Evaluation(Result):
             write_tables(place, [score.document for score in mine])
         return Path(folder)
 
-    def to_pandas(self) -> pd.DataFrame:
-        """Long form, a row an item, method and model: value is 1 for a right answer, 0 for a wrong one."""
-        import pandas as pd
+    def entries(self) -> list[dict[str, Any]]:
+        """A row an item, method and model: value is 1 for a right answer, 0 for a wrong one."""
+        return [row for score in self.scores for row in score.rows()]
 
-        frame: pd.DataFrame = pd.DataFrame([row for score in self.scores for row in score.rows()])
-        return frame
+    def by(self, name: str) -> pd.DataFrame:
+        """The scores by a field of the items: a row a value, method and figure, with 95% bootstrap intervals.
+
+        Columns: the field, n, model, bench, method, metric, value, ci_low, ci_high. Each interval is over the items of
+        that value alone. Raises InputError where no item has the field, with those that there are.
+        """
+        return frame_of([row for score in self.scores for row in score.rows_by(name)])
 
     def notes(self) -> list[str]:
         """Sentences on what a reader of the figures must know: odd items, and answers that could not be read."""
@@ -138,8 +132,8 @@ class Evaluation(Result):
             bench, items = score.items.bench, score.items.items
             found += bench.oddities(items)
             for label, verdicts in score.verdicts.items():
-                said = {name: str((score.answers[label][name].result or {}).get("response")) for name in verdicts}
-                found += [f"{score.model} on {bench.name}, {label}: {note}" for note in unparsed_notes(said, verdicts)]
+                words = {name: str((score.answers[label][name].result or {}).get("response")) for name in verdicts}
+                found += [f"{score.model} on {bench.name}, {label}: {note}" for note in unparsed_notes(words, verdicts)]
         return list(dict.fromkeys(found))
 
     def lines_files(self) -> list[Path]:

@@ -129,3 +129,14 @@ class EvaluationPlan:
             "fields": items.fields,
             "items": len(items.ids),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(BenchmarkSettings):
+    """Which answers are scored, and how."""
+
+    field: str | None = setting(
+        None, "Where the model's words stand in a line; without, found by name.", metavar="NAME"
+    )
+    method: str | None = setting(None, "Whose answers, in a run folder with several methods.", metavar="SPEC")
+    model: str | None = setting(None, "Whose answers, in a run folder with several models.")

@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, overload
 
 from sightline.data.sample import Sample
 from sightline.errors import InputError
+from sightline.files.json import plain, read_object
 from sightline.jobs.impact_config import Request
-from sightline.jobs.impact_files import JSON_FILE, PromptImpact, document_of
+from sightline.jobs.impact_files import JSON_FILE, PromptImpact, document_of, maps_in
 from sightline.jobs.impact_heads import heads_over_prompts
 from sightline.jobs.impact_plan import ImpactPlan, ImpactSettings, requests_of
+from sightline.jobs.impacts import Impacts
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.settings import job, settings_of
 from sightline.jobs.sources import find_data
-from sightline.knockout.study import Study
+from sightline.knockout.result import ImpactMap
+from sightline.knockout.study import Mode, Study
+from sightline.models.vlm import VLM, wrap
 from sightline.runs.batches import free_memory
 from sightline.runs.folder import Run
 from sightline.runs.processes import launched_as
@@ -26,65 +30,47 @@ from sightline.runs.progress import OnProgress, Progress
 from sightline.runs.records import Record, Records
 from sightline.runs.runner import Condition, Runner
 
-if TYPE_CHECKING:
-    from sightline.knockout.result import ImpactMap
-    from sightline.models.vlm import VLM
-    from sightline.results.table import Section
-
 STUDY = tuple(each.name for each in dataclasses.fields(Study))
 """The settings of `impact` that say what is hidden."""
 
 
-@dataclass(frozen=True)
-class Impacts:
-    """What `impact` found of one prompt or of several.
-
-    document  as the command prints it: a single prompt's own, else a line a prompt
-    summary   {"model", "prompts": [a line a prompt], "failed"}
-    prompts   what was made in this run, by id; what a folder held before is there alone
-    failed    the records of prompts that could not be done
-    folder    the run folder, if there is one
-    """
-
-    document: dict[str, Any]
-    summary: dict[str, Any] = field(repr=False)
-    prompts: Mapping[str, PromptImpact] = field(repr=False)
-    failed: tuple[Record, ...] = field(default=(), repr=False)
-    folder: Path | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The command's JSON document."""
-        return self.document
-
-    def sections(self) -> list[Section]:
-        """As sentences and tables."""
-        from sightline.pages.tables.impact import sections
-
-        return sections(self.document)
-
-    def __str__(self) -> str:
-        from sightline.results.plain import plain_text
-
-        return plain_text(self.sections())
-
-    def _repr_html_(self) -> str:
-        from sightline.results.plain import html_text
-
-        return html_text(self.sections())
-
-
-@job(ImpactSettings, Study)
+@overload
+def impact(
+    model: Any,
+    data: Sample | Mapping[str, Any],
+    mode: Mode = ...,
+    *,
+    compare: None = None,
+    out: None = None,
+    new_tokens: None = None,
+    processor: Any = None,
+    on_progress: OnProgress | None = None,
+    **fields: Any,
+) -> ImpactMap: ...
+@overload
 def impact(
     model: Any,
     data: Any,
-    mode: str = "causal",
+    mode: Mode = ...,
     *,
     compare: Any = None,
     out: str | Path | None = None,
     processor: Any = None,
     on_progress: OnProgress | None = None,
     **fields: Any,
-) -> ImpactMap | Impacts | Any:
+) -> Impacts: ...
+@job(ImpactSettings, Study)
+def impact(
+    model: Any,
+    data: Any,
+    mode: Mode = "causal",
+    *,
+    compare: Any = None,
+    out: str | Path | None = None,
+    processor: Any = None,
+    on_progress: OnProgress | None = None,
+    **fields: Any,
+) -> ImpactMap | Impacts:
     """What a model would do without each token, at each layer.
 
     Args:
@@ -106,7 +92,7 @@ def impact(
             range, a setting that the mode does not have.
         ModelError: when the model's attention can't be reached.
     """
-    study = Study(mode=mode, **{name: value for name, value in fields.items() if name in STUDY})  # type: ignore[arg-type]
+    study = Study(mode=mode, **{name: value for name, value in fields.items() if name in STUDY})
     layout = fields.get("layout")
     is_plain = isinstance(data, Mapping | Sample)
     if is_plain and compare is None and out is None and study.new_tokens is None and not isinstance(model, str | Path):
@@ -130,8 +116,6 @@ def _own(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wrapped(model: Any, processor: Any) -> Any:
-    from sightline.models.vlm import wrap
-
     return wrap(model, processor)
 
 
@@ -171,7 +155,10 @@ def run_impact(plan: ImpactPlan, out: Path | None, on_progress: OnProgress | Non
         document = _own_document(plan, made, out) if plan.is_single else summary
         if isinstance(run, Run):
             run.finish(summary)
-    return Impacts(document, summary, made, failed, out)
+    maps = {request.id: made[request.id].maps for request in plan.requests if request.id in made}
+    if out is not None:
+        maps |= {each.id: maps_in(plan.place_of(each, out)) for each in plan.requests if each.id not in maps}
+    return Impacts(document, summary, {name: of for name, of in maps.items() if of}, made, failed, out)
 
 
 def _is_kept(plan: ImpactPlan, run: Records, request: Request) -> bool:
@@ -255,8 +242,6 @@ def _for_one(request: Request, vlm: VLM) -> ImpactMap:
 
 
 def _own_document(plan: ImpactPlan, made: Mapping[str, PromptImpact], out: Path | None) -> dict[str, Any]:
-    from sightline.files.json import plain, read_object
-
     (request,) = plan.requests
     if out is None:
         own: dict[str, Any] = plain(made[request.id].document)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.jobs.impact_config import Request
 from sightline.knockout.head_maps import agreement, head_list, is_of_heads, ranked_heads
+from sightline.knockout.result import ImpactMap
 
 if TYPE_CHECKING:
     from sightline.knockout.compare import Comparison
-    from sightline.knockout.result import ImpactMap
     from sightline.models.vlm import VLM
 
 JSON_FILE, CSV_FILE, HEADS_FILE = "impact.json", "impact.csv", "heads.json"
@@ -85,6 +87,16 @@ class PromptImpact:
             parts_figure(self.parts, folder / "figures", pictures)
 
 
+def maps_in(folder: Path) -> tuple[ImpactMap, ...]:
+    """The maps of a prompt's folder; none where its document is gone or damaged."""
+    try:
+        document = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+        parts = [document["a"], document["b"]] if "aligned" in document else document.get("new_tokens", [document])
+        return tuple(map(ImpactMap.from_dict, parts))
+    except (OSError, ValueError, KeyError, TypeError, InputError):
+        return ()
+
+
 def _top(found: ImpactMap) -> list[dict[str, Any]]:
     """What a prompt is summed up by: the sources, or the heads, that do most."""
     if is_of_heads(found):
@@ -103,7 +115,7 @@ def _write_table(path: Path, found: Sequence[ImpactMap], request: Request) -> No
         return
     import pandas as pd
 
-    frames = [each.to_pandas().assign(token=number) for number, each in enumerate(found)]
+    frames = [each.table().assign(token=number) for number, each in enumerate(found)]
     table = pd.concat(frames)
     columns = ["token", *(name for name in table.columns if name != "token")]
     table[columns].to_csv(path, index=False, encoding="utf-8")

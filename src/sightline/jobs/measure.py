@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.integrations.tracking import Track, tracking
@@ -17,9 +19,11 @@ from sightline.jobs.measurement import Measurement, measurement_of
 from sightline.jobs.measurement_plan import MeasurementPlan, MeasureSettings
 from sightline.jobs.methods import NONE, MethodSpec, method_specs
 from sightline.jobs.models import ModelSource, model_sources
-from sightline.jobs.query_sets import QuerySets
+from sightline.jobs.sample_maps import keeping_maps
 from sightline.jobs.settings import job, settings_of
 from sightline.jobs.sources import find_data
+from sightline.probes.dominance import Dominance
+from sightline.probes.dominance.queries import name_of
 from sightline.runs.batches import free_memory
 from sightline.runs.description import RUN_FILE
 from sightline.runs.folder import SUMMARY_FILE, Run
@@ -45,21 +49,19 @@ def measure(
     on_progress: OnProgress | None = None,
     track: str | Track | None = None,
     **fields: Any,
-) -> Any:
+) -> Measurement:
     """How attention splits between text and image in each layer of models, on samples.
 
     Args:
         model: a bundled name, a hub name, a folder, `VLM`, Transformers model with processor=; several in a list.
         data: "shapes", a JSON-lines file, `BENCH` or `BENCH:PATH`, a `Sample`, or several in a list.
-        queries: see the settings; several in a list are measured one after the other and stand side by side.
+        queries: "generated", "prompt", "all", positions of the prompt, or a function as `sl.words("noun")`; several in
+            a list are measured one after the other and stand side by side.
         method: a spec as "vcd:alpha=1", or a method as `sl.VCD()`; each sample is then measured without and with it.
         out: the run folder; an interrupted run in it is continued. Without, nothing is kept but the result.
         processor: of a Transformers model in memory.
         on_progress: is called as the run goes on.
         track: an experiment tracker that is given progress and figures, as for `evaluate`.
-
-    Returns:
-        A `Measurement`; of several query sets `QuerySets`.
 
     Raises:
         InputError: one sentence, before any work, for what is unknown or does not fit.
@@ -74,23 +76,30 @@ def measure(
     return found
 
 
-def _of_query_sets(model: Any, data: Any, place: Path | None, fields: dict[str, Any], given: dict[str, Any]) -> Any:
-    queries = fields.pop("queries", "generated")
-    names = (queries,) if isinstance(queries, str) else tuple(dict.fromkeys(queries))
-    for name in names:  # a wrong one is refused before the first is measured
-        MeasureSettings(queries=name)
-    if len(names) == 1:
-        return _measured(model, data, place, {**fields, "queries": names[0]}, **given)
+def _of_query_sets(
+    model: Any, data: Any, place: Path | None, fields: dict[str, Any], given: dict[str, Any]
+) -> Measurement:
+    sets = [MeasureSettings(queries=each).queries for each in _listed(fields.pop("queries", "generated"))]
+    if len(sets) == 1:
+        return _measured(model, data, place, {**fields, "queries": sets[0]}, **given)
     if place is not None and (place / RUN_FILE).exists():
         raise InputError(f"{place} is the run folder of one query set: give another --out for several.")
-    places = {name: None if place is None else place / name for name in names}
-    found = QuerySets(
-        {name: _measured(model, data, places[name], {**fields, "queries": name}, **given) for name in names}, place
-    )
+    parts = [
+        _measured(model, data, place and place / name_of(each), {**fields, "queries": each}, **given) for each in sets
+    ]
+    found = Measurement.together(parts, place)
     if place is not None and found.is_main:
         write_atomically(place / SUMMARY_FILE, json_text(found.to_dict(), indent=2))
         found.draw(place / "figures")
     return found
+
+
+def _listed(queries: Any) -> tuple[Any, ...]:
+    """The query sets of one or of several; a list of numbers is one set of positions."""
+    if isinstance(queries, str) or callable(queries):
+        return (queries,)
+    several = tuple(queries)
+    return (several,) if several and all(isinstance(each, int) for each in several) else tuple(dict.fromkeys(several))
 
 
 def _measured(
@@ -103,6 +112,7 @@ def _measured(
     sinks = sinks_for(settings.sinks, models, lambda: found.samples, settings, out)
     specs = (MethodSpec(NONE, NONE), *(spec for spec in method_specs(method, sinks) if spec.name != NONE))
     about = {"method": specs[-1].name if len(specs) > 1 else None}
+    found.require_field(settings.by)
     measured = run_measurement(MeasurementPlan(models, found, specs, settings, sinks, about), out, on_progress)
     if out is not None and measured.is_main:
         measured.draw(out / "figures")
@@ -163,31 +173,27 @@ def _measurer(
 ) -> Callable[[Sequence[Sample]], list[dict[str, Any]]]:
     """What measures a batch on one model under one method; a result a sample."""
     settings = plan.settings
+    reading = Dominance(queries=settings.queries, sinks=plan.sinks, metrics=settings.metrics)
     mapped = {sample.id for sample in plan.data.samples[: settings.maps]}
 
     def results(batch: Sequence[Sample]) -> list[dict[str, Any]]:
-        import torch
-
-        from sightline.jobs.sample_maps import keeping_maps
-        from sightline.probes.dominance import Dominance
-
         torch.manual_seed(seed_of(settings.seed, batch[0].id))
         inputs = vlm.encode([replace(sample, id="") for sample in batch] if plan.data.is_single else batch)
-        is_answering = settings.queries == "generated"
         has_maps = any(sample.id in mapped for sample in batch)
         with ExitStack() as stack:
             if method is not None:
                 stack.enter_context(method.on(vlm))
-            probe = stack.enter_context(Dominance(queries=settings.queries, sinks=plan.sinks).on(vlm))
+            probe = stack.enter_context(reading.on(vlm))
             keep = stack.enter_context(keeping_maps(vlm, batch, inputs, plan.sinks)) if has_maps else None
             # One new token is the prompt's forward pass, with the logits of its last position alone.
-            count = settings.new_tokens if is_answering else 1
+            count = settings.new_tokens if plan.is_answering else 1
             tokens = vlm.generate_tokens(inputs, max_new_tokens=count)
             maps = [] if keep is None else keep(tokens)
         found = probe.result().samples
         texts = [vlm.tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens]
         return [
-            {"text": text if is_answering else None, "dominance": sample.to_dict()}
+            {"text": text if plan.is_answering else None, "dominance": sample.to_dict()}
+            | ({"about": dict(batch[place].about)} if batch[place].about else {})
             | ({"maps": maps[place]} if batch[place].id in mapped else {})
             for place, (text, sample) in enumerate(zip(texts, found, strict=True))
         ]

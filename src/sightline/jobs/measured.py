@@ -1,10 +1,13 @@
-"""One model under one method over all samples."""
+"""One model under one method, on one query set, over all samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from sightline.errors import InputError
+from sightline.probes.dominance.result import aggregate
 
 if TYPE_CHECKING:
     from sightline.probes.dominance import DominanceResult
@@ -12,12 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """One model under one method over all samples.
+    """One model under one method, on one query set, over all samples.
 
     method  in full
     result  over the samples that did not fail
     ids     of these samples, in the data's order
     texts   their answers, where some were generated
+    about   what the data say of each beside its prompt, as its subject
     """
 
     model: str
@@ -25,52 +29,58 @@ class Measured:
     result: DominanceResult
     ids: tuple[str, ...] = field(repr=False)
     texts: tuple[str | None, ...] = field(repr=False)
+    about: tuple[Mapping[str, Any], ...] = field(repr=False)
 
     def document(self) -> dict[str, Any]:
         """The `measure` document, with the method; and the answer, where there is one sample."""
         extra = {"text": self.texts[0]} if len(self.texts) == 1 else {}
         return self.result.to_dict() | {"method": self.method} | extra
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Long form: a row a sample, layer and metric."""
+    def parts(self, name: str) -> dict[str, Measured]:
+        """By the values of a field of the data, in their order; InputError where no sample has the field."""
+        places: dict[str, list[int]] = {}
+        for place, about in enumerate(self.about):
+            if about.get(name) is not None:
+                places.setdefault(str(about[name]), []).append(place)
+        if not places:
+            known = ", ".join(dict.fromkeys(each for about in self.about for each in about)) or "none"
+            raise InputError(f"No sample has a field {name!r}; the data's fields are: {known}.")
+        return {value: self._of(chosen) for value, chosen in places.items()}
+
+    def _of(self, places: list[int]) -> Measured:
+        samples = [self.result.samples[place] for place in places]
+        found = aggregate(samples, self.model, self.result.queries, self.result.scheme)
+        ids, texts = (tuple(of[place] for place in places) for of in (self.ids, self.texts))
+        about = tuple(self.about[place] for place in places)
+        return replace(self, result=found, ids=ids, texts=texts, about=about)  # type: ignore[arg-type]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Long form: a row a sample, layer and metric; MDI against each of several images alone, too."""
         stages = {layer: stage for stage, layers in self.result.stage_layers.items() for layer in layers}
         table = self.result.to_pandas()
         metrics = [name for name in table.columns if name not in ("sample", "layer")]
-        return [
-            {
-                "id": self.ids[int(row["sample"])],
-                "model": self.model,
-                "method": self.method,
-                "layer": int(row["layer"]),
-                "stage": stages.get(int(row["layer"])),
-                "head": None,
-                "image": None,
-                "answer": self.texts[int(row["sample"])],
-                "value": row[metric],
-                "metric": metric,
-                "queries": self.result.queries,
-            }
-            for row in table.to_dict("records")
-            for metric in metrics
-        ] + self._by_image(stages)
+        for row in table.to_dict("records"):
+            for metric in metrics:
+                yield self._row(int(row["sample"]), int(row["layer"]), stages, row[metric], metric)
+        for number, sample in enumerate(self.result.samples):
+            for entry in sample.layers:
+                for image, value in sample.by_image(entry).items():
+                    yield self._row(number, entry.layer, stages, value, "mdi", image)
 
-    def _by_image(self, stages: Mapping[int, str]) -> list[dict[str, Any]]:
-        """MDI against each of several images alone."""
-        return [
-            {
-                "id": self.ids[number],
-                "model": self.model,
-                "method": self.method,
-                "layer": entry.layer,
-                "stage": stages.get(entry.layer),
-                "head": None,
-                "image": image,
-                "answer": self.texts[number],
-                "value": value,
-                "metric": "mdi",
-                "queries": self.result.queries,
-            }
-            for number, sample in enumerate(self.result.samples)
-            for entry in sample.layers
-            for image, value in sample.by_image(entry).items()
-        ]
+    def _row(
+        self, sample: int, layer: int, stages: Mapping[int, str], value: Any, metric: str, image: int | None = None
+    ) -> dict[str, Any]:
+        row = {
+            "id": self.ids[sample],
+            "model": self.model,
+            "method": self.method,
+            "layer": layer,
+            "stage": stages.get(layer),
+            "head": None,
+            "image": image,
+            "answer": self.texts[sample],
+            "value": value,
+            "metric": metric,
+            "queries": self.result.queries,
+        }
+        return dict(self.about[sample]) | row

@@ -22,17 +22,24 @@ from sightline.jobs.models import ModelSource
 from sightline.jobs.reproduction_plan import ReproduceSettings, ReproductionPlan
 from sightline.jobs.settings import ModelSettings, job, settings_of
 from sightline.jobs.sources import find_data
+from sightline.pages.tables.reproduce import sections
+from sightline.probes.dominance.published import compare
 from sightline.published import Reproduction, find_reproduction
+from sightline.results.result import Result
+from sightline.results.style import axes_of, look
 from sightline.runs.folder import SUMMARY_FILE
 from sightline.runs.progress import OnProgress
 from sightline.runs.records import Record
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sightline.results.style import Style, Width
     from sightline.results.table import Section
 
 
 @dataclass(frozen=True)
-class ReproductionResult:
+class ReproductionResult(Result):
     """What `reproduce` found.
 
     document  as the command prints it
@@ -61,21 +68,26 @@ class ReproductionResult:
         found: dict[str, Any] = plain(self.document)
         return found
 
+    def entries(self) -> list[dict[str, Any]]:
+        """A row a published figure: ours as value, with published, difference, source and status."""
+        model = self.document.get("model")
+        return [{"model": model, "metric": row["figure"], "value": row["ours"], **row} for row in self.beside]
+
     def sections(self) -> list[Section]:
         """As tables and sentences."""
-        from sightline.pages.tables.reproduce import sections
-
         return sections(self.to_dict())
 
-    def __str__(self) -> str:
-        from sightline.results.plain import plain_text
-
-        return plain_text(self.sections())
-
-    def _repr_html_(self) -> str:
-        from sightline.results.plain import html_text
-
-        return html_text(self.sections())
+    def plot(self, ax: Any = None, *, style: Style = "paper", width: Width = "column") -> Axes:
+        """Ours beside the published figures, a row a figure; `sl.save_figure` writes it."""
+        rows = [row for row in self.beside if row["ours"] is not None]
+        with look(style):
+            axes = axes_of(ax, width, max(0.35, 0.09 * len(rows) + 0.15))
+            for name, marker in (("ours", "o"), ("published", "D")):
+                axes.plot([row[name] for row in rows], range(len(rows)), linestyle="", marker=marker, label=name)
+            axes.set_yticks(range(len(rows)), [f"{row['method']}, {row['figure']}" for row in rows])
+            axes.set_ylim(len(rows) - 0.4, -0.6)
+            axes.legend()
+            return axes
 
 
 @job(ReproduceSettings)
@@ -117,7 +129,7 @@ def _measure(plan: ReproductionPlan, out: Path | None, on_progress: OnProgress |
     table, specs = plan.table, plan.specs()
     data = find_data(plan.source(), limit=plan.most, seed=plan.settings.seed, **plan.fields())
     settings = MeasureSettings(
-        queries=table.queries,  # type: ignore[arg-type]  # checked there
+        queries=table.queries,
         stages=table.stages,  # type: ignore[arg-type]
         new_tokens=table.new_tokens or 32,
         batch_size=plan.settings.batch_size or 1,
@@ -134,7 +146,7 @@ def _measure(plan: ReproductionPlan, out: Path | None, on_progress: OnProgress |
     ]
     total = None if table.bench is None else _total(plan)
     document = plan.document(beside, plan.deviations(len(data.samples), total, len(measured.failed)))
-    document["models"] = measured.documents()
+    document["models"] = list(measured.documents().values())
     return _finished(ReproductionResult(document, measured.failed, out, measured.is_main))
 
 
@@ -149,8 +161,6 @@ def _total(plan: ReproductionPlan) -> int | None:
 
 
 def _beside_measured(table: Reproduction, label: str, measured: Measured) -> list[dict[str, Any]]:
-    from sightline.probes.dominance import compare
-
     return [
         {
             "method": label,
@@ -195,9 +205,9 @@ def _evaluate(plan: ReproductionPlan, out: Path | None, on_progress: OnProgress 
 def _beside_scored(table: Reproduction, found: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for entry in table.published:
-        told = found["methods"][entry.method]
+        scores = found["methods"][entry.method]
         for name, value in entry.figures.items():
-            ours = _figure(told, name)
+            ours = _figure(scores, name)
             rows.append(
                 {
                     "method": entry.method,
@@ -213,10 +223,10 @@ def _beside_scored(table: Reproduction, found: Mapping[str, Any]) -> list[dict[s
     return rows
 
 
-def _figure(told: Mapping[str, Any], name: str) -> float | None:
+def _figure(scores: Mapping[str, Any], name: str) -> float | None:
     """ "accuracy", or "random accuracy" of the split or subtask random."""
     part, _, figure = name.rpartition(" ")
-    place = told if not part else {**(told.get("splits") or {}), **(told.get("subtasks") or {})}.get(part, {})
+    place = scores if not part else {**(scores.get("splits") or {}), **(scores.get("subtasks") or {})}.get(part, {})
     value = place.get(figure)
     return None if value is None else float(value)
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sightline.data.json_lines import read_samples
+from sightline.data.json_lines import read_samples, sample_of
 from sightline.data.sample import Sample
 from sightline.data.sources import as_samples, samples_digest
 from sightline.errors import InputError, SightlineWarning
@@ -27,7 +27,7 @@ SHAPES_COUNT = 100
 
 @dataclass(frozen=True)
 class Data:
-    """Samples and what tells them from others.
+    """Samples and what makes them others than those of another run.
 
     name       for tables and folder names
     settings   what a run folder records of them
@@ -38,6 +38,12 @@ class Data:
     samples: tuple[Sample, ...]
     settings: dict[str, Any]
     is_single: bool = False
+
+    def require_field(self, name: str | None) -> None:
+        """InputError where a field is named that no sample has, with those that there are."""
+        known = dict.fromkeys(each for sample in self.samples for each in sample.about)
+        if name is not None and name not in known:
+            raise InputError(f"No sample of {self.name} has a field {name!r}; there are {', '.join(known) or 'none'}.")
 
 
 def find_data(data: Any, *, limit: int | None = None, seed: int = 0, **fields: Any) -> Data:
@@ -99,7 +105,7 @@ def _bench(data: str, limit: int | None, seed: int, fields: dict[str, Any]) -> D
     left_out = [f"{bad.id}: {bad.error}" for bad in asked.bad]
     for item in asked.items:
         try:
-            samples.append(asked.bench.sample(item))
+            samples.append(replace(asked.bench.sample(item), about=item.fields))
         except InputError as error:
             left_out.append(f"{item.id}: {error}")
     if not samples:
@@ -117,7 +123,5 @@ def _bench(data: str, limit: int | None, seed: int, fields: dict[str, Any]) -> D
 def _shapes(count: int, seed: int) -> Data:
     from sightline.zoo import shapes_samples
 
-    fields = ("id", "image", "prompt", "answer")
-    drawn = shapes_samples(count, seed)
-    samples = tuple(Sample(**{name: value for name, value in scene.items() if name in fields}) for scene in drawn)
+    samples = tuple(sample_of(scene, scene["id"]) for scene in shapes_samples(count, seed))
     return Data(SHAPES, samples, {"data": SHAPES})

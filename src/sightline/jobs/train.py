@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,29 +11,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.data.training_files import PROMPT, SHAPES, read_training
-from sightline.data.training_sample import TrainingData
+from sightline.data.training_sample import BadLine, TrainingData
 from sightline.errors import InputError, SightlineError, SightlineWarning
 from sightline.files.digest import digest_of
-from sightline.files.json import plain
+from sightline.files.json import json_text, plain, write_atomically
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.settings import ModelSettings
 from sightline.jobs.train_evaluation import evaluator
 from sightline.memory import is_out_of_memory
 from sightline.pages.tables.train import sections
-from sightline.results.plain import plain_text
+from sightline.results.result import Result
+from sightline.results.style import axes_of, look
+from sightline.runs.folder import SUMMARY_FILE
+from sightline.runs.processes import launched_as
 from sightline.runs.progress import OnProgress, Progress
 from sightline.training.adapters import out_of_float16
+from sightline.training.folder import EVALUATIONS_FILE, LOG_FILE, log_lines
 from sightline.training.settings import TrainSettings, read_settings
-from sightline.training.trainer import check_folder, train_model
+from sightline.training.state import TrainingEvaluation
+from sightline.training.trainer import TrainResult, check_folder, train_model
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from sightline.models.vlm import VLM
+    from sightline.results.style import Style, Width
     from sightline.results.table import Section
-    from sightline.training.trainer import TrainResult
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Result):
     """How a training went. model, data: their names. result: what `sightline.training.trainer.train_model` returns."""
 
     model: str
@@ -72,12 +80,64 @@ class Training:
         )
         return document
 
+    def entries(self) -> list[dict[str, Any]]:
+        """A row a step and logged number, and a row a figure of each evaluation, with its step."""
+        shared = {"id": self.data, "model": self.model, "method": "train"}
+        logged = [
+            shared | {"step": line["step"], "metric": name, "value": value}
+            for line in self.result.log
+            for name, value in line.items()
+            if "step" in line and name != "step" and isinstance(value, int | float)
+        ]
+        found = [
+            shared | {"step": each.step, "metric": f"eval {name}", "value": value}
+            for each in self.result.evaluations
+            for name, value in each.figures.items()
+        ]
+        return logged + found
+
     def sections(self) -> list[Section]:
         """Losses and evaluations as tables."""
         return sections(self.to_dict())
 
-    def __str__(self) -> str:
-        return plain_text(self.sections())
+    def plot(self, ax: Any = None, *, metric: str = "loss", style: Style = "paper", width: Width = "column") -> Axes:
+        """A logged number by step, as "loss", "language", "ground", or a figure of the evaluations, as "eval ...".
+
+        Raises InputError for one that was not logged, with those that were.
+        """
+        rows = self.entries()
+        points = [(row["step"], row["value"]) for row in rows if row["metric"] == metric]
+        if not points:
+            known = ", ".join(dict.fromkeys(row["metric"] for row in rows))
+            raise InputError(f"There is no {metric!r} in the log: give one of {known}.")
+        with look(style):
+            axes = axes_of(ax, width)
+            axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 30 else "")
+            axes.set(xlabel="step", ylabel=metric, title=f"{self.model} on {self.data}")
+            return axes
+
+
+def read_training_run(folder: Path) -> Training:
+    """What `train` left in a folder; InputError where it has not ended, or a file is damaged."""
+    try:
+        document = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        evaluations = json.loads((folder / EVALUATIONS_FILE).read_text(encoding="utf-8"))
+        settings = TrainSettings(**document["settings"] | {"eval_benches": tuple(document["settings"]["eval_benches"])})
+        result = TrainResult(
+            folder=folder,
+            steps=document["steps"],
+            log=tuple(log_lines(folder / LOG_FILE)),
+            evaluations=tuple(TrainingEvaluation(each["figures"], each["score"], each["step"]) for each in evaluations),
+            kept_step=document["kept_step"],
+            resumed_from=document["resumed_from"],
+            passed_over=tuple(BadLine(bad["where"], bad["error"]) for bad in document["passed_over"]),
+            seconds=document["seconds"],
+        )
+        return Training(document["model"], document["data"], document["samples"], settings, result)
+    except OSError as error:
+        raise InputError(f"{folder} holds a training that has not ended: resume it first.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / SUMMARY_FILE} is damaged: resume the training to write it again.") from error
 
 
 def train(
@@ -200,7 +260,10 @@ def run_training(
             f"Memory does not suffice for batches of {settings.batch_size}: lower --batch-size, raise accumulation "
             "by as much, or set checkpointing=true or --lora."
         ) from error
-    return Training(source.name, data.name, len(data.samples), settings, result)
+    found = Training(source.name, data.name, len(data.samples), settings, result)
+    if launched_as()[0] == 0:
+        write_atomically(folder / SUMMARY_FILE, json_text(found.to_dict(), indent=1))
+    return found
 
 
 def _opened(source: ModelSource, settings: TrainSettings, loading: ModelSettings) -> VLM:

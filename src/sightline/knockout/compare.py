@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import InputError
-from sightline.knockout.result import Array, ImpactMap
+from sightline.knockout.measures import Array
+from sightline.knockout.result import ImpactMap
 from sightline.knockout.source import Source
 
 

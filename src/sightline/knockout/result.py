@@ -8,46 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sightline.errors import InputError, SightlineError
-from sightline.files.json import html_table
+from sightline.knockout.measures import MAIN, MEASURES, Array, colour_range, is_head_column, measure_of
 from sightline.knockout.source import Source
+from sightline.results.result import Result, frame_of
+from sightline.results.style import axes_of, look
+from sightline.results.table import Section, Table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
-Array = NDArray[np.float64]
-
-MEASURES: dict[str, str] = {
-    "l2": "L2 distance of the layer's output",
-    "cosine": "cosine distance of the layer's output",
-    "logit": "change of the logit",
-    "prob": "change of the probability",
-    "logprob": "change of the log-probability (nats)",
-    "kl": "KL divergence (nats)",
-    "flip": "the answer's token changes (1: yes)",
-    "l2_heads": "L2 distance of a head's output, before the output projection",
-    "relevancy": "relevance by gradients (Chefer et al.)",
-    "rollout": "attention rollout",
-    "gradient_attention": "gradient x attention",
-    "lens": "confidence in the word, by the unembedding",
-    "locate": "attention of the heads that look at one place",
-    "recovered": "share of the effect recovered",
-    "recovered_gradient": "share of the effect recovered, estimated by the gradient",
-    "gradient": "change of the log-probability, estimated by the gradient (nats)",
-}
-"""Each measure in words. Changes are hidden less untouched: negative where the source speaks for the token."""
-
-SIGNED = ("logit", "prob", "logprob", "gradient", "recovered", "recovered_gradient")
-"""Measures that fall below zero."""
-
-MAIN = ("logprob", "kl", "l2", "cosine")
-"""Measures by what a reader wants first."""
+    from sightline.results.style import Style, Width
 
 
 @dataclass(frozen=True, eq=False)
-class ImpactMap:
+class ImpactMap(Result):
     """The effect of hiding each source, layer by layer, on one row.
 
     Attributes:
@@ -63,7 +40,7 @@ class ImpactMap:
         baseline: of the untouched model: "token" (id), "text", "logit", "prob", "logprob" of what the row predicts.
         controls: random sources of equal size; control_maps: their maps, as `maps`.
         settings: all that the numbers depend on.
-        reference: by scope ("row", "every-row"), the effects of hiding all of the image at every layer, if asked for.
+        reference: by scope ("row", "every-row"), the effects of hiding all of the image at every layer, where wanted.
     """
 
     model: str
@@ -86,7 +63,7 @@ class ImpactMap:
 
     @property
     def measure(self) -> str:
-        """The measure that is shown where none is asked for."""
+        """The measure that is shown by default."""
         return next((name for name in MAIN if name in self.maps), next(iter(self.maps)))
 
     def values(self, measure: str | None = None) -> Array:
@@ -119,7 +96,7 @@ class ImpactMap:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> ImpactMap:
-        """The map that a document tells of; InputError where it is none."""
+        """The map of a document; InputError where it is none."""
         try:
             controls = document.get("controls") or {"tokens": (), "maps": {}}
             return cls(
@@ -139,52 +116,88 @@ class ImpactMap:
             reason = " ".join(str(error).split())
             raise InputError(f"This is no document of `sightline impact` ({reason}).") from error
 
-    def _repr_html_(self) -> str:
-        """The sources that do most, mean over layers, as a table for notebooks."""
+    def entries(self) -> list[dict[str, Any]]:
+        """A row a layer, source (controls behind them), measure and, of per-head measures, head.
+
+        What is hidden stands in text, position, positions, modality, kind, patch_row and patch_col.
+        """
+        answer = self.baseline.get("text")
+        return [
+            {"model": self.model, "method": self.mode, "answer": answer, "value": value, "metric": name, "head": head}
+            | {key: each for key, each in row.items() if key not in self.maps and not is_head_column(key)}
+            for row in self._rows()
+            for column, value in row.items()
+            for name, head in [measure_of(column)]
+            if name in self.maps
+        ]
+
+    def sections(self) -> list[Section]:
+        """The sources that do most, mean over layers."""
         rows = [
-            [source.text, source.modality, "" if source.row is None else f"{source.row}, {source.col}", f"{effect:.3g}"]
+            (source.text, source.modality, "" if source.row is None else f"{source.row}, {source.col}", f"{effect:.3g}")
             for source, effect in self.top(self.layers, 10)
         ]
         title = f"{self.model}: {self.mode} impact of {len(self.tokens)} sources in {len(self.layers)} layers"
-        told = self.baseline.get("text")
-        note = "" if told is None else f"The model predicts “{told}”."
         columns = ("hidden", "modality", "patch", MEASURES.get(self.measure, self.measure))
-        return html_table(title, columns, rows, note)
+        answer = self.baseline.get("text")
+        note: list[Section] = [] if answer is None else [f"The model predicts “{answer}”."]
+        return [Table(title, columns, rows), *note]
 
-    def to_pandas(self) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame:
         """A row a layer and source (controls behind them): position, text, modality, patch row and column, measures.
 
         Per-head measures have a column a head: l2_head0, l2_head1, ... Undefined values are NaN.
         """
-        import pandas as pd
-
-        frame: pd.DataFrame = pd.DataFrame(list(self._rows()))
-        return frame
+        return frame_of(list(self._rows()))
 
     def to_csv(self, path: str | Path) -> Path:
-        """Writes `to_pandas` as UTF-8; cells without a value are empty. SightlineError when it cannot be written."""
+        """Writes `table` as UTF-8; cells without a value are empty. SightlineError when it cannot be written."""
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.to_pandas().to_csv(path, index=False, encoding="utf-8")
+            self.table().to_csv(path, index=False, encoding="utf-8")
         except OSError as error:
             raise SightlineError(f"{path} could not be written ({error.strerror or error}).") from error
         return path
 
-    def plot(self, measure: str | None = None) -> Any:
-        """A matplotlib figure: layers by sources, one measure. `sightline impact` draws more of them."""
-        from matplotlib.figure import Figure
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        metric: str | None = None,
+        by: str = "source",
+        style: Style = "paper",
+        width: Width = "page",
+    ) -> Axes:
+        """One measure as axes, for `sl.save_figure`. `sightline impact` draws more figures.
 
-        name = measure or self.measure
+        Args:
+            ax: matplotlib axes to draw on; by default those of a new figure.
+            metric: "logprob", "kl", "l2", ...; by default the map's first.
+            by: "source", layers by sources in colours; or "modality", a line by layer for the sum over each.
+            style: "paper" or "screen".
+            width: of the new figure, "column" or "page".
+        """
+        name = metric or self.measure
         values = self.values(name)
-        figure = Figure(figsize=(min(14.0, 4.0 + 0.16 * len(self.tokens)), 4.2), layout="constrained")
-        axes = figure.subplots()
-        low, high, colours = colour_range(name, values)
-        shown = axes.imshow(values, aspect="auto", origin="lower", cmap=colours, vmin=low, vmax=high)
-        axes.set_yticks(range(len(self.layers)), [str(layer) for layer in self.layers])
-        axes.set(xlabel="hidden tokens, in the order of the prompt", ylabel="layer", title=f"{self.model}: {self.mode}")
-        figure.colorbar(shown, ax=axes, label=MEASURES.get(name, name))
-        return figure
+        if by not in ("source", "modality"):
+            raise InputError(f"There is no figure by {by!r}: give source or modality.")
+        with look(style):
+            axes = axes_of(ax, width, 0.6)
+            axes.set_title(f"{self.model}: {self.mode}")
+            if by == "modality":
+                for kind in dict.fromkeys(source.modality for source in self.tokens):
+                    places = [place for place, source in enumerate(self.tokens) if source.modality == kind]
+                    axes.plot(self.layers, np.nansum(values[:, places], 1), label=f"{kind} ({len(places)})")
+                axes.set(xlabel="layer", ylabel=MEASURES.get(name, name))
+                axes.legend()
+                return axes
+            low, high, colours = colour_range(name, values)
+            shown = axes.imshow(values, aspect="auto", origin="lower", cmap=colours, vmin=low, vmax=high)
+            axes.set_yticks(range(len(self.layers)), [str(layer) for layer in self.layers])
+            axes.set(xlabel="hidden, in the order of the prompt", ylabel="layer")
+            axes.figure.colorbar(shown, ax=axes, label=MEASURES.get(name, name))
+            return axes
 
     def top(self, layers: Sequence[int], count: int = 5, measure: str | None = None) -> list[tuple[Source, float]]:
         """The sources whose effect, averaged over these layers, is largest in size; undefined ones are left out."""
@@ -223,14 +236,6 @@ def _cells(maps: Mapping[str, Array], layer: int, number: int) -> dict[str, floa
             stem = name.removesuffix("_heads")
             cells |= {f"{stem}_head{head}": float(value) for head, value in enumerate(values[layer, :, number])}
     return cells
-
-
-def colour_range(measure: str, values: Array) -> tuple[float, float, str]:
-    """(lowest, highest, colour map) for a measure: symmetric about zero where it is signed, from zero elsewhere."""
-    known = values[np.isfinite(values)]
-    most = float(np.abs(known).max()) if known.size else 0.0
-    most = most if most > 0 else 1.0
-    return (-most, most, "RdBu") if measure in SIGNED else (0.0, most, "magma")
 
 
 def _plain(maps: Mapping[str, Array]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from sightline.errors import InputError
 from sightline.knockout.deepstack import deepstack_effects
 from sightline.knockout.head_maps import head_answers
 from sightline.knockout.logits import followed
+from sightline.knockout.measures import Array
 from sightline.knockout.patch import PARTS, Part, pair_of, patch_answers
 from sightline.knockout.reader import ImpactReader, local_every_row, read_row, read_tokens
 from sightline.knockout.readings import READINGS, read
-from sightline.knockout.result import Array, ImpactMap
+from sightline.knockout.result import ImpactMap
 from sightline.knockout.sample_inputs import encoded, layout_in, other_of
 from sightline.knockout.source import Selection, Source, Tokens, Unit
 from sightline.knockout.sources import Among, find_controls, find_row, find_sources

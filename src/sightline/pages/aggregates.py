@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import InputError
-from sightline.knockout.result import MEASURES, SIGNED, ImpactMap
+from sightline.knockout.measures import MEASURES, SIGNED
+from sightline.knockout.result import ImpactMap
+from sightline.pages.forest import is_control
 from sightline.pages.naming import display_name, distinct_names, last_name
 from sightline.pages.reading import RunFolder, impact_documents
-from sightline.pages.tables.evaluate import is_control
 from sightline.probes.dominance import PUBLISHED, SampleDominance, SampleMaps, aggregate
 from sightline.runs.records import Record
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sightline.knockout.compare import Comparison
-from sightline.knockout.result import MAIN, MEASURES
+from sightline.knockout.measures import MAIN, MEASURES
 from sightline.pages.impact_drawing import blank_figure, printable, save_figures, scale_of, short_name
 from sightline.pages.impact_figures import LABELS
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sightline.knockout.result import MEASURES, Array, ImpactMap
+from sightline.knockout.measures import MEASURES, Array
+from sightline.knockout.result import ImpactMap
 from sightline.pages.impact_drawing import (
     blank_figure,
     layer_ticks,

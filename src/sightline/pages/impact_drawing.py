@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sightline.errors import SightlineError
-from sightline.knockout.result import MEASURES, SIGNED, Array, ImpactMap
+from sightline.knockout.measures import MEASURES, SIGNED, Array
+from sightline.knockout.result import ImpactMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

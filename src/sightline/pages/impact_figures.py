@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline.knockout.result import MEASURES, Array, ImpactMap
+from sightline.knockout.measures import MEASURES, Array
+from sightline.knockout.result import ImpactMap
 from sightline.pages.head_figures import head_maps, head_shares
 from sightline.pages.impact_drawing import (
     blank_figure,

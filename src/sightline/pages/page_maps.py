@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.knockout.result import MEASURES, SIGNED, ImpactMap
+from sightline.knockout.measures import MEASURES, SIGNED
+from sightline.knockout.result import ImpactMap
 from sightline.probes.map_values import MapGrid, SampleMaps, pack
 
 Array = NDArray[np.float32]

@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sightline.files.json import write_atomically
-from sightline.pages.forest import Effect
 from sightline.pages.tables.beside import blind_table, frontier_table
 from sightline.pages.tables.cells import Cells, bounds_text, figure, spaced, with_bounds
 from sightline.results.latex import latex_text
 from sightline.results.table import Section, Table
-
-CONTROLS = ("yes_bias", "cut_off", "prompt_tilt")
-"""Methods that read nothing better, beside those whose names say so."""
 
 PARTS = ("splits", "subtasks")
 """Fields of a score document with a document a part."""
@@ -154,32 +150,6 @@ def _p_value(pair: Mapping[str, Any]) -> str:
     adjusted = pair.get("p_holm", pair["p_value"])
     plain = f"{pair['p_value']:.3g}"
     return plain if adjusted == pair["p_value"] else f"{plain} (Holm {adjusted:.3g})"
-
-
-def effects(found: Sequence[dict[str, Any]], metric: str) -> list[Effect]:
-    """The lines of a forest: differences to the first method, or scores, with their intervals."""
-    lines = []
-    for document in found:
-        places = [document["model"]] * (len({each["model"] for each in found}) > 1)
-        where = [document["bench"], *places]
-        if metric == "difference":
-            for pair in document["paired"]:
-                low, high = pair["ci95"] or (None, None)
-                name = ", ".join([pair["b"], *where])
-                lines.append(Effect(name, pair["delta"], low, high, is_control(pair["b"])))
-            continue
-        for label, values in document["methods"].items():
-            value = values.get(document["headline"])
-            low, high = values.get(f"{document['headline']}_ci95") or (None, None)
-            if value is not None:
-                lines.append(Effect(", ".join([label, *where]), value, low, high, is_control(label)))
-    return lines
-
-
-def is_control(label: str) -> bool:
-    """Whether a method, as the user wrote it, is there to be held against: it reads nothing better by its make."""
-    name = label.partition(":")[0]
-    return name in CONTROLS or name.endswith("_random") or name.startswith("mask_") or "target=text" in label
 
 
 def write_tables(folder: Path, found: Sequence[dict[str, Any]]) -> None:

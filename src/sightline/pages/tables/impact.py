@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.knockout.head_maps import agreement, is_of_heads, ranked_heads
+from sightline.knockout.measures import MEASURES
+from sightline.knockout.result import ImpactMap
+from sightline.probes.dominance.stages import stage_layers
 from sightline.results.table import Section, Sections
 from sightline.stats import rank_correlation
 
 if TYPE_CHECKING:
-    from sightline.knockout.result import ImpactMap
     from sightline.knockout.source import Source
 
 TOP = 5
@@ -43,8 +45,6 @@ def sections(document: dict[str, Any]) -> list[Section]:
 
 
 def _show_map(output: Sections, document: dict[str, Any]) -> None:
-    from sightline.knockout.result import MEASURES, ImpactMap
-
     found = ImpactMap.from_dict(document)
     if found.baseline:
         output.text(_answer(found))
@@ -144,8 +144,6 @@ def _show_parts(output: Sections, found: ImpactMap) -> None:
 
 
 def _show_answer(output: Sections, document: dict[str, Any]) -> None:
-    from sightline.knockout.result import ImpactMap
-
     maps = [ImpactMap.from_dict(each) for each in document["new_tokens"]]
     output.text(f"{document['model']} answers: {document['text']}")
     rows = []
@@ -205,8 +203,6 @@ def _answer(found: ImpactMap) -> str:
 
 
 def _stages(found: ImpactMap) -> dict[str, list[int]]:
-    from sightline.probes.dominance.stages import stage_layers
-
     if len(found.layers) < 3:
         return {"all": list(found.layers)}
     return {stage: layers for stage, layers in stage_layers(found.layers, "thirds").items() if layers}

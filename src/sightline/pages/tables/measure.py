@@ -85,6 +85,24 @@ def _layers_compared(documents: Sequence[dict[str, Any]]) -> Table:
     return Table("MDI by layer", ("layer", *map(label, documents)), rows)
 
 
+def by_table(document: Mapping[str, Any]) -> Table:
+    """MDI of each stage by a field of the data, a value a row."""
+    rows = [
+        (value, str(part["n"]), *(_mean_interval(stage["mdi"], stage["mdi_ci95"]) for stage in part["stages"].values()))
+        for value, part in document["by"]["values"].items()
+    ]
+    return Table(
+        f"{_title(dict(document))}: MDI by {document['by']['field']}",
+        (document["by"]["field"], "n", *document["stages"]),
+        rows,
+    )
+
+
+def _mean_interval(mean: float | None, interval: Sequence[float] | None) -> str:
+
+    return number(mean) if interval is None else f"{number(mean)} ({_interval(interval)})"
+
+
 def label(document: dict[str, Any]) -> str:
     """A document's name among others: the model, a folder by its last name, and the method if there is one."""
     model = document["model"].rstrip("/")

@@ -68,6 +68,7 @@ class DominanceProbe:
         self._watch = watch
         self._prompt: _Prompt | None = None
         self._done: list[SampleDominance] = []
+        self._has_run = False
         self._buffer = RowBuffer(self._consume)
 
     def begin(self, step: ForwardPass) -> None:
@@ -102,6 +103,7 @@ class DominanceProbe:
         self._buffer.flush()
         prompt, self._prompt = self._prompt, None
         if prompt is not None:
+            self._has_run = True
             self._done += self._samples(prompt)
 
     def result(self) -> DominanceResult:
@@ -111,6 +113,9 @@ class DominanceProbe:
             SightlineError: when nothing was run inside the `with`.
         """
         self.finish()
+        if not self._done and self._has_run:
+            name = name_of(self._queries)
+            raise InputError(f"The queries {name} chose not one token of the prompts and answers: choose others.")
         if not self._done:
             raise SightlineError(
                 "Nothing was measured: run the model inside the `with`, by generate or a forward pass."

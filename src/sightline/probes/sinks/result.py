@@ -12,12 +12,17 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError, SightlineWarning
-from sightline.files.json import html_table, json_text, write_atomically
+from sightline.files.json import json_text, write_atomically
 from sightline.probes.sinks.check import FACTOR, LayerCheck, SampleCheck
 from sightline.probes.sinks.find import Found
+from sightline.results.result import Result
+from sightline.results.style import axes_of, look
+from sightline.results.table import Section, Table
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from sightline.results.style import Style, Width
 
 SINKS_FILE = "sinks.json"
 
@@ -39,16 +44,20 @@ class LayerSinks:
 
 
 @dataclass(frozen=True)
-class Sinks:
+class Sinks(Result):
     """A model's sink dimensions and what is known of its sinks.
 
-    model, revision: on which they were found; content: the fingerprint of its folder, where it was a bundled or local
-    one. dims: empty for a model that has none. tau: a token is a sink where phi
-    exceeds it. gap: how far the last of `dims` stands above the next candidate in score, 0 to 1. candidates: (dim,
-    score), the best first; the score is the share of samples and layers in which the dimension is massive on a few
-    tokens. precision, recall: of phi > tau against attention itself, where a sink draws `factor` times what uniform
-    attention would give it. on_border, on_background: the share of image sinks there; border, background: the share of
-    all image tokens there, to hold it against; None where it is not known.
+    model, revision: on which they were found
+    content: the fingerprint of its folder, where it was a bundled or local one
+    dims: empty for a model that has none
+    tau: a token is a sink where phi exceeds it
+    gap: how far the last of `dims` stands above the next candidate in score, 0 to 1
+    candidates: (dim, score), the best first; the score is the share of samples and layers in which the dimension is
+        massive on a few tokens
+    precision, recall: of phi > tau against attention itself, where a sink draws `factor` times what uniform attention
+        would give it
+    on_border, on_background: the share of image sinks there; None where it is not known
+    border, background: the share of all image tokens there, to hold it against
     """
 
     model: str
@@ -100,18 +109,18 @@ class Sinks:
             }
         )
 
-    def _repr_html_(self) -> str:
-        """The layers as a table, for notebooks."""
+    def sections(self) -> list[Section]:
+        """The dimensions, and the layers as a table."""
         rows = [
-            [
+            (
                 str(layer.layer),
                 f"{layer.image_sinks:.1f}",
                 f"{layer.text_sinks:.1f}",
                 *("-" if share is None else f"{share:.2f}" for share in (layer.precision, layer.recall)),
-            ]
+            )
             for layer in self.layers
         ]
-        return html_table(str(self), ("layer", "image sinks", "text sinks", "precision", "recall"), rows)
+        return [Table(str(self), ("layer", "image sinks", "text sinks", "precision", "recall"), rows)]
 
     def save(self, path: str | Path) -> Path:
         """Writes sinks.json; into a folder, or under the given name."""
@@ -126,7 +135,7 @@ class Sinks:
         """InputError, in one sentence, when these are another model's sinks.
 
         Of a bundled or local model the folder's content decides, whatever it is called; of a hub model its name and
-        revision. A file that does not tell the content is taken by the name, with a note.
+        revision. A file without the content is taken by the name, with a note.
         """
         where = f"The sinks in {self.path}" if self.path else "The sinks given"
         again = f"find this model's with `sightline sinks {name}`."
@@ -154,26 +163,25 @@ class Sinks:
                 stacklevel=2,
             )
 
-    def to_pandas(self) -> pd.DataFrame:
-        """One row a layer."""
-        import pandas as pd
+    def entries(self) -> list[dict[str, Any]]:
+        """A row a layer and figure: image_sinks, text_sinks, attended, precision, recall."""
+        return [
+            {"model": self.model, "layer": layer.layer, "metric": name, "value": value}
+            for layer in self.layers
+            for name, value in asdict(layer).items()
+            if name != "layer"
+        ]
 
-        frame: pd.DataFrame = pd.DataFrame([asdict(layer) for layer in self.layers])
-        return frame
-
-    def plot(self) -> Any:
-        """A matplotlib figure: image and text sinks by layer."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.subplots()
-        numbers = [layer.layer for layer in self.layers]
-        axes.plot(numbers, [layer.image_sinks for layer in self.layers], "o-", label="image sinks")
-        axes.plot(numbers, [layer.text_sinks for layer in self.layers], "o-", label="text sinks")
-        axes.plot(numbers, [layer.attended for layer in self.layers], "--", color="grey", label="by attention")
-        axes.set(xlabel="layer", ylabel="tokens", title=f"{self.model}: dimensions {list(self.dims) or 'none'}")
-        axes.legend(frameon=False)
-        return figure
+    def plot(self, ax: Any = None, *, style: Style = "paper", width: Width = "column") -> Axes:
+        """Image and text sinks by layer, and the tokens that draw most attention; `sl.save_figure` writes it."""
+        with look(style):
+            axes = axes_of(ax, width)
+            numbers = [layer.layer for layer in self.layers]
+            for name, label in (("image_sinks", "image"), ("text_sinks", "text"), ("attended", "by attention")):
+                axes.plot(numbers, [getattr(layer, name) for layer in self.layers], label=label)
+            axes.set(xlabel="layer", ylabel="sinks", title=f"{self.model}: dimensions {list(self.dims) or 'none'}")
+            axes.legend()
+            return axes
 
     def __str__(self) -> str:
         if not self.dims:
