@@ -163,10 +163,25 @@ class HallusionBench(Benchmark):
 
 
 def official_word(response: str) -> str | None:
-    """As VLMEvalKit: yes or no where one of them and not the other is a word of the text, in any case."""
-    words = re.sub(r"[^\w\s]", " ", response.lower()).split()
-    found = {word for word in ("yes", "no") if word in words}
+    """As VLMEvalKit: yes or no where one of them and not the other is a word of the text, in any case.
+
+    Of the signs ; / [ ] " { } ( ) = + \\ _ - > < @ ` , ? ! each becomes nothing where it stands beside a blank anywhere
+    in the text, or where the text has a number such as 1,000; else a blank. Full stops, the first 32 that touch no
+    digit, become nothing. So "**Yes**", "Yes:" and "yes.no" say neither.
+    """
+    before = response.lower()
+    text, has_thousands = before, _THOUSANDS.search(before) is not None
+    for sign in _SIGNS:
+        is_beside_blank = f"{sign} " in before or f" {sign}" in before
+        text = text.replace(sign, "" if is_beside_blank or has_thousands else " ")
+    words = set(_LONE_STOP.sub("", text, count=32).split())
+    found = words & {"yes", "no"}
     return found.pop() if len(found) == 1 else None
+
+
+_SIGNS = ';/[]"{}()=+\\_-><@`,?!'
+_THOUSANDS = re.compile(r"\d,\d")
+_LONE_STOP = re.compile(r"(?<!\d)\.(?!\d)")
 
 
 def _is_without_figure(item: Item) -> bool:
