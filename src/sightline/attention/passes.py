@@ -26,6 +26,7 @@ class ForwardPass:
     prompt: which prompt it belongs to, counted from 0. offset: positions the cache already holds; length: positions of
     this pass. layout: of the prompt (generated positions follow it). is_start: a new prompt begins with this pass.
     is_decoding: the pass reads a generated token. input_ids: [batch, length] or None. cache: as the model was given it.
+    is_piece: it goes on with a prompt whose first pieces were passes of their own.
     """
 
     prompt: int
@@ -37,6 +38,7 @@ class ForwardPass:
     input_ids: Tensor | None
     cache: Any
     inputs: Mapping[str, Any]
+    is_piece: bool = False
 
     @property
     def batch(self) -> int:
@@ -71,7 +73,7 @@ class PassTracker:
         ids = inputs.get("input_ids")
         length = _length(inputs)
         grown = self._is_regrown(offset, ids)
-        is_start = offset == 0 and not grown
+        is_start, is_piece = offset == 0 and not grown, False
         self._require_known(cache, offset, length, is_start)
         if is_start:
             layout = self._layout(inputs)
@@ -79,6 +81,8 @@ class PassTracker:
         elif self.layout is None:
             raise ModelError("A decoding step came before its prompt: enter the method before the prompt is run.")
         elif offset > 0 and offset + length > self.layout.length and length > 1:
+            # Behind an answer it is the next turn of a conversation.
+            is_piece = offset <= self.layout.length
             layout = self._extended(self.layout, inputs, offset)
         else:
             layout = self.layout
@@ -86,7 +90,7 @@ class PassTracker:
         if cache is not None:
             self.caches.add(cache)
         is_decoding = not is_start and offset + length > layout.length
-        return ForwardPass(self.prompt, offset, length, layout, is_start, is_decoding, ids, cache, inputs)
+        return ForwardPass(self.prompt, offset, length, layout, is_start, is_decoding, ids, cache, inputs, is_piece)
 
     def note(self, output: Any) -> None:
         """A pass is over: the cache that it gave back is one that was seen."""

@@ -134,6 +134,10 @@ def _generating(session: _Session, generate: Callable[..., Any]) -> Callable[...
                 f"Which tokens of assisted decoding ({helper}) are kept is not known while it runs, so that nothing is "
                 "read or changed rightly: leave assistant_model, prompt_lookup_num_tokens and their likes out."
             )
+        if session.shorteners and given.get("prefill_chunk_size"):
+            raise InputError(
+                "A method that shortens the prompt needs the whole of it in one pass: leave prefill_chunk_size out."
+            )
         before, session.prompt = session.prompt, given if find_inner(session.anatomy) is not None else None
         try:
             with session.counter.one_prompt():

@@ -37,7 +37,6 @@ class AdaptVis(AttentionEdit):
 
     name: ClassVar[str] = "adaptvis"
     rows: ClassVar[Rows] = "last of the prompt"
-    prompt_in_pieces: ClassVar[bool] = False
     threshold: float = setting(0.4, "confidence in the first token below which `weak` is taken, 0 to 1")
     weak: float = setting(0.5, "factor on image scores of an unsure model, above 0")
     strong: float = setting(1.5, "factor on image scores of a sure model, above 0")

@@ -19,7 +19,7 @@ from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout
-from sightline.methods.scoring import PlacesOf, require_image
+from sightline.methods.scoring import PlacesOf, require_image, require_no_image_behind_text
 from sightline.models.anatomy import Anatomy
 
 Rows = Literal["last", "last of the prompt", "after the image", "all of the prompt"]
@@ -75,8 +75,8 @@ class AttentionEdit(Method):
 
     rows: ClassVar[Rows] = "last"
     stage: ClassVar[Literal["scores", "weights"]] = "scores"
-    prompt_in_pieces: ClassVar[bool] = True
-    """Whether a prompt may come in several passes."""
+    prompt_in_pieces: ClassVar[bool] = False
+    """Whether a prompt may come in several passes: the last row of a piece is not known not to be the prompt's."""
 
     def edit(
         self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
@@ -136,8 +136,10 @@ class _Editor:
         if step.is_start:
             require_image(self._method.name, step.layout)
             self._known = self._method.at_prompt(self._anatomy, step)
-        elif not step.is_decoding and not self._method.prompt_in_pieces:
+        elif step.is_piece and not self._method.prompt_in_pieces:
             raise InputError(f"{self._method.name} needs the whole prompt in one pass: leave prefill_chunk_size out.")
+        elif step.is_piece:
+            require_no_image_behind_text(self._method.name, step)
 
     def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """The change of the method's rows."""

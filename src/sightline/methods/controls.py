@@ -65,6 +65,8 @@ class MaskRandom(SinkMethod):
 
 
 class _RandomRedistribution(Redistribution):
+    prompt_in_pieces = False
+
     def __init__(self, method: RandomVAR, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> None:
         super().__init__(method, anatomy, watch, layers)
         self._seed, self._text_sinks = method.seed, method.text_sinks
@@ -98,6 +100,8 @@ class _Masking(SinkEditor):
 
 
 class _RandomMasking(_Masking):
+    prompt_in_pieces = False
+
     def __init__(self, method: MaskRandom, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> None:
         super().__init__(method, anatomy, watch, layers)
         self._seed = method.seed

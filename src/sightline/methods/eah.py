@@ -36,7 +36,6 @@ class EAH(AttentionEdit):
     name: ClassVar[str] = "eah"
     rows: ClassVar[Rows] = "all of the prompt"
     stage: ClassVar[Literal["scores", "weights"]] = "weights"
-    prompt_in_pieces: ClassVar[bool] = False
     layer: int = setting(1, "the layer whose heads are made alike")
     threshold: float = setting(0.002, "an image token counts where it gets more attention than this on average")
     random: bool = setting(False, "a control: a random head in the place of the best")

@@ -104,6 +104,8 @@ class _Retracing:
         """No row was shown the image in this pass."""
         if step.is_start:
             require_image(self._method.name, step.layout)
+        elif step.is_piece:
+            raise InputError("memvr needs the whole prompt in one pass: leave prefill_chunk_size out.")
         elif not step.offset:
             raise InputError(
                 "memvr shows the image once a pass and follows answers by a cache: leave use_cache=False out."

@@ -36,6 +36,19 @@ def require_image(name: str, layout: TokenLayout) -> None:
         raise InputError(f"{name} acts on image tokens, and this prompt has none: give an image.")
 
 
+def require_no_image_behind_text(name: str, step: ForwardPass) -> None:
+    """InputError where a piece of a prompt brings an image behind rows that were taken to be behind the last one."""
+    visual = step.layout.mask(*VISUAL)
+    before, now = visual[:, : step.offset], visual[:, step.offset :].any(1)
+    index = torch.arange(step.offset)
+    last = torch.where(before, index, -1).amax(1)
+    if bool((now & (last >= 0) & (last < step.offset - 1)).any()):
+        raise InputError(
+            f"{name} acts behind the last image, and a later piece of the prompt brings one more: leave "
+            "prefill_chunk_size out."
+        )
+
+
 def check_target(name: str, target: str) -> None:
     """InputError for what is neither the image nor the text."""
     if target not in get_args(Target):

@@ -17,6 +17,7 @@ from sightline.attention.passes import LayoutSource
 from sightline.attention.sink_tracker import TAU, SinkTracker, check_dims, track_sinks
 from sightline.errors import InputError, SightlineWarning
 from sightline.methods.base import Method, anatomy_and_layout, setting
+from sightline.methods.scoring import require_no_image_behind_text
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
 
@@ -134,6 +135,9 @@ class SinkMethod(Method):
 class SinkEditor:
     """Finds, for each forward pass, the rows after the image and what each layer needs to know about its keys."""
 
+    prompt_in_pieces: ClassVar[bool] = True
+    """Whether a prompt may come in several passes."""
+
     def __init__(self, method: SinkMethod, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> None:
         self._name, self._watch, self._layers = method.name, watch, layers
         self._heads = None if method.heads is None else sorted(set(method.heads))
@@ -194,6 +198,10 @@ class SinkEditor:
         return torch.isin(index, torch.tensor(self._heads, device=device))[None, :, None]
 
     def _open(self, step: ForwardPass) -> None:
+        if step.is_piece and not self.prompt_in_pieces:
+            raise InputError(f"{self._name} needs the whole prompt in one pass: leave prefill_chunk_size out.")
+        if step.is_piece:
+            require_no_image_behind_text(self._name, step)
         self._layout, self._keys = step.layout, {}
         self._image = step.layout.mask(Modality.IMAGE, Modality.VIDEO)
         if step.is_start and not bool(self._image.any()):

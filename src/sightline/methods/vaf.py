@@ -39,6 +39,7 @@ class VAF(AttentionEdit):
 
     name: ClassVar[str] = "vaf"
     rows: ClassVar[Rows] = "after the image"
+    prompt_in_pieces: ClassVar[bool] = True
     enhance: float = setting(1.15, "factor on the scores of image keys, above 0; 1 leaves them")
     suppress: float = setting(0.95, "factor on the scores of keys before the image, above 0; 1 leaves them")
     layers: tuple[int, ...] | None = setting(
