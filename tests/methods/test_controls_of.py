@@ -35,7 +35,7 @@ def test_controls_share_the_settings_of_their_method() -> None:
 
 def test_an_evaluation_adds_each_once() -> None:
     specs = with_controls(method_specs(["none", sl.VCD(), "icd", "yes_bias"]))
-    assert [spec.label for spec in specs] == ["none", "vcd", "icd", "yes_bias", "cut_off:beta=0.1"]
+    assert [spec.label for spec in specs] == ["none", "vcd", "icd", "yes_bias", "cut_off:beta=0.1", "prompt tilt"]
 
 
 def test_methods_without_a_rule_are_controls_or_read_nothing() -> None:

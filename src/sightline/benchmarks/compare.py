@@ -133,8 +133,13 @@ def intervals(
 
 def count_independent(bench: Benchmark, items: Sequence[Item]) -> int:
     """How many independent units the items make."""
+    return len(independent_units(bench, items))
+
+
+def independent_units(bench: Benchmark, items: Sequence[Item]) -> list[tuple[str, ...]]:
+    """The ids of the items of each independent unit, as all questions about one image."""
     blank = {item.id: bench.judge(item, "") for item in items}
-    return len(_independent(bench.units(items, blank)))
+    return _independent(bench.units(items, blank))
 
 
 def _independent(units: Sequence[Unit]) -> list[tuple[str, ...]]:

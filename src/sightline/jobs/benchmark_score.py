@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.benchmarks.compare import compare, intervals
+from sightline.benchmarks.tilt import tilt_of
 from sightline.errors import InputError
 from sightline.jobs.blind import earned
 from sightline.jobs.by_field import scores_by
@@ -116,6 +117,7 @@ def score_of(
     paired = [
         {"a": first.label, "b": spec.label}
         | compare(bench, items.items, verdicts[first.label], verdicts[spec.label], seed=seed).to_dict()
+        | {"tilt": tilt_of(items.items, verdicts[first.label], verdicts[spec.label])}
         for spec in others
     ]
     answered = [name for name in names if all(name in verdicts[spec.label] for spec in plan.specs)]

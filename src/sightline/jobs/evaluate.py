@@ -27,6 +27,7 @@ from sightline.jobs.models import ModelSource, model_sources, pin_loaded
 from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
 from sightline.jobs.shared_answers import take_shared
+from sightline.jobs.sweep import Sweep, is_sweep, run_sweep
 from sightline.runs.batch_size import first_batch_size
 from sightline.runs.batches import Attempt, Outcome, free_memory
 from sightline.runs.folder import SUMMARY_FILE, Run
@@ -54,18 +55,22 @@ def evaluate(
     on_progress: OnProgress | None = None,
     track: str | Track | None = None,
     **fields: Any,
-) -> Evaluation:
+) -> Any:
     """Answers of models to benchmarks under any number of methods, scored, and compared with the first method.
 
     Args:
         model: a bundled name, a hub name, a folder, `VLM`, Transformers model with processor=; several in a list.
         benchmarks: `BENCH`, `BENCH:PATH`, or a `Benchmark`; several in a list.
         methods: specs as "vcd:alpha=1", methods as `sl.VCD()`, "none" for the model as it is; all get the same items.
+            With a sweep, as "vcd:alpha=0.5|1|2", half of the items choose, see `sweep`.
         out: the run folder; an interrupted run in it is continued. Without, nothing is kept but the result.
         processor: of a Transformers model in memory.
         on_progress: is called as the run goes on.
         track: an experiment tracker that is given progress and figures: trackio, wandb, mlflow, tensorboard, each also
             as NAME:PROJECT, or a function of (figures by name, entries done).
+
+    Returns:
+        An `Evaluation`; with a sweep among the methods a `Sweep`.
 
     Raises:
         InputError: one sentence, before any work, for what is unknown or does not fit.
@@ -74,20 +79,43 @@ def evaluate(
     place, models = None if out is None else Path(out), model_sources(model, settings, processor)
     items = bench_items(benchmarks, seed=settings.seed, limit=settings.limit, **settings.of_bench())
     sinks = sinks_for(settings.sinks, models, lambda: first_samples(items[0], FIRST), settings, place)
-    specs = method_specs(methods, sinks)
-    if settings.controls:
-        specs = with_controls(specs, sinks)
-    if settings.blind:
-        specs += blind_specs(specs[0])
-    if settings.baselines:
-        specs += baseline_specs(specs[0])
-    plan = EvaluationPlan(models, items, specs, settings, sinks)
+    listed = list(methods) if isinstance(methods, Sequence) and not isinstance(methods, str) else [methods]
+    if any(map(is_sweep, listed)):
+        return _swept(models, items, listed, settings, sinks, place, on_progress)
+    plan = EvaluationPlan(models, items, _beside(method_specs(methods, sinks), settings, sinks), settings, sinks)
     name = place.name if place is not None else "-".join(["eval", *(each.name for each in items)])
     shown = {"model": plan.models[0].name, **plan.of_run(items[0]), **plan.info(items[0], 1)}
     with tracking(track if launched_as()[0] == 0 else None, name, shown, on_progress) as tracked:
         found = run_evaluation(plan, place, tracked.on_progress)
         tracked.figures(found.to_dict)
     return found
+
+
+def _beside(specs: tuple[MethodSpec, ...], settings: EvaluateSettings, sinks: Any) -> tuple[MethodSpec, ...]:
+    specs = with_controls(specs, sinks) if settings.controls else specs
+    specs = specs + blind_specs(specs[0]) if settings.blind else specs
+    return specs + baseline_specs(specs[0]) if settings.baselines else specs
+
+
+def _swept(
+    models: Any,
+    items: Sequence[BenchmarkItems],
+    methods: Sequence[Any],
+    settings: EvaluateSettings,
+    sinks: Any,
+    place: Path | None,
+    on_progress: OnProgress | None,
+) -> Sweep:
+    """A sweep, with controls and views on the held-out half alone."""
+    if len(models) != 1 or len(items) != 1:
+        raise InputError("A sweep chooses on one benchmark and one model: give one of each.")
+
+    def run(half: BenchmarkItems, wanted: Sequence[Any], folder: Path | None, is_held_out: bool) -> Evaluation:
+        specs = method_specs(wanted, sinks)
+        specs = _beside(specs, settings, sinks) if is_held_out else specs
+        return run_evaluation(EvaluationPlan(models, (half,), specs, settings, sinks), folder, on_progress)
+
+    return run_sweep(methods, items[0], settings.seed, place, run)
 
 
 def run_evaluation(plan: EvaluationPlan, out: Path | None, on_progress: OnProgress | None = None) -> Evaluation:

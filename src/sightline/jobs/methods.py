@@ -71,13 +71,15 @@ def baseline_specs(first: MethodSpec) -> tuple[MethodSpec, ...]:
 
 
 def with_controls(specs: tuple[MethodSpec, ...], sinks: Sinks | None = None) -> tuple[MethodSpec, ...]:
-    """The methods, and behind them the controls of each that are not there yet."""
+    """The methods, and behind them the controls of each that are not there yet; of contrasts also a tilted prompt."""
     found = list(specs)
     for spec in specs:
         for label in () if spec.method is None else controls_of(spec.method):
             control = _spec(label, sinks)
             if control.name not in {other.name for other in found}:
                 found.append(control)
+    if any(spec.method is not None and "yes_bias" in controls_of(spec.method) for spec in specs):
+        found.append(MethodSpec("prompt tilt", f"{NONE}@prompt tilt", None, "prompt tilt"))
     return tuple(found)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sightline.files.json import write_atomically
 from sightline.pages.tables.beside import blind_table, frontier_table
 from sightline.pages.tables.cells import Cells, bounds_text, figure, spaced, with_bounds
+from sightline.pages.tables.gains import cost_table, tilt_table
 from sightline.results.latex import latex_text
 from sightline.results.table import Section, Table
 
@@ -42,6 +43,11 @@ def sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
         columns, rows = paired_table(document)
         if rows:
             found.append(Table(f"Against {document['paired'][0]['a']}", columns, rows))
+        if len(rows := cost_table(document)[1]) > 1:
+            found.append(Table("Gain against cost", cost_table(document)[0], rows))
+        columns, rows = tilt_table(document)
+        if rows:
+            found.append(Table("Of the gain in accuracy, points that go with the yes ratio", columns, rows))
     return found
 
 
