@@ -22,7 +22,7 @@ from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, first_sa
 from sightline.jobs.blind import seen_as
 from sightline.jobs.evaluation import Evaluation, evaluation_of
 from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
-from sightline.jobs.methods import MethodSpec, baseline_specs, blind_specs, method_specs, with_controls
+from sightline.jobs.methods import MethodSpec, beside, method_specs
 from sightline.jobs.models import ModelSource, model_sources, pin_loaded
 from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
@@ -82,19 +82,13 @@ def evaluate(
     listed = list(methods) if isinstance(methods, Sequence) and not isinstance(methods, str) else [methods]
     if any(map(is_sweep, listed)):
         return _swept(models, items, listed, settings, sinks, place, on_progress)
-    plan = EvaluationPlan(models, items, _beside(method_specs(methods, sinks), settings, sinks), settings, sinks)
+    plan = EvaluationPlan(models, items, beside(method_specs(methods, sinks), settings, sinks), settings, sinks)
     name = place.name if place is not None else "-".join(["eval", *(each.name for each in items)])
     shown = {"model": plan.models[0].name, **plan.of_run(items[0]), **plan.info(items[0], 1)}
     with tracking(track if launched_as()[0] == 0 else None, name, shown, on_progress) as tracked:
         found = run_evaluation(plan, place, tracked.on_progress)
         tracked.figures(found.to_dict)
     return found
-
-
-def _beside(specs: tuple[MethodSpec, ...], settings: EvaluateSettings, sinks: Any) -> tuple[MethodSpec, ...]:
-    specs = with_controls(specs, sinks) if settings.controls else specs
-    specs = specs + blind_specs(specs[0]) if settings.blind else specs
-    return specs + baseline_specs(specs[0]) if settings.baselines else specs
 
 
 def _swept(
@@ -112,7 +106,7 @@ def _swept(
 
     def run(half: BenchmarkItems, wanted: Sequence[Any], folder: Path | None, is_held_out: bool) -> Evaluation:
         specs = method_specs(wanted, sinks)
-        specs = _beside(specs, settings, sinks) if is_held_out else specs
+        specs = beside(specs, settings, sinks) if is_held_out else specs
         return run_evaluation(EvaluationPlan(models, (half,), specs, settings, sinks), folder, on_progress)
 
     return run_sweep(methods, items[0], settings.seed, place, run)

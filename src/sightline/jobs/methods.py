@@ -83,6 +83,13 @@ def with_controls(specs: tuple[MethodSpec, ...], sinks: Sinks | None = None) -> 
     return tuple(found)
 
 
+def beside(specs: tuple[MethodSpec, ...], settings: Any, sinks: Sinks | None = None) -> tuple[MethodSpec, ...]:
+    """The methods, and behind them what the settings of an evaluation add: controls, views, baselines."""
+    specs = with_controls(specs, sinks) if settings.controls else specs
+    specs = specs + blind_specs(specs[0]) if settings.blind else specs
+    return specs + baseline_specs(specs[0]) if settings.baselines else specs
+
+
 def _spec(given: Any, sinks: Sinks | None) -> MethodSpec:
     if given is None:
         return MethodSpec(NONE, NONE)
