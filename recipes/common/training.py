@@ -12,7 +12,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,7 @@ def train_language(pupil: Pupil, args: argparse.Namespace) -> None:
     model = pupil.model
     check_scenes = list(draw_scenes(args.check_scenes, CHECK_SEED))
     optimisers = language_optimisers(pupil, args.lr, args.muon_lr)
+    later = replace(LATER, caption=args.captions)
     first = 0
     if (run / "last.pt").exists():
         saved = torch.load(run / "last.pt")
@@ -148,7 +149,7 @@ def train_language(pupil: Pupil, args: argparse.Namespace) -> None:
         begun = time.time()
         threads.choose(step)
         rng = random.Random(f"train/{args.seed}/{step}")
-        mix, images = (FIRST, args.first_batch) if step < args.turn else (LATER, args.batch)
+        mix, images = (FIRST, args.first_batch) if step < args.turn else (later, args.batch)
         scenes = [draw_scene(TRAIN_SEED * 1_000_000 + index) for index in rng.sample(range(args.bank), images)]
         batch = pupil.packer.pack([converse(draw_questions(scene, mix, rng), rng) for scene in scenes])
         said = answer(model, batch, pupil.see(scenes, rng))
@@ -202,6 +203,7 @@ def options(about: str | None, work: Path) -> argparse.ArgumentParser:
     parser.add_argument("--turn", type=int, default=275, help="steps of the first mix of questions")
     parser.add_argument("--first-batch", type=int, default=16, help="images a step until then")
     parser.add_argument("--batch", type=int, default=28, help="images a step afterwards")
+    parser.add_argument("--captions", type=float, default=LATER.caption, help="captions an image afterwards")
     parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's")
     parser.add_argument("--muon-lr", type=float, default=0.01, help="Muon's; 0: AdamW for all")
     parser.add_argument("--warmup", type=int, default=50)

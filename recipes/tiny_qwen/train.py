@@ -37,6 +37,7 @@ def main() -> None:
     parser = options(__doc__, Path(__file__).parent / "work")
     parser.add_argument("model", choices=list(KINDS))
     parser.add_argument("--states-steps", type=int, default=100, help="steps on the image's states")
+    parser.add_argument("--begin", type=Path, help="a folder of export.py's to go on from, straight to the questions")
     parser.set_defaults(vision_steps=400, steps=50, turn=0, batch=16, lr=5e-4, muon_lr=0.005, warmup=5, fall=40)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -47,7 +48,9 @@ def main() -> None:
     model = build_model(kind, tokenizer, args.seed)
     quicken(model.model.visual)
     seen = args.work / "vision.pt"
-    if seen.exists():
+    if args.begin is not None:
+        model.load_state_dict(type(model).from_pretrained(args.begin).state_dict())
+    elif seen.exists():
         model.load_state_dict(torch.load(seen))
     else:
         teacher = load_teacher()
@@ -70,9 +73,9 @@ def main() -> None:
     checks = {"": partial(at, SMALL), "larger ": partial(at, LARGE)}
     pupil = Pupil(model, packer, see, checks=checks, projectors=mergers)
     known = args.work / "states.pt"
-    if known.exists():
+    if args.begin is None and known.exists():
         model.load_state_dict(torch.load(known))
-    else:
+    elif args.begin is None:
         kept = args.work / "states-partial.pt"
         train_states(pupil, image_processor, load_teacher(), args.states_steps, TRAIN_SEED + 200, kept)
         save_atomically(model.state_dict(), known)
