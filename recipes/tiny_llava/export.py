@@ -6,6 +6,7 @@ python recipes/tiny_llava/export.py recipes/tiny_llava/work/run/step-1000.pt tin
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,11 @@ def export(weights: Path, name: str, scenes: int) -> None:
     model.load_state_dict({key: value.float() for key, value in torch.load(weights).items()})
 
     def save(folder: Path) -> None:
-        model.save_pretrained(folder)
+        model.half().save_pretrained(folder)
+        config = json.loads((folder / "config.json").read_text())
+        for part in (config, config["text_config"], config["vision_config"]):
+            part["dtype"] = "float32"
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         processor.save_pretrained(folder)
 
     def about(figures: dict[str, Any]) -> str:
@@ -42,7 +47,7 @@ def export(weights: Path, name: str, scenes: int) -> None:
         )
 
     steps = int(weights.stem.split("-")[1])
-    made_by = f"`recipes/tiny_llava/train.py`, {steps} steps on packed questions. Weights in float32."
+    made_by = f"`recipes/tiny_llava/train.py`, {steps} steps on packed questions. Weights in float16."
     publish(name, save, about, made_by, scenes, IMAGE_SIZE)
 
 
