@@ -5,8 +5,9 @@
 
 Each scene is asked about one kind that is there and three that are not (random, popular and adversarial, as in POPE;
 the present kind is shared by the three splits), and described once. Every method answers the same questions; a
-difference to no method is paired, its p-value McNemar's exact one. Results stand in results/steering_MODEL.json, one
-entry a method, written as soon as it is done; those of the same settings are not measured again.
+difference to no method is paired, its p-value McNemar's exact one, adjusted by Holm over all tests of a model. Results
+stand in results/steering_MODEL.json, one entry a method, written as soon as it is done; those of the same settings are
+not measured again.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from sightline.benchmarks.base import Item
 from sightline.errors import SightlineWarning
 from sightline.jobs.blind import View, seen_as
 from sightline.methods.base import EMPTY, parse_spec
+from sightline.stats import holm
 from sightline.zoo import questions as ask
 from sightline.zoo.render import render
 from sightline.zoo.world import NEGATIVES, Scene, draw_scenes, negatives
@@ -267,12 +269,10 @@ def _table(document: dict[str, Any]) -> str:
     columns = ["method", "MDI early", "middle", "late", *NEGATIVES]
     columns += ["yes ratio", "CHAIRs", "CHAIRi", "recall"]
     lines = ["| " + " | ".join(columns) + " |", "|---|" + "---|" * (len(columns) - 1)]
-    for row in ROWS:
-        found = document["rows"].get(row.key)
-        base = document["rows"].get(Row("none", "none", sampled=row.sampled).key)
-        if found is None or base is None:
-            continue
-        told = figures(found, base)
+    compared = _compared(document)
+    _adjust([told for row, told in compared if document["rows"][row.key] is not _base(document, row)])
+    for row, told in compared:
+        found, base = document["rows"][row.key], _base(document, row)
         title = f"- {row.title}" if row.is_control else f"**{row.title}**"
         title = f"{title}, T = 1" if row.sampled else title
         is_base = found is base
@@ -294,8 +294,25 @@ def _table(document: dict[str, Any]) -> str:
     return about + "\n\n" + "\n".join(lines)
 
 
+def _base(document: dict[str, Any], row: Row) -> Any:
+    return document["rows"].get(Row("none", "none", sampled=row.sampled).key)
+
+
+def _compared(document: dict[str, Any]) -> list[tuple[Row, dict[str, Any]]]:
+    """Every row that is there, with its figures against none of the same decoding."""
+    there = [row for row in ROWS if row.key in document["rows"] and _base(document, row) is not None]
+    return [(row, figures(document["rows"][row.key], _base(document, row))) for row in there]
+
+
+def _adjust(every: list[dict[str, Any]]) -> None:
+    """Holm's adjustment over all tests of one model."""
+    tests = [test for told in every for test in (*(told[how]["paired"] for how in NEGATIVES), told["chair_s_paired"])]
+    for test, p_value in zip(tests, holm([test["p_value"] for test in tests]), strict=True):
+        test["p_holm"] = p_value
+
+
 def _difference(told: dict[str, Any]) -> str:
-    return f"{100 * told['delta']:+.1f}, p {_p(told['p_value'])}"
+    return f"{100 * told['delta']:+.1f}, p {_p(told['p_holm'])}"
 
 
 def _p(value: float) -> str:

@@ -47,7 +47,7 @@ def test_every_file_says_what_is_run_and_where_its_figures_come_from(name: str) 
         assert entry.source
         assert (entry.row is None) == bool(entry.figures)
         assert entry.row is None or "arXiv 2508.10552" in PUBLISHED[entry.row].source
-        assert all(0 <= value <= 1 for value in entry.figures.values())
+        assert all(0 <= value <= (800 if table.bench == "mme" else 1) for value in entry.figures.values())
         # No published figure here was read in a method's own code or by us in a paper.
         assert entry.status == "reported"
 
@@ -233,7 +233,7 @@ def sinks(llava: Path, tmp_path: Path) -> Path:
     return Sinks(str(llava), (3,), 1.3, content=content_of(str(llava))).save(tmp_path / "sinks.json")
 
 
-@pytest.mark.parametrize("name", ["vcd-pope", "pai-pope", "var-pope"])
+@pytest.mark.parametrize("name", ["dmas-pope", "pai-pope", "var-pope"])
 def test_pope(sightline: Run, llava: Path, pope: Path, sinks: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     table = reproductions()[name]
     monkeypatch.setattr(settings, "reproductions", lambda: {name: replace(table, new_tokens=2)})
@@ -283,7 +283,7 @@ def test_drawn_answers_are_the_seeds(sightline: Run, tiny: Path, pope: Path) -> 
     assert texts("--seed", 2) != first
 
 
-@pytest.mark.parametrize("name", ["vcd-chair", "pai-chair", "var-chair"])
+@pytest.mark.parametrize("name", ["vcd-chair", "vista-chair", "var-chair"])
 def test_chair(
     sightline: Run, llava: Path, coco: Path, sinks: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,7 @@ class Published:
         source: where the figures stand.
         status: see the module.
         row: name of a row of `sightline.probes.dominance.PUBLISHED`, in place of figures.
-        figures: by name: "accuracy", or with the split or subtask before it, "random accuracy". Shares, not per cent.
+        figures: by name: "accuracy", or with the split or subtask before it, "random accuracy". Shares; of MME points.
         note: what else to know of them.
     """
 
