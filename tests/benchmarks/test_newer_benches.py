@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import sightline as sl
 from benchmarks.awkward import answers
 from benchmarks.tables import png, write_parquet
 from sightline.benchmarks import find_bench
+from sightline.benchmarks.amber_words import near_by_vectors
 from sightline.benchmarks.answers import score_answers
 from sightline.benchmarks.base import BENCHMARKS, Benchmark, InvalidItem, Item, Verdict
 from sightline.benchmarks.compare import compare
@@ -284,6 +287,29 @@ def test_amber_as_the_script_rounds(amber: Path) -> None:
     assert score_answers(bench, path, amber).document["accuracy"] == 0.6
     with pytest.raises(InputError, match="no part 'colour'"):
         find_bench("amber", split="colour").load(amber)
+
+
+def test_ambers_nouns_may_lie_near_in_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the script: near a true word is forgiven and covers it, also where it counts as an often invented one."""
+    about = {
+        "covers": {"dog": 0, "grass": 1}, "invents": {"cat": 0, "kitten": 0}, "safe": frozenset(), "invented_words": 1,
+        "vocabulary": frozenset(("dog", "grass", "puppy", "kitten", "lion", "car")),
+    }  # fmt: skip
+    item = Item("1", "", truth=["dog", "grass"], group="generative", about=about)
+    near = {("puppy", "dog"), ("lion", "cat")}
+    nlp = lambda word: SimpleNamespace(similarity=lambda other: 0.9 if (word, other.word) in near else 0.5, word=word)  # noqa: E731
+    near_by_vectors.cache_clear()
+    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=lambda name: nlp))
+    text = "a puppy, a kitten, a lion and a car"
+    found = find_bench("amber", similarity="vectors").judge(item, text).detail
+    assert found["invented_words"] == ["kitten", "lion", "car"]
+    assert (found["covered"], found["cognitive"]) == (1, 1)
+    plain = find_bench("amber").judge(item, text).detail
+    assert (plain["invented"], plain["covered"], plain["cognitive"]) == (4, 0, 1)
+    near_by_vectors.cache_clear()
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(InputError, match="similarity=equal does without"):
+        find_bench("amber", similarity="vectors").judge(item, text)
 
 
 @given(answers)

@@ -15,6 +15,7 @@ from sightline.benchmarks import Item, benches, find_bench
 from sightline.benchmarks.base import PARSERS
 from sightline.benchmarks.shapes import Drawn
 from sightline.errors import InputError
+from sightline.jobs.blind import VIEWS, seen_as
 from sightline.zoo import BUNDLED
 from sightline.zoo.official import LAYOUTS
 from sightline.zoo.official.drawing import draw
@@ -168,3 +169,16 @@ def test_the_bundled_model_answers() -> None:
     assert any(marks["shapes-mme"])
     assert all(marks["shapes-naturalbench"] + marks["shapes-mmvp"])
     assert sum(marks["shapes-amber"]) >= 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_can_be_seen_blind(name: str) -> None:
+    """Without its image, with a blank one, another item's or its own shuffled: each item still has its id and words."""
+    items = [item for item in find_bench(name).load() if isinstance(item, Item)]
+    for view in VIEWS:
+        show = seen_as(view, items)
+        for item in items[:12]:
+            shown = show(item)
+            assert (shown.id, shown.truth) == (item.id, item.truth)
+            assert len(shown.images) == (0 if view == "no image" else len(item.images))
+            assert not item.images or view == "no image" or list(shown.images) != list(item.images)

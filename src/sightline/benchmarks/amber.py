@@ -6,13 +6,20 @@ Files and script: github.com/junyangwang0410/AMBER.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from sightline.benchmarks.amber_words import SMALL, WordLists, description_figures, judge_description, percent
+from sightline.benchmarks.amber_words import (
+    SMALL,
+    WordLists,
+    description_figures,
+    judge_description,
+    near_by_vectors,
+    percent,
+)
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.groups import text, unread
 from sightline.benchmarks.yes_no import strict, worded
@@ -50,12 +57,22 @@ class Amber(Benchmark):
     Fields:
         split: existence, state, number, action, attribute, relation, discriminative or generative; several joined by +.
             None: all.
+        similarity: of descriptions: equal forgives equal and associated words alone; vectors also what lies near a true
+            word in spaCy's large vectors, as the script does.
     """
 
     name: ClassVar[str] = "amber"
     title: ClassVar[str] = "AMBER"
     headline: ClassVar[str] = "accuracy"
     new_tokens: ClassVar[int] = 256
+
+    similarity: Literal["equal", "vectors"] = field(
+        default="equal", metadata={"help": "equal, or vectors: also forgive what lies near in spaCy's vectors (500 MB)"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.similarity not in ("equal", "vectors"):
+            raise InputError(f"AMBER has no similarity {self.similarity!r}; it has equal and vectors.")
 
     def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The queries in the order of query_all.json."""
@@ -85,7 +102,7 @@ class Amber(Benchmark):
         it is invented; its label is the words that count.
         """
         if item.group == "generative":
-            return judge_description(item, response)
+            return judge_description(item, response, *([near_by_vectors()] if self.similarity == "vectors" else []))
         label = strict(response) if parser == "strict" else {"Yes": "yes", "No": "no"}.get(response)
         return Verdict(item.id, label, label == item.truth)
 
@@ -109,6 +126,7 @@ class Amber(Benchmark):
         document |= described
         chair, f1 = described["chair"], document["f1"]
         document["amber"] = None if chair is None or f1 is None else (1 - chair + f1) / 2
+        document["similarity"] = self.similarity
         return {**document, "missing": len(items) - len(judged), "subtasks": parts}
 
     def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,12 @@ from sightline.errors import InputError
 
 SMALL = 0.001
 """Where the script's counters begin, so that it never divides by zero."""
+
+
+NEAR = 0.8
+"""The script's threshold of similarity."""
+
+VECTORS = "en_core_web_lg"
 
 
 def percent(part: float, whole: float) -> float:
@@ -74,14 +80,46 @@ def _singular(vocabulary: frozenset[str]) -> Any:
     return plain_singularize(vocabulary)
 
 
-def judge_description(item: Item, response: str) -> Verdict:
+Near = Callable[[str, Iterable[str]], "str | None"]
+"""The first of the words that lies near a noun; None where none does."""
+
+
+@lru_cache(maxsize=1)
+def near_by_vectors() -> Near:
+    """By spaCy's large vectors, as the script: a cosine above 0.8. InputError where they are not installed."""
+    try:
+        import spacy
+
+        language = spacy.load(VECTORS)
+    except (ImportError, OSError) as error:
+        raise InputError(
+            f"similarity=vectors needs spaCy and its vectors (500 MB): pip install spacy, python -m spacy download "
+            f"{VECTORS}; similarity=equal does without."
+        ) from error
+
+    @lru_cache(maxsize=100_000)
+    def is_near(noun: str, word: str) -> bool:
+        return float(language(noun).similarity(language(word))) > NEAR
+
+    return lambda noun, words: next((word for word in words if is_near(noun, word)), None)
+
+
+def judge_description(item: Item, response: str, near: Near = lambda noun, words: None) -> Verdict:
+    """near: forgives a noun that lies near a true word, which it then covers; also counts as the often invented one."""
     about = item.about
     vocabulary = about["vocabulary"]
     words = [word for word in _singular(vocabulary)(tokenize(response.lower())) if word in vocabulary]
     told = [word for word in words if word not in about["safe"]]
-    covered = sorted({about["covers"][word] for word in told if word in about["covers"]})
-    wrong = [word for word in told if word not in about["covers"]]
-    cognitive = sorted({about["invents"][word] for word in wrong if word in about["invents"]})
+    covered = {about["covers"][word] for word in told if word in about["covers"]}
+    wrong, cognitive = [], set[int]()
+    for word in (word for word in told if word not in about["covers"]):
+        known = near(word, about["invents"])
+        cognitive |= {about["invents"][name] for name in (word, known) if name in about["invents"]}
+        safe = near(word, about["covers"])
+        if safe is None:
+            wrong.append(word)
+        else:
+            covered.add(about["covers"][safe])
     detail = {
         "nouns": len(words),
         "invented": len(wrong),

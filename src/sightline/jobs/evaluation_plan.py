@@ -35,6 +35,7 @@ class BenchmarkSettings(ModelSettings):
     )
     image_list: Path | None = setting(None, "CHAIR: a file that names the images.", metavar="FILE")
     singular: str | None = setting(None, "CHAIR: how words are made singular: script, plain, nltk or pattern.")
+    similarity: str | None = setting(None, "AMBER: what forgives a described object: equal words, or vectors too.")
     mode: str | None = setting(None, "MMMU-Pro: direct or cot.")
     metric: str | None = setting(None, "judged: which of the scores that stand in the lines, not the first.")
 
@@ -43,7 +44,7 @@ class BenchmarkSettings(ModelSettings):
         return {name: getattr(self, name) for name in BENCH_FIELDS if getattr(self, name) is not None}
 
 
-BENCH_FIELDS = ("template", "split", "synonyms", "image_list", "singular", "mode", "metric")
+BENCH_FIELDS = ("template", "split", "synonyms", "image_list", "singular", "similarity", "mode", "metric")
 
 
 @dataclass(frozen=True, kw_only=True)
