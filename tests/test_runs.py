@@ -358,7 +358,7 @@ def test_the_log_says_who_when_with_which_settings_and_what_failed(tmp_path: Pat
     assert words[2] == r"a failed under none on m: The image \x1b[2J.png does not exist."
     assert words[3:5] == ["Two settings have no effect.", "of no run"]
     assert lines[5].endswith("INFO ended, 1 records are here")
-    assert "measure continued, 1 records are here" in lines[6]
+    assert "measure continued, 1 records are here, by " in lines[6]
     assert "ended by KeyboardInterrupt" in lines[-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -13,13 +14,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import sightline as sl
 from sightline.data.shapes_training import shapes_training
 from sightline.data.training_sample import TrainingSample
-from sightline.errors import InputError, ModelError, SightlineError
+from sightline.errors import InputError, ModelError, RunError, SightlineError
 from sightline.training.checkpoints import PREFIX, checkpoints, is_whole, last_whole
 from sightline.training.collator import Collator, TrainingSet
+from sightline.training.folder import logged
 from sightline.training.settings import TrainSettings
 from sightline.training.state import TrainingEvaluation
 from sightline.training.trainer import TrainResult, train_model
@@ -150,6 +153,35 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(plain: Train
     assert losses(resumed) == losses(plain)
     assert checkpoints(out / "checkpoints")[-1] == second
     assert is_whole(second)
+
+
+FULL = (
+    OSError(errno.ENOSPC, "No space left on device"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    RuntimeError("[enforce fail at inline_container.cc:659] . PytorchStreamWriter failed writing file data/3: file"),
+)
+
+
+@pytest.mark.parametrize("error", FULL, ids=lambda error: type(error).__name__)
+def test_a_full_disk_is_one_sentence_by_whichever_library(plain: TrainResult, tmp_path: Path, error: Exception) -> None:
+    for folder, kept in ((plain.folder, "the checkpoint of step 4 is kept there"), (tmp_path, "no checkpoint")):
+        with pytest.raises(RunError, match=f"the disk is full; {kept}.*--resume"), logged(folder, {}, None):
+            raise error
+        assert "ERROR ended by RunError" in (folder / "run.log").read_text().splitlines()[-1]
+
+
+def test_the_log_says_who_trains_what_and_that_it_ended(plain: TrainResult) -> None:
+    lines = (plain.folder / "run.log").read_text().splitlines()
+    assert "train begun by" in lines[0]
+    assert '"learning_rate": 0.001' in lines[1]
+    assert any(line.endswith("INFO ended, checkpoint-2; checkpoint-4") for line in lines)
+
+
+@pytest.mark.parametrize("spoiled", ['{"settings": []}', '{"about": 3}', "[]", "{", "[" * 100_000])
+def test_a_description_of_another_kind_is_refused(tmp_path: Path, spoiled: str) -> None:
+    (tmp_path / "training.json").write_text(spoiled)
+    with pytest.raises(InputError, match=r"damaged|holds something else"):
+        run(tmp_path, BASE, resume=True)
 
 
 def test_a_folder_is_held_to_its_settings(plain: TrainResult) -> None:

@@ -94,7 +94,7 @@ class Run(Records):
         run = cls(folder, settings, rank, file, retry_failed=retry_failed)
         run.refresh()  # from where on lines are new
         run.records = {record.key: record for record in read_records(folder)}
-        run._log.begin(command, settings, rank, len(run.records))
+        run._log.begin(command, settings, rank, f"{len(run.records)} records are here" if run.records else "")
         if info is not None and rank == 0:
             run._inform(plain(info))
         return run
@@ -106,7 +106,7 @@ class Run(Records):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._log.end(error, len(self.records))
+        self._log.end(error, f"{len(self.records)} records are here")
         self._log.close()
         if error is not None and not self.records:
             self._vanish()

@@ -57,9 +57,9 @@ class RunLog:
         self._show = warnings.showwarning
         warnings.showwarning = self._warned
 
-    def begin(self, command: str, settings: Mapping[str, Any], rank: int, done: int) -> None:
-        """Who begins or continues what, and with which settings."""
-        how = f"continued, {done} records are here" if done else "begun"
+    def begin(self, command: str, settings: Mapping[str, Any], rank: int, there: str = "") -> None:
+        """Who begins or continues what, and with which settings. there: what is there already, in words."""
+        how = f"continued, {there}," if there else "begun"
         self._write(logging.INFO, f"{command} {how} by {_user()} on {socket.gethostname()}, rank {rank}")
         self._write(logging.INFO, f"settings {json_text(settings)}")
 
@@ -67,12 +67,12 @@ class RunLog:
         """A sample that could not be done."""
         self._write(logging.WARNING, f"{id} failed under {method} on {model}: {error}")
 
-    def end(self, error: BaseException | None, records: int) -> None:
-        """How this process ended."""
+    def end(self, error: BaseException | None, there: str) -> None:
+        """How this process ended, and what is there now."""
         if error is None:
-            self._write(logging.INFO, f"ended, {records} records are here")
+            self._write(logging.INFO, f"ended, {there}")
         else:
-            self._write(logging.ERROR, f"ended by {type(error).__name__}: {error}; {records} records are here")
+            self._write(logging.ERROR, f"ended by {type(error).__name__}: {error}; {there}")
 
     def close(self) -> None:
         """Gives back the file and the warnings."""

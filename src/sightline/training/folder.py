@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.data.training_sample import TrainingData
 from sightline.errors import InputError
-from sightline.files.json import json_text, write_atomically
+from sightline.files.json import json_text, parse_object, read_object, write_atomically, write_error
+from sightline.runs.log import LOG_NAME, RunLog
 from sightline.runs.processes import held_alone, launched_as
+from sightline.runs.runner import OF_THE_DISK
 from sightline.training.checkpoints import checkpoints, drop_torn, last_whole, step_of
 from sightline.training.state import TrainingEvaluation
 
@@ -35,7 +39,7 @@ def training_document(
 
 def require_folder(folder: Path, document: Mapping[str, Any], resume: bool) -> None:
     """InputError where a training of this document may not write into the folder; nothing is written."""
-    known = _read(folder / TRAINING_FILE)
+    known = read_object(folder / TRAINING_FILE)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder to train into.")
     is_first = launched_as()[0] == 0
@@ -89,23 +93,47 @@ def release(folder: Path) -> None:
     if launched_as()[0] or checkpoints(place) or any(line.get("step") for line in log_lines(log)):
         return
     if not (folder / "config.json").exists():
-        for file in (folder / TRAINING_FILE, log):
+        for file in (folder / TRAINING_FILE, log, folder / LOG_NAME):
             file.unlink(missing_ok=True)
         with suppress(OSError):  # something else is in it
             place.rmdir()
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+@contextmanager
+def logged(folder: Path, document: Mapping[str, Any], last: Path | None) -> Iterator[None]:
+    """Inside, the log of the folder is kept; a full disk, by any library, is a sentence on how to go on."""
+    rank, log = launched_as()[0], RunLog(folder)
+    log.begin("train", document, rank, f"from step {step_of(last)} on" if last else "")
+    error: BaseException | None = None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        yield
+    except BaseException as raised:
+        error = raised
+        place = last_whole(folder / CHECKPOINTS)
+        kept = f"the checkpoint of step {step_of(place)} is kept there" if place else "no checkpoint was saved before"
+        if isinstance(raised, Exception) and _is_of_disk(raised):
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if not isinstance(raised, OSError) else raised
+            error = write_error(folder, full, f"{kept}; with --resume it is gone on with")
+            raise error from raised
+        raise
+    finally:
+        log.end(error, "; ".join(path.name for path in checkpoints(folder / CHECKPOINTS)) or "no checkpoint is here")
+        log.close()
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Whether writing failed: as Python says it, as safetensors does, and as torch.save does."""
+    if isinstance(error, OSError):
+        return error.errno in OF_THE_DISK
+    words = str(error)
+    return "No space left on device" in words or "PytorchStreamWriter failed writing" in words
 
 
 def _require_same(known: Mapping[str, Any], document: Mapping[str, Any], folder: Path) -> None:
     for part in ("about", "settings"):
         before = known.get(part, {})
+        if not isinstance(before, Mapping):
+            raise InputError(f"{folder / TRAINING_FILE} is damaged: give another --out.")
         for name, value in document[part].items():
             if name not in FREE and before.get(name) != value:
                 raise InputError(
@@ -120,22 +148,17 @@ def past_evaluations(folder: Path, last: Path | None) -> list[TrainingEvaluation
         return []
     found = []
     for line in log_lines(folder / LOG_FILE):
-        figures = {name[5:]: float(value) for name, value in line.items() if name.startswith("eval_")}
+        numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
+        figures = {name[5:]: float(value) for name, value in numbers.items() if name.startswith("eval_")}
         if figures and line.get("step", 0) <= step_of(last):
             found.append(TrainingEvaluation(figures, figures.pop("score", float("nan")), int(line["step"])))
     return found
 
 
 def log_lines(file: Path) -> list[dict[str, Any]]:
-    """Every whole line of a log."""
+    """Every whole line of a log; one that a kill has torn, or somebody changed, is passed over."""
     try:
-        rows = file.read_text(encoding="utf-8").splitlines()
+        rows = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    found = []
-    for row in rows:
-        try:
-            found.append(json.loads(row))
-        except ValueError:
-            continue  # torn by a kill
-    return [line for line in found if isinstance(line, dict)]
+    return [line for line in map(parse_object, rows) if line is not None and isinstance(line.get("step", 0), int)]

@@ -29,6 +29,7 @@ from sightline.training.folder import (
     LOG_FILE,
     claim,
     log_lines,
+    logged,
     owned,
     past_evaluations,
     release,
@@ -121,7 +122,8 @@ def train_model(
     with owned(folder):
         last = claim(folder, document, resume)
         try:
-            return _trained(_loaded(model, settings), data, settings, folder, last, evaluate, on_line)
+            with logged(folder, document, last):
+                return _trained(_loaded(model, settings), data, settings, folder, last, evaluate, on_line)
         except SightlineError:
             release(folder)
             raise
