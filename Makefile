@@ -40,7 +40,7 @@ format: $(TESTS)
 test-releases: $(TESTS)
 	$(BIN)/python tools/releases.py --write $(RELEASES)
 
-# Bad inputs of every kind, a thousand of them; the tests try seventy.
+# Bad inputs of every kind, a thousand of them; the tests try forty-nine.
 fuzz: $(TESTS)
 	FUZZ=$(or $(FUZZ),1000) $(BIN)/python -m pytest tests/cli/test_fuzz.py
 

@@ -330,3 +330,24 @@ def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SightlineError, match="writing failed"):
         write_page(read_runs([folder]), tmp_path / "file" / "report.html")
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        {"methods": []},
+        {"paired": [3]},
+        {"paired": [{"flipped": {"a_only": 3}}]},
+        {"layers": {}},
+        {"models": "x"},
+        {"evaluations": [[]]},
+        {"baseline": {"layers": [1]}},
+        {"model": 3},
+    ],
+)
+def test_a_summary_of_another_kind_is_damage(tmp_path: Path, spoiled: dict[str, Any]) -> None:
+    folder = made_runs.write_measure(tmp_path / "run", 2)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | spoiled))
+    (about,) = contents(read_runs([folder]))["runs"]
+    assert "summary.json is damaged; what can be is taken from the samples." in about["notes"]

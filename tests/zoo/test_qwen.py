@@ -20,7 +20,7 @@ from sightline.zoo.world import Scene, draw_scenes
 NAMES = [name for name in BUNDLED if "qwen" in name]
 SYSTEM = {"tiny-qwen2_5-vl": "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n", "tiny-qwen3-vl": ""}
 SIDES = (96, 144)
-FRESH = list(draw_scenes(60, seed=29))
+FRESH = list(draw_scenes(24, seed=29))
 
 
 @pytest.fixture(scope="module", params=NAMES)

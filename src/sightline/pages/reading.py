@@ -106,8 +106,9 @@ def read_run_folder(folder: Path) -> RunFolder:
     summary: Mapping[str, Any] = {}
     if (folder / SUMMARY_FILE).exists():
         read = read_object(folder / SUMMARY_FILE)
-        summary = read or {}
-        if read is None:
+        is_whole = read is not None and _is_summary(read)
+        summary = read if read is not None and is_whole else {}
+        if not is_whole:
             notes.append(f"{SUMMARY_FILE} is damaged; what can be is taken from the samples.")
     records = sorted(read_records(folder), key=lambda record: record.key)
     if not summary and not records:
@@ -125,6 +126,29 @@ def read_run_folder(folder: Path) -> RunFolder:
         records=tuple(records),
         notes=tuple(notes),
     )
+
+
+def _is_summary(document: Any) -> bool:
+    """Whether what a page takes from a document is of the kind that commands write."""
+    if not isinstance(document, dict):
+        return False
+    given = {name: value for name, value in document.items() if value is not None}
+    if any(not isinstance(given[name], kind) for name, kind in _SUMMARY.items() if name in given):
+        return False
+    within = [*given.get("models", ()), *given.get("evaluations", ()), *filter(None, [given.get("baseline")])]
+    parts = [*given.get("paired", ()), *given.get("layers", ()), *given.get("methods", {}).values()]
+    flipped = [each.get("flipped") or {} for each in given.get("paired", ()) if isinstance(each, dict)]
+    return (
+        all(map(_is_summary, within))
+        and all(isinstance(each, dict) for each in (*parts, *flipped))
+        and all(isinstance(names, list) for each in flipped for names in each.values())
+    )
+
+
+_SUMMARY: dict[str, type] = {
+    "model": str, "bench": str, "parser": str, "headline": str, "models": list, "evaluations": list, "baseline": dict,
+    "layers": list, "stages": dict, "tokens": dict, "methods": dict, "paired": list,
+}  # fmt: skip
 
 
 def _read_training(folder: Path) -> RunFolder:

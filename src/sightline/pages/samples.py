@@ -49,7 +49,8 @@ def samples_of(run: RunFolder, number: int) -> tuple[list[dict[str, Any]], list[
     with_maps = [entry for entry in entries if any(maps_of(record) for record in entry["variants"])]
     if not with_maps:
         return entries, ["No maps in this run: measure with --maps 100."]
-    rest = [entry for entry in entries if entry not in with_maps] if len(with_maps) < len(entries) else []
+    mapped = {entry["id"] for entry in with_maps}
+    rest = [entry for entry in entries if entry["id"] not in mapped]
     notes = [f"Maps were kept of {len(with_maps)} of {len(entries)} samples."] if rest else []
     return sorted(with_maps, key=lambda entry: _natural(entry["id"])) + rest, notes
 

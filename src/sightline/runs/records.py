@@ -183,7 +183,8 @@ def left_on_disk(record: Record, path: Path, start: int, length: int) -> Record:
 
 def _record(fields: dict[str, Any] | None) -> Record | None:
     """A line as a record; None where a field is missing, unknown, or of another kind than `Run` writes."""
-    if fields is None or not fields.keys() <= _KINDS.keys() or "id" not in fields:
+    fields = {name: value for name, value in (fields or {}).items() if value is not None}
+    if "id" not in fields or not fields.keys() <= _KINDS.keys():
         return None
     if any(not isinstance(value, _KINDS[name]) for name, value in fields.items()):
         return None
