@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -111,10 +112,10 @@ class Output:
                 if at.title not in tasks:
                     if at.done:
                         self.note(f"{at.title}: {at.done} of {at.total} are done already.")
-                    tasks[at.title] = bar.add_task(at.title, total=at.total)
+                    tasks[at.title] = bar.add_task(_plain(at.title), total=at.total)
                 bar.update(tasks[at.title], completed=at.done, total=at.total)
                 if at.detail:
-                    bar.update(tasks[at.title], description=f"{at.title}  {at.detail}")
+                    bar.update(tasks[at.title], description=_plain(f"{at.title}  {at.detail}"))
 
             yield draw
 
@@ -143,6 +144,11 @@ class Output:
         with Progress(*columns, console=self._err, transient=True, disable=not is_shown) as bar:
             bar.add_task(title, total=total, completed=done)
             yield bar
+
+
+def _plain(text: str) -> str:
+    """Text that is drawn as it stands: no escape code of a name reaches the terminal, no bracket of it is markup."""
+    return escape(printable(text))
 
 
 def _stopped(out: Path | None, noun: str) -> str:

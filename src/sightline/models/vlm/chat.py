@@ -49,7 +49,7 @@ def keeps_places(processor: Any) -> bool:
 
     def between(*parts: dict[str, str]) -> str:
         content = [{"type": "text", "text": left}, *parts, {"type": "text", "text": right}]
-        words = str(processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False))
+        words = _rendered(processor, [{"role": "user", "content": content}], {})
         gap, reached, _ = words.partition(left)[2].partition(right)
         return gap if reached else ""
 
@@ -62,6 +62,11 @@ def templated(processor: Any, messages: list[dict[str, Any]], chat: Mapping[str,
     Raises:
         InputError: where the template refuses the conversation, fails, or does not end.
     """
+    return _rendered(processor, messages, {"add_generation_prompt": True, **chat})
+
+
+def _rendered(processor: Any, messages: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
+    """What the chat template makes of messages, within PATIENCE seconds."""
     template = str(processor.chat_template)
     if template in _endless:
         raise InputError(f"The chat template of the model does not end within {PATIENCE:.0f} seconds: mend it.")
@@ -69,7 +74,7 @@ def templated(processor: Any, messages: list[dict[str, Any]], chat: Mapping[str,
 
     def render() -> None:
         try:
-            found.append(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **chat))
+            found.append(processor.apply_chat_template(messages, tokenize=False, **options))
         except Exception as error:  # a template is a program of its own, and may fail in any way
             found.append(error)
 
@@ -78,7 +83,7 @@ def templated(processor: Any, messages: list[dict[str, Any]], chat: Mapping[str,
     worker.join(PATIENCE)
     if not found:
         _endless.add(template)
-        return templated(processor, messages, chat)
+        return _rendered(processor, messages, options)
     if isinstance(found[0], Exception):
         roles = ", ".join(message["role"] for message in messages)
         reason = " ".join(str(found[0]).split())[:200] or type(found[0]).__name__
