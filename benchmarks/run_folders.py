@@ -54,18 +54,17 @@ def fill(folder: Path, command: str, lines: int) -> None:
 
     with Run.open(folder, command, SETTINGS | ({"bench": "shapes-pope"} if command == "eval" else {})):
         pass
-    layer = {
-        "layer": 0, "masses": {"text": 0.61234, "image": 0.38766}, "mdi": 12.345678, "aei": 3.4567891,
-        "mdi_no_sinks": 9.8765432, "aei_no_sinks": 2.3456789,
-    }  # fmt: skip
+    layer = {"layer": 0, "masses": {"text": 0.6123456789, "image": 0.3876543211, "text_sinks": 0.1234567891}}
+    layers = [layer | {"layer": number} for number in range(LAYERS)]
+    dominance = {"queries": "generated", "rows": 8, "tokens": {"text": 61, "image": 576}, "layers": layers}
     results = {
-        "measure": {"text": "a red circle", "dominance": {"tokens": {"text": 61, "image": 576}, "rows": 8,
-                    "layers": [layer | {"layer": number} for number in range(LAYERS)]}},
+        "measure": {"text": "a red circle", "dominance": dominance},
         "eval": {"response": "Yes, there is a red circle.", "question": "0123456789abcdef", "tokens": 9},
-    }  # fmt: skip
+    }
     with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
+        line = line_of(Record("sample-NUMBER", "m", "none", results[command], None, 0.25))
         for number in range(lines):
-            file.write(line_of(Record(f"sample-{number:06}", "m", "none", results[command], None, 0.25)))
+            file.write(line.replace("NUMBER", f"{number:06}"))
 
 
 def _in_process(what: str, command: str, folder: Path) -> dict[str, float]:
