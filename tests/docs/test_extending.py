@@ -31,6 +31,14 @@ def test_the_page_shows_the_files_of_the_example() -> None:
         assert code == (PLUGIN / title).read_text(encoding="utf-8")
 
 
+def test_the_example_asks_for_this_distribution_and_not_for_one_of_the_import_s_name() -> None:
+    ours = re.search(r'^name = "([^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    wanted = re.search(r"^dependencies = (.*)$", (PLUGIN / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert ours is not None
+    assert wanted is not None
+    assert json.loads(wanted[1]) == [ours[1]]
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the example was built for and installed into, without a network."""
