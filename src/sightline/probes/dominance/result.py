@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median, stdev
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.files.json import html_table
 from sightline.probes.dominance.masses import LayerMass, SampleDominance, is_whole
 from sightline.probes.dominance.stages import Scheme, stage_layers
-from sightline.stats import mean_interval
+from sightline.stats import mean_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Key = TypeVar("Key")
 
 RESAMPLES = 2000
 INDICES = ("mdi", "aei", "mdi_no_sinks", "aei_no_sinks")
@@ -51,18 +53,34 @@ def summarise(values: Sequence[float | None], seed: int = 0) -> Summary:
     Entries that are None are left out. One value has no deviation and no interval. The bootstrap is seeded, so the
     same samples give the same interval.
     """
-    known = [float(value) for value in values if value is not None and math.isfinite(value)]
-    if not known:
+    return _summaries({"": np.array([np.nan if value is None else value for value in values], float)}, seed)[""]
+
+
+def _summaries(columns: Mapping[Key, NDArray[np.float64]], seed: int = 0) -> dict[Key, Summary]:
+    """`summarise` of each column of one value a sample, NaN where there is none; all are drawn anew together."""
+    found: dict[Key, Summary] = {}
+    alike: dict[bytes, list[Key]] = {}
+    for key, column in columns.items():
+        alike.setdefault(np.isfinite(column).tobytes(), []).append(key)
+    for keys in alike.values():
+        is_known = np.isfinite(columns[keys[0]])
+        table = np.stack([columns[key][is_known] for key in keys], 1)
+        intervals = mean_intervals(table, RESAMPLES, seed) if len(table) > 1 else [None] * len(keys)
+        found |= {
+            key: _summary(values, interval) for key, values, interval in zip(keys, table.T, intervals, strict=True)
+        }
+    return {key: found[key] for key in columns}
+
+
+def _summary(values: NDArray[np.float64], interval: tuple[float, float] | None) -> Summary:
+    if not len(values):
         return Summary(None, None, None, None, 0)
-    if len(known) == 1:
-        return Summary(known[0], None, known[0], None, 1)
-    return Summary(fmean(known), stdev(known), median(known), _interval(known, seed), len(known))
-
-
-def _interval(values: list[float], seed: int) -> tuple[float, float]:
-    if max(values) == min(values):
-        return values[0], values[0]
-    return mean_interval(np.asarray(values), RESAMPLES, seed)
+    mean, middle = fmean(values.tolist()), float(np.median(values))
+    if interval is None:
+        return Summary(mean, None, middle, None, 1)
+    if values.min() == values.max():
+        interval = float(values[0]), float(values[0])
+    return Summary(mean, float(values.std(ddof=1)), middle, interval, len(values))
 
 
 @dataclass(frozen=True)
@@ -213,8 +231,21 @@ def aggregate(
         if tuple(entry.layer for entry in sample.layers) != layers:
             raise InputError(f"Sample {index} has other layers than the first one: aggregate one model at a time.")
     parts = stage_layers(layers, stages)
-    table = [{entry.layer: _figures(sample, entry) for entry in sample.layers} for sample in samples]
-    names = sorted({name for sample in table for figures in sample.values() for name in figures}, key=_order)
+    columns: dict[tuple[int, str], NDArray[np.float64]] = {}
+    for index, sample in enumerate(samples):
+        for entry in sample.layers:
+            for name, value in _figures(sample, entry).items():
+                column = columns.setdefault((entry.layer, name), np.full(len(samples), np.nan))
+                column[index] = np.nan if value is None else value
+    names = sorted({name for _, name in columns}, key=_order)
+    empty = np.full(len(samples), np.nan)
+    by_layer = {(layer, name): columns.get((layer, name), empty) for layer in layers for name in names}
+    by_stage = {
+        (stage, name): _mean_of_known([by_layer[layer, name] for layer in chosen])
+        for stage, chosen in parts.items()
+        for name in names
+    }
+    of_layers, of_stages = _summaries(by_layer), _summaries(by_stage)
     return DominanceResult(
         model=model,
         queries=queries,
@@ -223,14 +254,8 @@ def aggregate(
         failed=failed,
         layers=layers,
         stage_layers=parts,
-        layer_figures={
-            layer: {name: summarise([sample[layer].get(name) for sample in table]) for name in names}
-            for layer in layers
-        },
-        stage_figures={
-            stage: {name: summarise([_stage_mean(sample, chosen, name) for sample in table]) for name in names}
-            for stage, chosen in parts.items()
-        },
+        layer_figures={layer: {name: of_layers[layer, name] for name in names} for layer in layers},
+        stage_figures={stage: {name: of_stages[stage, name] for name in names} for stage in parts},
     )
 
 
@@ -245,9 +270,11 @@ def _order(name: str) -> tuple[int, str]:
     return (INDICES.index(name) if name in INDICES else len(INDICES), name)
 
 
-def _stage_mean(sample: dict[int, dict[str, float | None]], layers: list[int], name: str) -> float | None:
-    values = [value for layer in layers if (value := sample[layer].get(name)) is not None]
-    return fmean(values) if values else None
+def _mean_of_known(columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean over layers, of those that have a value; NaN where none has."""
+    table = np.stack(columns)
+    counts = np.isfinite(table).sum(0)
+    return np.where(counts > 0, np.nansum(table, 0) / np.maximum(counts, 1), np.nan)
 
 
 def _merged(figures: dict[str, Summary]) -> dict[str, Any]:
