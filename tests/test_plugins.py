@@ -89,3 +89,34 @@ def test_every_method_has_a_page_that_names_its_fields() -> None:
         names = [field.name for kind in kinds for field in fields(kind)]
         words = page.read_text(encoding="utf-8")
         assert not [name for name in names if name not in words], page.name
+
+
+def test_what_is_listed_or_refused_by_name_needs_no_torch() -> None:
+    """As separate words: each is a command that ends before a model could be loaded."""
+    script = """
+import sys
+from sightline.cli.main import cli
+for words in (
+    ["list", "methods"], ["list", "benches"], ["list", "models"], ["eval", "--help"], ["train", "--help"],
+    ["measure", "tiny-lava", "--data", "shapes"], ["measure", "./nowhere", "--data", "shapes"],
+    ["eval", "tiny-llava", "--bench", "nosuch"], ["generate", "tiny-llava", "--prompt", "a", "--method", "nosuch"],
+):
+    try:
+        cli.main(words)
+    except SystemExit as ended:
+        assert bool(ended.code) == ("tiny-l" in " ".join(words) or "nowhere" in words[1]), (words, ended.code)
+    assert "torch" not in sys.modules, words
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_list_of_methods_is_what_the_methods_say() -> None:
+    from sightline.files.json import read_object
+    from sightline.methods.listing import FILE, entry_of, listed_methods
+
+    kept = read_object(FILE)
+    assert kept is not None
+    by_name = {entry["name"]: entry for entry in listed_methods()}
+    for name in ("vcd", "var", "fastv"):
+        assert by_name[name] == entry_of(name)

@@ -16,8 +16,8 @@ from model_folders import SAVERS, load_or_skip, save_qwen2_audio
 from sightline.data.sample import Sample
 from sightline.errors import InputError, ModelError
 from sightline.models.layout.patches import Modality
+from sightline.models.source import find_source
 from sightline.models.vlm import VLM, load
-from sightline.models.vlm.loading import find_source
 
 PICTURE = Image.radial_gradient("L").convert("RGB")
 WIDE = PICTURE.resize((64, 32))

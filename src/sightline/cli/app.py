@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.cli.options import output_options, settings_options, sinks_option
+from sightline.cli.options import known_model, output_options, settings_options, sinks_option
 from sightline.cli.output import Output
 from sightline.errors import InputError
 from sightline.jobs.settings import ModelSettings
@@ -24,7 +24,7 @@ EPILOG = """Examples:
 
 
 @click.command("app", epilog=EPILOG)
-@click.argument("model", default="tiny-llava")
+@click.argument("model", default="tiny-llava", callback=known_model)
 @click.option("--port", default=7861, type=click.IntRange(0, 65535), show_default=True, help="0 for any free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Another than loopback asks for a token.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")

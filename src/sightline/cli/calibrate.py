@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import out_option, output_options, settings_options
+from sightline.cli.options import known_model, out_option, output_options, settings_options
 from sightline.cli.output import Output
 from sightline.jobs.calibrate_plan import CalibrateSettings
 from sightline.runs.folder import fresh_folder
@@ -20,7 +20,7 @@ Examples:
 
 
 @click.command("calibrate", epilog=EPILOG)
-@click.argument("models", nargs=-1, metavar="[MODEL...]")
+@click.argument("models", nargs=-1, metavar="[MODEL...]", callback=known_model)
 @click.option("--instrument", "instruments", multiple=True, help="Only this instrument. Repeatable; all by default.")
 @out_option()
 @settings_options(CalibrateSettings)

@@ -12,6 +12,7 @@ from sightline.cli.gates import close, gate_options
 from sightline.cli.options import (
     known_benchmark,
     known_method,
+    known_model,
     out_option,
     output_options,
     settings_options,
@@ -32,7 +33,7 @@ Examples:
 
 
 @click.command("eval", epilog=EPILOG)
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", callback=known_model)
 @click.option(
     "--bench",
     "benches",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import known_method, output_options, sample_options, settings_options
+from sightline.cli.options import known_method, known_model, output_options, sample_options, settings_options
 from sightline.cli.output import Output
 from sightline.errors import InputError
 from sightline.jobs.generate import GenerateSettings
@@ -17,7 +17,7 @@ from sightline.jobs.sources import single_sample
 @click.command(
     "generate", epilog='Example: sightline generate tiny-llava --image scene.png --prompt "Is there a red circle?"'
 )
-@click.argument("model")
+@click.argument("model", callback=known_model)
 @sample_options
 @click.option(
     "--method",

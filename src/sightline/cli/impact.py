@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from sightline.cli.impact_values import PARSE
-from sightline.cli.options import given_sample, out_option, output_options, sample_options, settings_options
+from sightline.cli.options import (
+    given_sample,
+    known_model,
+    out_option,
+    output_options,
+    sample_options,
+    settings_options,
+)
 from sightline.cli.output import Output
 from sightline.errors import InputError
 from sightline.jobs.impact import STUDY, run_impact
@@ -27,7 +34,7 @@ Examples:
 
 
 @click.command("impact", epilog=EPILOG)
-@click.argument("model")
+@click.argument("model", callback=known_model)
 @sample_options
 @settings_options(Study, parse=PARSE)
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A YAML file of prompts and settings.")

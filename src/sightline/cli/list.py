@@ -45,19 +45,9 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _methods() -> list[dict[str, Any]]:
-    from sightline.methods.registry import known_methods
+    from sightline.methods.listing import listed_methods
 
-    return [
-        {
-            "name": name,
-            "about": (inspect.getdoc(kind) or "").split("\n")[0],
-            "fields": [
-                {"name": field.name, "default": _default(field), "help": field.metadata.get("help", "")}
-                for field in dataclasses.fields(kind)
-            ],
-        }
-        for name, kind in sorted(known_methods().items())
-    ]
+    return listed_methods()
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

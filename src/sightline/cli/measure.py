@@ -10,6 +10,7 @@ import click
 from sightline.cli.options import (
     data_options,
     given_data,
+    known_model,
     method_option,
     out_option,
     output_options,
@@ -29,7 +30,7 @@ Examples:
 
 
 @click.command("measure", epilog=EPILOG)
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", callback=known_model)
 @data_options
 @method_option
 @out_option()
@@ -61,11 +62,11 @@ def command(
     MDI above 1: a text token draws more attention than an image token. Several models are measured one after the other
     into one table. With --method each sample is measured without and with it.
     """
-    from sightline.jobs.measure import measure
-
     output = Output(is_json)
     with output.guarded():
         found = given_data(data, images, prompt, fields["limit"], fields["seed"])
+    from sightline.jobs.measure import measure
+
     folder = out
     if out is None and not found.is_single and launched_as()[1] == 1:
         folder = fresh_folder(f"measure-{found.name}")

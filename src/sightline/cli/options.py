@@ -203,6 +203,17 @@ def known_method(context: click.Context, parameter: click.Parameter, value: Any)
     return value
 
 
+def known_model(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Callback of MODEL: what can be no model's name, and a folder that is none, is refused before torch loads."""
+    from sightline.integrations.served import is_served
+    from sightline.models.source import find_source
+
+    for name in () if value is None else (value,) if isinstance(value, str) else value:
+        if not is_served(name):
+            find_source(name)
+    return value
+
+
 def known_benchmark(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """Callback of --bench: a wrong name is refused before anything is loaded."""
     from sightline.benchmarks.base import BENCHMARKS, bench_name

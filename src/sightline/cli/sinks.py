@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import data_options, given_data, out_option, output_options, settings_options
+from sightline.cli.options import data_options, given_data, known_model, out_option, output_options, settings_options
 from sightline.cli.output import Output
 from sightline.jobs.find_sinks import FindSinksSettings
 from sightline.runs.folder import fresh_folder
@@ -23,7 +23,7 @@ FEW = 10
 
 
 @click.command("sinks", epilog=EPILOG)
-@click.argument("model")
+@click.argument("model", callback=known_model)
 @data_options
 @out_option()
 @settings_options(FindSinksSettings)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import output_options, settings_options
+from sightline.cli.options import known_model, output_options, settings_options
 from sightline.cli.output import Output
 from sightline.cli.train_settings import chosen_settings
 from sightline.errors import InputError
@@ -24,7 +24,7 @@ Examples:
 
 
 @click.command("train", epilog=EPILOG)
-@click.argument("model")
+@click.argument("model", callback=known_model)
 @click.option(
     "--data",
     required=True,

@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from sightline.errors import InputError
-from sightline.jobs.train import training_settings
-from sightline.training.settings import TrainSettings, read_settings
+from sightline.training.settings import TrainSettings, read_settings, training_settings
 
 
 def chosen_settings(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.data.training_files import PROMPT, SHAPES, read_training
+from sightline.data.training_files import PROMPT, read_training
 from sightline.data.training_sample import BadLine, TrainingData
 from sightline.errors import InputError, SightlineError, SightlineWarning
 from sightline.files.digest import digest_of
@@ -27,7 +27,7 @@ from sightline.runs.processes import launched_as
 from sightline.runs.progress import OnProgress, Progress
 from sightline.training.adapters import out_of_float16
 from sightline.training.folder import EVALUATIONS_FILE, LOG_FILE, log_lines
-from sightline.training.settings import TrainSettings, read_settings
+from sightline.training.settings import TrainSettings, training_settings
 from sightline.training.state import TrainingEvaluation
 from sightline.training.trainer import TrainResult, check_folder, train_model
 
@@ -182,16 +182,6 @@ def train(
     found = training_data(data, chosen, images=images, labels=labels, prompt=prompt, limit=limit)
     about = {**_digests(data, labels), "limit": limit, "prompt": prompt}
     return run_training(source, found, chosen, Path(out), about, loaded, resume, on_progress)
-
-
-def training_settings(given: TrainSettings | str | Path | None, data: Any) -> TrainSettings:
-    """Those of an object, a file or a preset; by default those that suit the data."""
-    if isinstance(given, TrainSettings):
-        return given
-    if given is None:
-        return read_settings(None, SHAPES if data == SHAPES else None)
-    is_file = isinstance(given, Path) or Path(given).suffix in (".yaml", ".yml")
-    return read_settings(Path(given), None) if is_file else read_settings(None, str(given))
 
 
 def training_data(

@@ -142,7 +142,7 @@ def _save_processor(vlm: VLM, part: Path) -> None:
     if not isinstance(getattr(vlm.processor, "video_processor", None), NoVideo):
         vlm.processor.save_pretrained(part)
         return
-    from sightline.models.vlm.loading import find_source
+    from sightline.models.source import find_source
 
     source = find_source(vlm.name, vlm.revision)
     folder = Path(source.path)

@@ -222,3 +222,13 @@ def read_settings(config: Path | None = None, preset: str | None = None) -> Trai
     file = _PRESETS / f"{name}.yaml"
     settings = TrainSettings().with_values(read_yaml(file), f"the preset {name}")
     return settings if config is None else settings.with_values(values, str(config))
+
+
+def training_settings(given: TrainSettings | str | Path | None, data: Any) -> TrainSettings:
+    """Those of an object, a file or a preset; by default those that suit the data."""
+    if isinstance(given, TrainSettings):
+        return given
+    if given is None:
+        return read_settings(None, "shapes" if data == "shapes" else None)
+    is_file = isinstance(given, Path) or Path(given).suffix in (".yaml", ".yml")
+    return read_settings(Path(given), None) if is_file else read_settings(None, str(given))

@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import ModelError
 
 if TYPE_CHECKING:
-    from sightline.models.vlm.load_errors import Source
+    from sightline.models.source import CheckpointSource
 
-SETTINGS = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds adapters and no model of its own."""
-    return (folder / SETTINGS).is_file() and not any(folder.glob("model*.safetensors"))
-
-
-def base_of(folder: Path) -> tuple[str, str | None]:
-    """The name of the model that a folder's adapters belong to, and its revision where one is recorded.
-
-    A relative folder is looked for beside the adapters where it is not found from here.
-
-    Raises:
-        ModelError: when the settings are damaged or name no model.
-    """
-    try:
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"The {SETTINGS} of {folder} is not valid JSON.") from error
-    name = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
-    if not isinstance(name, str) or not name:
-        raise ModelError(f"The {SETTINGS} of {folder} names no base model (base_model_name_or_path).")
-    beside = (folder / name).resolve()
-    if not Path(name).exists() and (beside / "config.json").is_file():
-        name = str(beside)
-    revision = settings.get("revision")
-    return name, revision if isinstance(revision, str) else None
-
-
-def with_adapter(model: Any, source: Source) -> Any:
+def with_adapter(model: Any, source: CheckpointSource) -> Any:
     """The base model with the adapters of the source's folder, in evaluation mode.
 
     Raises:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from sightline.models.vlm.adapters import base_of, is_adapter
+from sightline.models.source import base_of, is_adapter
 
 WHOLE = 2**24
 """Bytes up to which a file is read whole."""

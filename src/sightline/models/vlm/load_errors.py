@@ -5,34 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.errors import InputError, ModelError
 from sightline.files.json import read_object
 from sightline.memory import is_out_of_memory
+from sightline.models.source import CheckpointSource
 from sightline.text import first_sentence
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a model is read from.
-
-    name      as the user gave it
-    path      of the model, or its hub name
-    revision  of the hub, where one is wanted
-    adapter   the folder of PEFT adapters to put into the model
-    """
-
-    name: str
-    path: str
-    revision: str | None
-    adapter: str | None = None
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether it is a folder on this machine."""
-        return Path(self.path).is_dir()
 
 
 class VideoLibraryError(ModelError):
@@ -40,7 +19,7 @@ class VideoLibraryError(ModelError):
 
 
 @contextmanager
-def explained_errors(source: Source, what: str = "model") -> Iterator[None]:
+def explained_errors(source: CheckpointSource, what: str = "model") -> Iterator[None]:
     """Turns what Transformers and the hub raise while loading into a ModelError of one sentence."""
     try:
         yield
@@ -50,7 +29,7 @@ def explained_errors(source: Source, what: str = "model") -> Iterator[None]:
         raise _explained(source, what, error) from error
 
 
-def _explained(source: Source, what: str, error: Exception) -> ModelError:
+def _explained(source: CheckpointSource, what: str, error: Exception) -> ModelError:
     name = source.name
     chain = list(_chain(error))
     kinds = {type(link).__name__ for link in chain}
@@ -96,7 +75,7 @@ def _explained(source: Source, what: str, error: Exception) -> ModelError:
     return ModelError(f"The {what} of {name} cannot be loaded ({first_sentence(error)}): copy its files again.")
 
 
-def _damaged_file(source: Source) -> str | None:
+def _damaged_file(source: CheckpointSource) -> str | None:
     """The name of the first JSON file of a model's folder that holds no JSON object."""
     files = sorted(Path(source.path).glob("*.json")) if source.is_folder else []
     return next((file.name for file in files if read_object(file) is None), None)

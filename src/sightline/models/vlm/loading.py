@@ -4,87 +4,21 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import re
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError, ModelError
-from sightline.models.vlm.adapters import base_of, is_adapter
-from sightline.models.vlm.load_errors import Source, VideoLibraryError, explained_errors
+from sightline.models.source import CheckpointSource
+from sightline.models.vlm.load_errors import VideoLibraryError, explained_errors
 from sightline.models.vlm.processors import lacks_video_library, load_without_video
 from sightline.models.vlm.settings import ModelOptions
 from sightline.models.vlm.weights import require_complete, require_weights
-from sightline.text import shortened
 
-_HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
-_REVISION = re.compile(r"^[\w./-]+$")
 _QUANTIZED_BITS = ("4bit", "8bit")
 
 
-def find_source(name: str | Path, revision: str | None = None) -> Source:
-    """The source of a bundled name, a local folder or a hub name, in that order.
-
-    A hub name may carry a branch, tag or commit, as owner/model@main; `revision` does the same.
-
-    Raises:
-        ModelError: for a folder that is missing or holds no config.json, and for what cannot be a hub name.
-    """
-    from sightline import zoo
-
-    text = str(name)
-    if len(text) > 4000 or "\0" in text:
-        raise ModelError(f"{shortened(text)!r} names no model: it is {len(text)} letters long, or holds a NUL byte.")
-    if text in zoo.BUNDLED:
-        return _checked_folder(text, zoo.bundled_path(text), None)
-    folder = Path(text).expanduser()
-    name_alone, at, written = text.partition("@")
-    if _exists(folder) or text.startswith((".", "/", "~")) or name_alone.count("/") > 1 or isinstance(name, Path):
-        return _checked_folder(text, folder, revision)
-    if at and revision is not None and revision != written:
-        raise ModelError(f"{text} names one revision and revision={revision!r} another: give one of them.")
-    if not _HUB_NAME.match(name_alone) or (at and not _REVISION.match(written)):
-        raise ModelError(
-            f"{text!r} names no model: give a bundled one ({', '.join(zoo.BUNDLED)}), a folder or a hub name such as "
-            "owner/model."
-        )
-    if "/" not in text and (meant := get_close_matches(text.lower(), zoo.BUNDLED, 1, 0.8)):
-        raise ModelError(
-            f"There is no bundled model {text}: did you mean {meant[0]}? A hub name has an owner, as owner/{text}."
-        )
-    return Source(text, name_alone, written or revision)
-
-
-def _exists(folder: Path) -> bool:
-    """Whether a folder is there; ModelError where that may not be seen."""
-    try:
-        found = folder.exists()
-        if found and folder.is_dir():
-            next(folder.iterdir(), None)
-        return found
-    except PermissionError as error:
-        raise ModelError(f"The model folder {shortened(str(folder))} may not be read (permission denied).") from error
-    except OSError:  # too long for a name
-        return False
-
-
-def _checked_folder(name: str, folder: Path, revision: str | None) -> Source:
-    if not _exists(folder):
-        raise ModelError(f"The model folder {shortened(str(folder))} does not exist.")
-    if not folder.is_dir():
-        raise ModelError(f"The model {folder} is a file: give the folder that holds its config.json.")
-    if is_adapter(folder):
-        base = find_source(*base_of(folder))
-        if base.adapter is not None:
-            raise ModelError(f"The base of the adapters in {folder} is itself a folder of adapters: merge those first.")
-        return Source(name, base.path, base.revision, str(folder))
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"The folder {folder} holds no config.json, so it is no Transformers model.")
-    return Source(name, str(folder), revision)
-
-
-def load_model(source: Source, dtype: Any, device: Any, quantize: str | None, settings: ModelOptions) -> Any:
+def load_model(source: CheckpointSource, dtype: Any, device: Any, quantize: str | None, settings: ModelOptions) -> Any:
     """The model in evaluation mode on its device.
 
     Raises:
@@ -165,14 +99,14 @@ def _quantization(quantize: str, device: Any) -> Any:
     )
 
 
-def _load_config(source: Source) -> Any:
+def _load_config(source: CheckpointSource) -> Any:
     from transformers import AutoConfig
 
     with explained_errors(source):
         return AutoConfig.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
 
 
-def _auto_class(source: Source, config: Any) -> Any:
+def _auto_class(source: CheckpointSource, config: Any) -> Any:
     """The auto class whose mapping knows this configuration, vision-language models first.
 
     A configuration may belong to models of several kinds (BERT has a causal variant); the architecture it was saved
@@ -199,7 +133,7 @@ def _auto_class(source: Source, config: Any) -> Any:
     return (exact or known)[0]
 
 
-def load_processor(source: Source, model: Any, is_multimodal: bool) -> Any:
+def load_processor(source: CheckpointSource, model: Any, is_multimodal: bool) -> Any:
     """The model's processor: an AutoProcessor for a multimodal model, a tokenizer for a text-only one.
 
     Raises:
@@ -209,7 +143,7 @@ def load_processor(source: Source, model: Any, is_multimodal: bool) -> Any:
 
     own = source.adapter and Path(source.adapter)
     if own and any((own / file).is_file() for file in (*_PROCESSOR_FILES, "tokenizer.json")):
-        source = Source(source.name, str(own), None)
+        source = CheckpointSource(source.name, str(own), None)
     options = {"revision": source.revision, "trust_remote_code": False}
     if not is_multimodal:
         with explained_errors(source, "tokenizer"):
@@ -231,7 +165,7 @@ def load_processor(source: Source, model: Any, is_multimodal: bool) -> Any:
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
-def _no_processor(source: Source) -> ModelError:
+def _no_processor(source: CheckpointSource) -> ModelError:
     return ModelError(
         f"{source.name} has no processor beside its model ({' or '.join(_PROCESSOR_FILES)}): save the model's "
         "processor into the same folder."

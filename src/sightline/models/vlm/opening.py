@@ -8,11 +8,12 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.models.anatomy import find_anatomy
 from sightline.models.layout.by_hand import GivenLayout, read_layout
+from sightline.models.source import find_source
 from sightline.models.transformers_api import commit_of
 from sightline.models.vlm.adapters import refuse_prompt_learning, with_adapter
 from sightline.models.vlm.chat import check_chat
 from sightline.models.vlm.generation import check_generation
-from sightline.models.vlm.loading import find_source, load_model, load_processor, prepared
+from sightline.models.vlm.loading import load_model, load_processor, prepared
 from sightline.models.vlm.model import VLM
 from sightline.models.vlm.reading import require_right_reading
 from sightline.models.vlm.settings import ModelOptions, model_options, processor_options

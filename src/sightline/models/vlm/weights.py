@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import ModelError
-from sightline.models.vlm.load_errors import Source
+from sightline.models.source import CheckpointSource
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -19,7 +19,7 @@ _COMPUTED = re.compile(r"(^|\.)(inv_freq|position_ids|num_batches_tracked|masked
 """What old checkpoints hold and no model learns: it follows from the configuration."""
 
 
-def require_weights(source: Source) -> None:
+def require_weights(source: CheckpointSource) -> None:
     """Looks at a local folder's files before anything is loaded.
 
     Raises:
@@ -53,7 +53,7 @@ def require_weights(source: Source) -> None:
     raise ModelError(f"{source.name} has no weights ({SINGLE}){held}: copy them into the folder.")
 
 
-def require_complete(source: Source, model: Any, found: Mapping[str, Any]) -> None:
+def require_complete(source: CheckpointSource, model: Any, found: Mapping[str, Any]) -> None:
     """Looks at what Transformers reports of a loading. Heads tied to the embedding are no weights of their own.
 
     Raises:
