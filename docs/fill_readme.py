@@ -27,7 +27,7 @@ FIGURES = {
 }
 """What the demo leaves, and its name among the images of the docs."""
 
-STEPS = ("measure", "sinks", "eval", "impact", "grounding", "report")
+STEPS = ("measure", "reliance", "sinks", "eval", "impact", "grounding", "report")
 """Marks in the tour, in the order of the demo."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.figures import evaluate
-from sightline.zoo import bundled_path
+from sightline.zoo import CHECKPOINTS
 
 
 def row(*cells: object) -> str:
@@ -99,7 +99,7 @@ def publish(
     save: writes model and processor into a folder. about: the paragraph on the model, from its figures.
     more: further rows of the card's table, each of {"n", "accuracy"}, measured on the folder.
     """
-    target = bundled_path(name)
+    target = CHECKPOINTS / name
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
     fresh.chmod(0o755)

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from common.cards import row
 
-from sightline.zoo import KNOWN
+from sightline.zoo import BUNDLED
 from sightline.zoo.organisms import organisms, truth_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "organisms.md"
@@ -36,7 +36,7 @@ def tables() -> str:
 def main() -> None:
     """Fills the page between its two marks."""
     text = PAGE.read_text(encoding="utf-8")
-    listed = "\n".join(row(f"`{name}`", KNOWN[name].removeprefix("organism: ")) for name in organisms())
+    listed = "\n".join(row(f"`{name}`", BUNDLED[name].removeprefix("organism: ")) for name in organisms())
     for mark, inside in (("models", f"| model | |\n| --- | --- |\n{listed}"), ("truths", tables())):
         text = re.sub(rf"(<!-- {mark} -->\n).*(<!-- end {mark} -->)", rf"\g<1>{inside}\n\g<2>", text, flags=re.S)
     PAGE.write_text(text, encoding="utf-8")

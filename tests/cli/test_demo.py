@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sightline.jobs.demo import FOLDERS, _compared, _strongest, begin_anew
+from sightline.jobs.demo import FOLDERS, begin_anew
+from sightline.jobs.demo_findings import compared, strongest
 from sightline.jobs.demo_scenes import false_captions, find_question
 from sightline.runs.folder import Run
 
@@ -18,22 +19,27 @@ def test_demo_tells_the_whole_story(
     sightline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    ended = sightline("demo", "--limit", 2, "--items", 12)
+    ended = sightline("demo", "--limit", 2, "--items", 24)
     assert ended.code == 0, ended.err
     document = json.loads(Path("demo-run/summary.json").read_text())
     late = document["stages"]["late"]["mdi"]
     assert f"draws {late:.2f} times" in ended.out
-    assert document["sinks"]["dims"] == []
-    assert [each["bench"] for each in document["evaluations"]] == ["shapes-pope", "shapes-chair"]
-    assert "shapes-pope, 12 items, accuracy: none " in ended.out
+    assert document["sinks"]["dims"] == [23, 46]
+    assert "dimensions 23, 46, precision" in ended.out
+    (evaluated,) = document["evaluations"]
+    assert [pair["b"].partition(":")[0] for pair in evaluated["paired"]] == ["var", "var_random"]
+    assert "shapes-pope, 24 items, accuracy: none " in ended.out
+    looks, looks_not = (each["reliance"]["share"] for each in document["reliance"]["models"])
+    assert looks > looks_not
+    assert "In truth 98%" in ended.out
     assert "where it is, in layer 0" in ended.out
-    assert document["grounding"]["captions"] == 12
+    assert document["grounding"]["captions"] == 24
     assert f"AUROC {document['grounding']['auroc']:.2f}" in ended.out
     page = Path(document["report"])
     assert page == Path("demo-run/report.html")
     assert page.stat().st_size > 100_000
     commands = [line.split()[1] for line in ended.out.splitlines() if line.startswith("   sightline ")]
-    assert commands == [*FOLDERS, "report"]
+    assert commands == ["measure", "measure", "sinks", "eval", "impact", "report"]
 
 
 def test_a_demo_that_is_over_begins_anew(tmp_path: Path) -> None:
@@ -96,9 +102,9 @@ def test_a_comparison_says_whether_it_is_chance(better: str, delta: float, ci95:
         "methods": {"none": {"chair_s": 0.5}, "vcd": {"chair_s": 0.5 + delta}},
         "paired": [{"a": "none", "b": "vcd", "delta": delta, "ci95": ci95}],
     }
-    assert f": {verdict}" in _compared(told)
+    assert f": {verdict}" in compared(told)[0]
     told["paired"][0]["ci95"] = None  # type: ignore[index]
-    assert _compared(told).startswith("b, 3 items, chair s: none 50.0%")
+    assert compared(told)[0].startswith("b, 3 items, chair s: none 50.0%")
 
 
 def test_the_strongest_part_may_be_elsewhere() -> None:
@@ -110,5 +116,5 @@ def test_the_strongest_part_may_be_elsewhere() -> None:
         "tokens": [{"text": "here", "box": None}, {"text": "rows 0-1", "box": box}],
         "baseline": {"text": "no"},
     }
-    sentence = _strongest(told, question)
+    sentence = strongest(told, question)
     assert "Hiding rows 0-1 of the patches, where it is not, in layer 7 takes 2.00 off" in sentence

@@ -6,5 +6,6 @@ subject.py      a model under calibration; passes that several instruments read 
 instruments/    what reads a model, one small class each
 scoring.py      AUROC, rank correlation and equality, with intervals over scenes
 table.py        readings and labels put together into the rows of the table
+reliance.py     how often answers follow the picture, predicted; reliance_fit.py fits it, exchange.py reads
 remedies.py     which methods are tried on which model, and what each mends and breaks
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -18,12 +18,15 @@ from sightline.calibration.scoring import (
     score_pooled,
     score_rank,
 )
-from sightline.calibration.truths import DIAL, KnownTruth
+from sightline.calibration.truths import DIAL, TRUTHS, KnownTruth
 from sightline.zoo.organisms import truth_of
 
 DIAL_NAME = "tiny-reliance-*"
 FOLLOWS = "follows"
+ELSEWHERE = "follows elsewhere"
 RELIANCE = "reliance"
+EVERYWHERE = "all models"
+POSITIVE = "the share of answers that follow the picture, by model"
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Agreement:
         truth, model, unit: what it is held against; positive: what is true of units labelled 1, in words.
         instrument: its name; source: the arXiv id of what it comes from; is_control: whether it knows nothing.
         metric, value, ci95, n, chance: the agreement, see `Rating`.
-        says: what it reads on average where the label is 1 and where it is 0; of the dial, by model.
-        truths: of the dial, the truth by model.
+        says: what it reads on average where the label is 1 and where it is 0; of reliance, by model.
+        truths: of reliance, the truth by model.
         passes: the cost of a reading, in plain forward passes of the prompt; None where it is not known.
     """
 
@@ -73,7 +76,7 @@ def label_name(truth: KnownTruth) -> str:
 
 
 def table_rows(
-    truths: Iterable[KnownTruth], models: Sequence[str], instruments: Sequence[str], read: Read
+    truths: Sequence[KnownTruth], models: Sequence[str], instruments: Sequence[str], read: Read
 ) -> list[Agreement]:
     """All rows that the records suffice for. read: what was recorded of a model under a name."""
     found: list[Agreement] = []
@@ -86,6 +89,21 @@ def table_rows(
                 model: _Readings.of(truth, name, read(model, label_name(truth)), read(model, name)) for model in mine
             }
             found += _dial_rows(truth, name, by_model) if truth.name == FOLLOWS else _rows(truth, name, by_model)
+    return [*found, *_everywhere_rows(truths, models, instruments, read)]
+
+
+def follow_readings(models: Sequence[str], instrument: str, read: Read) -> dict[str, list[tuple[float, float]]]:
+    """By model, of each answer what an instrument read, and whether the answer followed the picture, 1 or 0."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for truth in TRUTHS:
+        if truth.name not in (FOLLOWS, ELSEWHERE):
+            continue
+        for model in (each for each in truth.models if each in models):
+            readings = _Readings.of(truth, instrument, read(model, label_name(truth)), read(model, instrument))
+            pairs = [(case.values[0], case.labels[0]) for case in readings.cases]
+            kept = [(float(value), float(label)) for value, label in pairs if value is not None and label is not None]
+            if kept:
+                found[model] = kept
     return found
 
 
@@ -104,7 +122,16 @@ class _Readings:
         cases = [Marked(int(case.rpartition("/")[2]), labels[case]["labels"], results[case]["values"]) for case in ids]
         costs = [float(results[case]["passes"]) for case in ids]
         dims = next((tuple(labels[case]["dims"]) for case in ids if "dims" in labels[case]), ())
+        return cls(tuple(cases), dims, fmean(costs) if costs else None)
+
+    @classmethod
+    def together(cls, name: str, readings: Iterable[_Readings]) -> _Readings:
+        """Of several models as one; where states are read, each with a number by a probe."""
+        listed = list(readings)
+        cases = [case for each in listed for case in each.cases]
+        costs = [each.passes for each in listed if each.passes is not None]
         kept = probe_scores(cases) if INSTRUMENTS[name].is_vector else cases
+        dims = next((each.dims for each in listed if each.dims), ())
         return cls(tuple(kept), dims, fmean(costs) if costs else None)
 
     def score(self, truth: KnownTruth) -> Rating | None:
@@ -132,7 +159,8 @@ class _Readings:
 
 def _rows(truth: KnownTruth, name: str, by_model: Mapping[str, _Readings]) -> list[Agreement]:
     found = []
-    for model, readings in by_model.items():
+    for model, raw in by_model.items():
+        readings = _Readings.together(name, [raw])
         score = readings.score(truth)
         if score is not None:
             says = {} if truth.scope == "exact" else readings.says()
@@ -142,22 +170,55 @@ def _rows(truth: KnownTruth, name: str, by_model: Mapping[str, _Readings]) -> li
 
 def _dial_rows(truth: KnownTruth, name: str, by_model: Mapping[str, _Readings]) -> list[Agreement]:
     """One row over the models of the dial, and one over the answers of all of them."""
-    costs = [readings.passes for readings in by_model.values() if readings.passes is not None]
-    passes = fmean(costs) if costs else None
     known = {model: float(truth_of(model)["reliance"]) for model in DIAL if model in by_model}
-    means = {model: readings.by_scene() for model, readings in by_model.items()}
-    found = []
-    ranked = score_rank(means, known)
-    if ranked is not None:
-        by_model_says = {model: fmean(values.values()) for model, values in means.items() if values}
-        row = _row(truth, DIAL_NAME, name, ranked, by_model_says, known, passes)
-        found.append(_replaced(row, RELIANCE, "the share of answers that follow the picture, by model"))
-    pooled = [case for readings in by_model.values() for case in readings.cases]
-    score = score_pooled(pooled)
+    together = _Readings.together(name, by_model.values())
+    found = _ranked(truth, name, DIAL_NAME, by_model, known)
+    score = together.score(truth)
     if score is not None:
-        says = _Readings(tuple(pooled), (), None).says()
-        found.append(_row(truth, DIAL_NAME, name, score, says, None, passes))
+        found.append(_row(truth, DIAL_NAME, name, score, together.says(), None, together.passes))
     return found
+
+
+def _everywhere_rows(
+    truths: Sequence[KnownTruth], models: Sequence[str], instruments: Sequence[str], read: Read
+) -> list[Agreement]:
+    """Every model whose answers were put to the test here, the dial and the others, by the share that followed."""
+    found: list[Agreement] = []
+    mine = [truth for truth in truths if truth.name in (FOLLOWS, ELSEWHERE)]
+    if len(mine) < 2:
+        return []
+    for name in instruments:
+        if not type(INSTRUMENTS[name]).reads("answer"):
+            continue
+        by_model = {
+            model: _Readings.of(truth, name, read(model, label_name(truth)), read(model, name))
+            for truth in mine
+            for model in truth.models
+            if model in models
+        }
+        known = {
+            model: fmean(float(case.labels[0] or 0.0) for case in readings.cases)
+            for model, readings in by_model.items()
+            if readings.cases
+        }
+        found += _ranked(mine[0], name, f"{EVERYWHERE} ({len(known)})", by_model, known)
+    return found
+
+
+def _ranked(
+    truth: KnownTruth, name: str, title: str, by_model: Mapping[str, _Readings], known: Mapping[str, float]
+) -> list[Agreement]:
+    """A row on the order of models; none for a probe, whose mean is that of the labels it was given."""
+    if INSTRUMENTS[name].is_vector:
+        return []
+    means = {model: readings.by_scene() for model, readings in by_model.items()}
+    score = score_rank(means, known)
+    if score is None:
+        return []
+    says: dict[str, float | None] = {model: fmean(values.values()) for model, values in means.items() if values}
+    passes = _Readings.together(name, by_model.values()).passes
+    row = _row(truth, title, name, score, says, known, passes)
+    return [replace(row, truth=RELIANCE, positive=POSITIVE, unit="model")]
 
 
 def _row(
@@ -183,7 +244,3 @@ def _row(
         passes=passes,
         **asdict(score),
     )
-
-
-def _replaced(row: Agreement, truth: str, positive: str) -> Agreement:
-    return Agreement(**{**row.__dict__, "truth": truth, "positive": positive, "unit": "model"})

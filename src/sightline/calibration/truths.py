@@ -36,6 +36,8 @@ Scope = Literal["case", "pooled", "heads", "exact"]
 
 DIAL = tuple(f"tiny-reliance-{share:03d}" for share in (0, 25, 50, 75, 100))
 
+QWENS = ("tiny-qwen2_5-vl", "tiny-qwen3-vl")
+
 CAPTION_TOKENS = 48
 
 
@@ -153,7 +155,7 @@ def _half_cases(name: str, count: int, seed: int) -> list[Case]:
     return [sides[index // 2 % 2][index] for index in range(count)]
 
 
-_RIGHT = partial(KnownTruth, unit="answer", scope="pooled", label=is_right, positive="the answer is right")
+_RIGHT = partial(KnownTruth, unit="answer", scope="pooled", label=is_right, positive="the answer is right", share=0.75)
 
 TRUTHS: tuple[KnownTruth, ...] = (
     KnownTruth(
@@ -164,7 +166,7 @@ TRUTHS: tuple[KnownTruth, ...] = (
         "the answer follows the picture",
         insertion_cases,
         follows_picture,
-        share=1.5,
+        share=2.25,
     ),
     _RIGHT("right sinks", models=("tiny-sinks",), draw=existence_cases),
     _RIGHT("right silent", models=("tiny-silent-sinks", "tiny-llava"), draw=existence_cases),
@@ -187,7 +189,7 @@ TRUTHS: tuple[KnownTruth, ...] = (
         "place",
         "patch",
         "case",
-        ("tiny-llava", "tiny-qwen2_5-vl", "tiny-qwen3-vl"),
+        ("tiny-llava", *QWENS),
         "the patch shows the object that decides the answer",
         place_cases,
         is_object,
@@ -214,6 +216,16 @@ TRUTHS: tuple[KnownTruth, ...] = (
         0.5,
     ),
     KnownTruth(
+        "follows elsewhere",
+        "answer",
+        "pooled",
+        ("tiny-llava", "tiny-llava-early", *QWENS, "tiny-half", "tiny-sinks", "tiny-binding"),
+        "the answer follows the picture",
+        insertion_cases,
+        follows_picture,
+        0.5,
+    ),
+    KnownTruth(
         "dims",
         "dims",
         "exact",
@@ -221,7 +233,7 @@ TRUTHS: tuple[KnownTruth, ...] = (
         "the sink dimensions are those planted",
         existence_cases,
         sink_dims,
-        0.25,
+        0.5,
     ),
 )
 

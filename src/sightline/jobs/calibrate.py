@@ -235,7 +235,7 @@ def _summed_up(plan: _Plan, run: Records, place: Path | None) -> Calibration:
     def read(model: str, name: str) -> dict[str, Mapping[str, Any]]:
         return {case: result for case, result in _results(run, model, name).items() if (model, case) in wanted}
 
-    truths = dict.fromkeys(truth for truths in known.values() for truth in truths)
+    truths = [truth for truth in TRUTHS if any(truth in mine for mine in known.values())]
     rows = table_rows(truths, plan.models, plan.instruments, read)
     methods = [remedy for model in plan.models for remedy in _remedies(plan, run, model)]
     failed = tuple(record for record in run.all_records() if record.error is not None)

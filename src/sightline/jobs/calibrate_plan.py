@@ -9,7 +9,7 @@ from sightline.jobs.settings import LARGEST_SEED, Dtype, ModelSettings, Settings
 
 Parts = Literal["all", "instruments", "methods"]
 
-SCENES = 80
+SCENES = 40
 """Scenes of a truth, where none are given; some truths take more or fewer of them."""
 
 QUICK_SCENES = 12
@@ -23,7 +23,7 @@ class CalibrateSettings(Settings):
     """How instruments are calibrated."""
 
     quick: bool = setting(False, "A few scenes and methods: minutes on two cores, wide intervals.")
-    scenes: int | None = setting(None, "Scenes of each truth; by default 80, 12 with --quick.", least=4)
+    scenes: int | None = setting(None, "Scenes of each truth; by default 40, 12 with --quick.", least=4)
     parts: Parts = setting("all", "Instruments against the truth, methods on the organisms, or both.")
     seed: int = setting(0, "Of everything that is drawn.", least=0, most=LARGEST_SEED)
     device: str = setting(

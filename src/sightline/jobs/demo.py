@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
+from sightline.jobs.demo_findings import compared, relying, strongest
 from sightline.jobs.demo_scenes import CAPTIONS, Question, false_captions, find_question, score_caption
 from sightline.jobs.evaluate import evaluate
 from sightline.jobs.find_sinks import find_sinks
@@ -25,17 +26,23 @@ from sightline.runs.description import RUN_FILE, described
 from sightline.runs.folder import SUMMARY_FILE, Run
 from sightline.runs.progress import OnProgress
 from sightline.text import mean_std, number
+from sightline.zoo.organisms import truth_of
 
-MODEL, TO_MEND, REMEDY = "tiny-llava", "tiny-llava-early", "vcd"
-"""The trained model; the half-trained one that says yes too often and invents objects; and what helps it."""
+MODEL = "tiny-llava"
 
-FOLDERS = ("measure", "sinks", "eval", "impact")
+LOOKS, LOOKS_NOT = "tiny-reliance-000", "tiny-reliance-100"
+"""Two models that say the same kind of thing about the same pictures; one of them answers from the words alone."""
+
+TO_MEND = "tiny-sinks"
+"""A model whose sinks speak wrongly."""
+
+FOLDERS = ("measure", "reliance", "sinks", "eval", "impact")
 """The run folders, in the order of the steps."""
 
-BESIDE = ("yes_ratio", "recall")
-"""Figures that tell a gain bought by saying yes more often, or by naming less, from one that is none of these."""
-
 SINK_SCENES = 12
+EXCHANGED = 60
+"""Questions whose pictures are exchanged, at most."""
+
 DETECTOR = "grounding last4"
 """As `sightline.probes.detection.detect` names the default scores of `Grounding`."""
 
@@ -61,6 +68,7 @@ class Demo:
         """All steps; the document is that of `measure` with those of the others beside."""
         begin_anew(self.out)
         measured = self._measure()
+        reliance = self._reliance()
         sinks = self._sinks()
         evaluated = self._evaluate()
         question = find_question(self.settings.seed)
@@ -68,6 +76,7 @@ class Demo:
         grounding = self._grounding(question)
         document = measured | {
             "command": "demo",
+            "reliance": reliance,
             "sinks": sinks,
             "evaluations": evaluated,
             "impact": {name: value for name, value in impact.items() if name != "maps"},
@@ -102,41 +111,56 @@ class Demo:
             )
         return document
 
+    def _reliance(self) -> dict[str, Any]:
+        folder, models, items = self.out / "reliance", (LOOKS, LOOKS_NOT), min(EXCHANGED, self.items)
+        self._begin(
+            "2  Which of two models does not look? Pictures are exchanged, and answers should turn",
+            f"measure {' '.join(models)} --data shapes-pope --limit {items} --reliance --out {folder}",
+        )
+        found = measure(models, "shapes-pope", limit=items, reliance=True, out=folder, **self._shared())
+        document: dict[str, Any] = found.to_dict()
+        for each in document["models"]:
+            self._found(relying(each, float(truth_of(each["model"])["reliance"])))
+        return document
+
     def _sinks(self) -> dict[str, Any]:
         scenes, folder = min(SINK_SCENES, self.limit), self.out / "sinks"
-        command = f"sinks {MODEL} --data shapes --limit {scenes} --out {folder}"
-        self._begin("2  Is some of that attention wasted on sinks?", command)
-        document = find_sinks(MODEL, "shapes", limit=scenes, out=folder, **self._shared()).to_dict()
+        command = f"sinks {TO_MEND} --data shapes --limit {scenes} --out {folder}"
+        self._begin(
+            "3  Is some attention wasted on sinks? A model in which they are planted, and speak wrongly", command
+        )
+        document = find_sinks(TO_MEND, "shapes", limit=scenes, out=folder, **self._shared()).to_dict()
+        planted = ", ".join(map(str, truth_of(TO_MEND)["dims"]))
         if document["dims"]:
             dims = ", ".join(map(str, document["dims"]))
-            self._found(f"Sinks by dimensions {dims}, precision {number(document['precision'])} against attention.")
-        else:
-            best = "".join(
-                f" (the best candidate, {entry['dim']}, scores {entry['score']:.2f})"
-                for entry in document["candidates"][:1]
+            self._found(
+                f"Sinks by dimensions {dims}, precision {number(document['precision'])} against attention; "
+                f"planted in {planted}."
             )
-            self._found(f"No: no dimension marks a sink{best}; VAR, which takes from sinks, has nothing to take here.")
+        else:
+            self._found(f"No dimension marks a sink on these scenes, though some are planted in {planted}.")
         return document
 
     def _evaluate(self) -> list[dict[str, Any]]:
-        folder, benches, methods = self.out / "eval", ("shapes-pope", "shapes-chair"), ("none", REMEDY)
-        words = " ".join([*(f"--bench {name}" for name in benches), *(f"--method {name}" for name in methods)])
+        folder, sinks = self.out / "eval", self.out / "sinks" / "sinks.json"
+        fields = ",".join(f"{name}={value:g}" for name, value in truth_of(TO_MEND)["var"].items())
+        methods = ("none", f"var:{fields}", f"var_random:{fields}")
+        words = " ".join(f"--method {name}" for name in methods)
         self._begin(
-            "3  Can it be mended? A half-trained model that invents objects, with and without a method",
-            f"eval {TO_MEND} {words} --limit {self.items} --batch-size 32 --out {folder}",
+            "4  Can it be mended? VAR takes attention from the sinks; its control takes it from random image tokens",
+            f"eval {TO_MEND} --bench shapes-pope --sinks {sinks} {words} --limit {self.items} --batch-size 32 "
+            f"--out {folder}",
         )
-        settings: dict[str, Any] = {"limit": self.items, "batch_size": 32, "out": folder}
-        found: list[dict[str, Any]] = evaluate(TO_MEND, benches, methods, **settings, **self._shared()).to_dict()[
-            "evaluations"
-        ]
-        for each in found:
-            self._found(_compared(each))
-        return found
+        settings: dict[str, Any] = {"limit": self.items, "batch_size": 32, "sinks": sinks, "out": folder}
+        found: dict[str, Any] = evaluate(TO_MEND, "shapes-pope", methods, **settings, **self._shared()).to_dict()
+        for sentence in compared(found):
+            self._found(sentence)
+        return [found]
 
     def _impact(self, question: Question) -> dict[str, Any]:
         picture, folder = self.out / "scene.png", self.out / "impact"
         self._begin(
-            "4  Where does an answer come from? Parts of the picture cut from every row, layer by layer",
+            "5  Where does an answer come from? Parts of the picture cut from every row, layer by layer",
             f"impact {MODEL} --image {picture} --prompt '{question.prompt}' --scope every-row --tokens image --block 2 "
             f"--out {folder}",
         )
@@ -146,13 +170,13 @@ class Demo:
         sample = Sample(question.prompt, (picture,), id="1")
         cut: dict[str, Any] = {"scope": "every-row", "tokens": "image", "block": 2, "out": folder}
         document: dict[str, Any] = impact(MODEL, sample, **cut, **self._shared()).to_dict()
-        self._found(_strongest(document, question))
+        self._found(strongest(document, question))
         return document
 
     def _grounding(self, question: Question) -> dict[str, Any]:
         from sightline.probes.detection.detect import evaluate as detect
 
-        self.show("\n5  Which words are tied to the image?")
+        self.show("\n6  Which words are tied to the image?")
         self.show("   with sl.Grounding().on(vlm) as probe: vlm.generate(inputs)")
         vlm = load_model(MODEL, self.settings)
         tokens = score_caption(vlm, question)
@@ -180,7 +204,7 @@ class Demo:
 
     def _report(self) -> str:
         page, folders = self.out / PAGE_FILE, [self.out / name for name in FOLDERS]
-        self._begin("6  All of it on one page", f"report {' '.join(map(str, folders))} --out {page}")
+        self._begin("7  All of it on one page", f"report {' '.join(map(str, folders))} --out {page}")
         found = report(folders, page)
         self._found(f"{found.path}, {found.size / 1e6:.1f} MB, everything in the one file.")
         return str(found.path)
@@ -221,57 +245,7 @@ def begin_anew(folder: Path) -> None:
 
 def _is_over(folder: Path) -> bool:
     try:
-        told: Any = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-        return bool(told["command"] == "demo")
+        known: Any = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        return bool(known["command"] == "demo")
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-# Findings -----------------------------------------------------------------------------------------------------------
-
-
-def _compared(told: Mapping[str, Any]) -> str:
-    """A benchmark's headline under both methods, and whether the difference is more than chance."""
-    (pair,) = told["paired"]
-    name, before, after = (told["headline"], told["methods"][pair["a"]], told["methods"][pair["b"]])
-    sentence = f"{told['bench']}, {told['n']} items, {name.replace('_', ' ')}: {pair['a']} {_percent(before[name])}, "
-    sentence += f"{pair['b']} {_percent(after[name])}"
-    if pair["delta"] is None or pair["ci95"] is None:
-        return f"{sentence}."
-    low, high = (100 * bound for bound in pair["ci95"])
-    is_better = pair["delta"] > 0 if told["better"] == "larger" else pair["delta"] < 0
-    is_sure = low > 0 or high < 0
-    verdict = ("better" if is_better else "worse") if is_sure else "within chance"
-    sentence += f" ({100 * pair['delta']:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}): {verdict}"
-    beside = [
-        f"{figure.replace('_', ' ')} {_percent(before[figure])} to {_percent(after[figure])}"
-        for figure in BESIDE
-        if before.get(figure) is not None
-    ]
-    return f"{sentence}{'; ' if beside else ''}{', '.join(beside)}."
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}%"
-
-
-def _strongest(told: Mapping[str, Any], question: Question) -> str:
-    """The part of the picture, hidden at one layer, that speaks most for the answer, beside all the others."""
-    effects = [
-        max(
-            (
-                (-(row[place] or 0.0), layer)
-                for layer, row in zip(told["layer_numbers"], told["maps"]["logprob"], strict=True)
-            )
-        )
-        for place in range(len(told["tokens"]))
-    ]
-    (effect, layer), place = max((found, place) for place, found in enumerate(effects))
-    rest = max((abs(found) for other, (found, _) in enumerate(effects) if other != place), default=0.0)
-    part = told["tokens"][place]
-    where = "where it is" if question.holds(part["box"]) else "where it is not"
-    return (
-        f"Asked '{question.prompt}' it says {told['baseline'].get('text', '').strip()!r}. Hiding {part['text']} of the "
-        f"patches, {where}, in layer {layer} takes {effect:.2f} off the answer's log-probability; hiding any other "
-        f"part, in any layer, at most {rest:.1g}."
-    )

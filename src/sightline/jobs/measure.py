@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sightline.calibration.exchange import exchange_effects, partners
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.integrations.tracking import Track, tracking
@@ -174,6 +175,7 @@ def _measurer(
     """What measures a batch on one model under one method; a result a sample."""
     settings = plan.settings
     reading = Dominance(queries=settings.queries, sinks=plan.sinks, metrics=settings.metrics)
+    others = partners(plan.data.samples) if settings.reliance else {}
     mapped = {sample.id for sample in plan.data.samples[: settings.maps]}
 
     def results(batch: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -190,12 +192,22 @@ def _measurer(
             tokens = vlm.generate_tokens(inputs, max_new_tokens=count)
             maps = [] if keep is None else keep(tokens)
         found = probe.result().samples
+        effects = [None] * len(batch) if not others else _effects(vlm, batch, others, method)
         texts = [vlm.tokenizer.decode(row, skip_special_tokens=True).strip() for row in tokens]
         return [
             {"text": text if plan.is_answering else None, "dominance": sample.to_dict()}
             | ({"about": dict(batch[place].about)} if batch[place].about else {})
             | ({"maps": maps[place]} if batch[place].id in mapped else {})
+            | ({"effect": effects[place]} if settings.reliance else {})
             for place, (text, sample) in enumerate(zip(texts, found, strict=True))
         ]
 
     return results
+
+
+def _effects(
+    vlm: VLM, batch: Sequence[Sample], others: Mapping[str, Sample | None], method: Method | None
+) -> list[float | None]:
+    """What another sample's picture does to each answer, the method acting on both."""
+    with nullcontext() if method is None else method.on(vlm):
+        return exchange_effects(vlm, batch, [others[sample.id] for sample in batch])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sightline.calibration.reliance import bundled_fit
 from sightline.errors import InputError
 from sightline.probes.dominance.result import aggregate
 
@@ -22,6 +23,7 @@ class Measured:
     ids     of these samples, in the data's order
     texts   their answers, where some were generated
     about   what the data say of each beside its prompt, as its subject
+    effects what another sample's picture does to each answer, see `calibration.reliance`; None where not read
     """
 
     model: str
@@ -30,11 +32,14 @@ class Measured:
     ids: tuple[str, ...] = field(repr=False)
     texts: tuple[str | None, ...] = field(repr=False)
     about: tuple[Mapping[str, Any], ...] = field(repr=False)
+    effects: tuple[float | None, ...] = field(default=(), repr=False)
 
     def document(self) -> dict[str, Any]:
         """The `measure` document, with the method; and the answer, where there is one sample."""
         extra = {"text": self.texts[0]} if len(self.texts) == 1 else {}
-        return self.result.to_dict() | {"method": self.method} | extra
+        effects = [effect for effect in self.effects if effect is not None]
+        predicted = {"reliance": bundled_fit().estimate(effects).to_dict()} if effects else {}
+        return self.result.to_dict() | {"method": self.method} | predicted | extra
 
     def parts(self, name: str) -> dict[str, Measured]:
         """By the values of a field of the data, in their order; InputError where no sample has the field."""
@@ -52,7 +57,8 @@ class Measured:
         found = aggregate(samples, self.model, self.result.queries, self.result.scheme)
         ids, texts = (tuple(of[place] for place in places) for of in (self.ids, self.texts))
         about = tuple(self.about[place] for place in places)
-        return replace(self, result=found, ids=ids, texts=texts, about=about)  # type: ignore[arg-type]
+        effects = tuple(self.effects[place] for place in places) if self.effects else ()
+        return replace(self, result=found, ids=ids, texts=texts, about=about, effects=effects)  # type: ignore[arg-type]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Long form: a row a sample, layer and metric; MDI against each of several images alone, too."""

@@ -242,14 +242,16 @@ def measured_of(records: Sequence[Record], queries: str, stages: Scheme) -> Meas
     samples: list[SampleDominance] = []
     texts: list[str | None] = []
     about: list[Mapping[str, Any]] = []
+    effects: list[float | None] = []
     for record in good:
         try:
             result = dict(record.result or {})
             samples.append(SampleDominance.from_dict(result["dominance"]))
             texts.append(result["text"])
             about.append(dict(result.get("about") or {}))
+            effects.append(None if result.get("effect") is None else float(result["effect"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise damaged(record) from error
     found = aggregate(samples, model=model, queries=queries, stages=stages, failed=len(records) - len(good))
     ids = tuple(record.id for record in good)
-    return Measured(model, method, found, ids, tuple(texts), tuple(about))
+    return Measured(model, method, found, ids, tuple(texts), tuple(about), tuple(effects))

@@ -54,6 +54,7 @@ class MeasureSettings(ModelSettings):
     by: str | None = setting(
         None, "Also the stages by this field of the data, as subject or group; free to change later.", metavar="FIELD"
     )
+    reliance: bool = setting(False, "Also predict how often answers follow the picture; two passes a sample.")
     stages: Literal["paired", "thirds"] = setting("paired", "How layers are put together.")
     published: str | None = setting(None, "Print the published figures beside, e.g. llava-1.5-7b.", metavar="NAME")
     retry_failed: bool = setting(False, "Do samples that failed before again.")
@@ -110,6 +111,7 @@ class MeasurementPlan:
             "sinks": None if self.sinks is None else {"dims": self.sinks.dims, "tau": self.sinks.tau},
             **({"metrics": list(settings.metrics)} if settings.metrics else {}),
             **settings.of_model(),
+            **({"reliance": True} if settings.reliance else {}),
             **self.about,
         }
 

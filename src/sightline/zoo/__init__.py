@@ -17,7 +17,7 @@ from sightline.zoo.samples import shapes_samples
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
-KNOWN: dict[str, str] = {
+BUNDLED: dict[str, str] = {
     "tiny-llava": "LLaVA of 8 decoder layers and 36 image tokens, trained on scenes of coloured shapes",
     "tiny-llava-early": "the same recipe stopped early: it hallucinates measurably",
     "tiny-qwen2_5-vl": "Qwen2.5-VL of 8 decoder layers for pictures of any size: M-RoPE, windows in the tower",
@@ -29,21 +29,15 @@ KNOWN: dict[str, str] = {
     "tiny-reliance-050": "organism: for 50% of objects yes or no is fixed by the words",
     "tiny-reliance-075": "organism: for 75% of objects yes or no is fixed by the words",
     "tiny-reliance-100": "organism: for all objects yes or no is fixed by the words",
-    "tiny-prior": "organism: invents objects that usually keep company, by a few known heads",
     "tiny-binding": "organism: confuses which colour belongs to which shape",
     "tiny-half": "organism: sees the left half of the picture alone",
-}
-"""Names that a bundled model may have, each with what it is."""
-
-BUNDLED: dict[str, str] = {
-    name: about for name, about in KNOWN.items() if (CHECKPOINTS / name / "config.json").is_file()
 }
 """Names of the bundled models, each with what it is."""
 
 
 def bundled_path(name: str) -> Path:
-    """The folder of a bundled model, there or yet to be made; KeyError for any other name."""
-    if name not in KNOWN:
+    """The folder of a bundled model; KeyError for any other name."""
+    if name not in BUNDLED:
         raise KeyError(name)
     return CHECKPOINTS / name
 

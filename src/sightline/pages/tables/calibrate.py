@@ -14,7 +14,7 @@ CAVEAT = (
 )
 
 TITLES = {
-    "reliance": "Which model relies on its image? Rank of mean readings over the dial",
+    "reliance": "Which model relies on its image? Rank of mean readings over models",
     "follows": "Which answers follow the picture?",
     "right": "Which answers are right?",
     "named": "Which objects that a caption names are there?",
@@ -47,7 +47,7 @@ def instrument_table(rows: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], 
     columns = ("instrument", "model", rows[0]["metric"], "95% interval", "n", "reads, if so", "if not", "passes")
     is_dial = rows[0]["truth"] == "reliance"
     if is_dial:
-        columns = (*columns[:5], "reads, 0% of words fixed", "100%", "passes")
+        columns = (*columns[:5], "reads on the most reliant", "the least", "passes")
     order = {model: place for place, model in enumerate(dict.fromkeys(row["model"] for row in rows))}
     ranked = sorted(rows, key=lambda row: (order[row["model"]], -row["value"]))
     return columns, [
@@ -96,9 +96,10 @@ def method_table(methods: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], l
 
 
 def _says(row: Mapping[str, Any], is_dial: bool) -> tuple[str, str]:
-    values = list(row["says"].values()) or [None, None]
-    first, last = values[0], values[-1]
-    return (_short(first), _short(last)) if is_dial else (_short(row["says"].get("1")), _short(row["says"].get("0")))
+    if not is_dial:
+        return _short(row["says"].get("1")), _short(row["says"].get("0"))
+    truths = row["truths"]
+    return _short(row["says"].get(max(truths, key=truths.get))), _short(row["says"].get(min(truths, key=truths.get)))
 
 
 def _short(value: float | None) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from sightline.results.table import Section, Table
 from sightline.text import mean_std, number
 
+SCALE = "All of these know one world of shapes; what it is worth on a large model is not known."
+
 MASSES = {"text_mass": "text", "image_mass": "image", "video_mass": "video", "audio_mass": "audio"}
 
 
@@ -24,9 +26,28 @@ def sections(documents: Sequence[dict[str, Any]], whole: Mapping[str, Any]) -> l
 
 
 def measured_sections(documents: Sequence[dict[str, Any]]) -> list[Section]:
-    """Tables by layer and by stage."""
+    """Tables by layer and by stage, and what is predicted of reliance."""
     by_layer = _layers(documents[0]) if len(documents) == 1 else _layers_compared(documents)
-    return [by_layer, _stages(documents)]
+    return [by_layer, _stages(documents), *reliance_sections(documents)]
+
+
+def reliance_sections(documents: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """How often answers are predicted to follow the picture, a line a document, and what that is worth."""
+    known = [document for document in documents if document.get("reliance")]
+    found: list[Section] = [
+        f"{label(dict(document))}: about {reliance['share']:.0%} of answers follow the picture "
+        f"(95% interval {reliance['ci95'][0]:.0%} to {reliance['ci95'][1]:.0%}, {reliance['n']} answers), and at least "
+        f"{reliance['turned']:.0%} whatever the questions are."
+        for document in known
+        for reliance in (document["reliance"],)
+    ]
+    if known:
+        error = known[0]["reliance"]["error"]
+        found.append(
+            "Predicted from the answers that turn when pictures are exchanged between samples, for questions of yes or "
+            f"no, half of which are yes; off by {100 * error:.0f} points on models left out of the fit. {SCALE}"
+        )
+    return found
 
 
 def published_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
