@@ -1,6 +1,7 @@
 """Runs the tests that hold each family of models to what is promised, and writes what they said into docs/families.md.
 
-python docs/fill_families.py
+python docs/fill_families.py            all
+python docs/fill_families.py FAMILY...  the rows of these alone, and the other classes
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "families.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+OTHERS, END_OF_OTHERS = "<!-- other classes -->", "<!-- end of other classes -->"
 
 TESTS = {
     "tests/test_anatomy.py": "layout",
@@ -74,13 +76,16 @@ class Recorder:
         return next((state for state in (NO, REFUSED, YES) if state in found), UNTRIED)
 
 
-def table(recorder: Recorder) -> str:
-    """A row a family, in the order of tests/families.py."""
+def table(recorder: Recorder, kept: dict[str, str]) -> str:
+    """A row a family, in the order of tests/families.py. kept: rows that stay as they are, by the family's name."""
     from families import EVERY, FAMILIES
 
     kinds = {1: "text", 2: "image", 3: "video", 4: "audio"}
     lines = ["| family | class in Transformers | input | " + " | ".join(SHOWN) + " |", "|---" * (len(SHOWN) + 3) + "|"]
     for family in EVERY:
+        if family.name in kept:
+            lines.append(kept[family.name])
+            continue
         name = f"**{family.name}**" if family in FAMILIES else family.name
         cells = [recorder.cell(family.name, column) for column in SHOWN]
         lines.append(
@@ -89,7 +94,20 @@ def table(recorder: Recorder) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def others() -> str:
+    """The classes that are no family of the tests, and what comes of each."""
+    from test_other_classes import table
+
+    return table()
+
+
+def filled(page: str, begin: str, end: str, content: str) -> str:
+    """The page with something else between two marks."""
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+
+
+def main(names: list[str]) -> int:
     """Runs the tests and writes the page; the exit code is that of pytest."""
     import pytest
     import torch
@@ -97,14 +115,20 @@ def main() -> int:
 
     os.chdir(ROOT)
     recorder = Recorder()
-    code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *TESTS], plugins=[recorder])
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
+    chosen = ["-k", " or ".join(names)] if names else []
+    code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen, *TESTS], plugins=[recorder])
+    page = PAGE.read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(" *"): line for line in page.splitlines() if line.startswith("| ")}
+    kept = {name: row for name, row in rows.items() if names and name not in names}
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}."
-    PAGE.write_text(f"{before}{BEGIN}\n{versions}\n\n{table(recorder)}\n{END}{after}", encoding="utf-8")
+    if kept:
+        versions = page.partition(BEGIN)[2].strip().splitlines()[0]
+    page = filled(page, BEGIN, END, f"{versions}\n\n{table(recorder, kept)}")
+    PAGE.write_text(page, encoding="utf-8")  # which says what is a family
+    PAGE.write_text(filled(page, OTHERS, END_OF_OTHERS, others()), encoding="utf-8")
     return int(code)
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests"))
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

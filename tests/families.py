@@ -11,7 +11,7 @@ how the prompt was written and not from the package.
 
 from __future__ import annotations
 
-from family_builders import gemma, llava, more, newer, queries, qwen, texts, tiles
+from family_builders import gemma, llava, more, newer, newest, queries, qwen, texts, tiles
 from family_builders.core import AUDIO, IMAGE, PADDING, TEXT, VIDEO, Case, Family
 
 FAMILIES: list[Family] = [
@@ -23,7 +23,7 @@ FAMILIES: list[Family] = [
 ]
 """The families that are promised."""
 
-MORE: list[Family] = [*more.FAMILIES, *queries.FAMILIES, *newer.FAMILIES]
+MORE: list[Family] = [*more.FAMILIES, *queries.FAMILIES, *newer.FAMILIES, *newest.FAMILIES]
 """Families that no rule was written for: what works with these works with a new one."""
 
 EVERY: list[Family] = [*FAMILIES, *MORE]

@@ -10,13 +10,10 @@ from docs.pages import ROOT
 from families import AUDIO, EVERY, FAMILIES, TEXT
 from methods.test_matrix import BASES, CELLS, NAMES, refusal
 
+TABLE = (ROOT / "docs" / "families.md").read_text(encoding="utf-8").partition("<!-- end of table -->")[0]
 ROWS = {
     row[0].strip("* "): [cell.strip() for cell in row]
-    for row in (
-        line.strip("|").split("|")
-        for line in (ROOT / "docs" / "families.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("| ")
-    )
+    for row in (line.strip("|").split("|") for line in TABLE.splitlines() if line.startswith("| "))
 }
 COLUMNS = ROWS["family"]
 

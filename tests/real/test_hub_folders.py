@@ -132,6 +132,44 @@ def test_answers_alone_and_in_a_batch_are_those_of_plain_transformers(vlm: sl.VL
     ]
 
 
+def changed_positions(vlm: sl.VLM, one: Image.Image, other: Image.Image) -> torch.Tensor:
+    """[positions], at which the decoder is given something else for another picture."""
+    seen: list[torch.Tensor] = []
+
+    def note(module: Any, args: Any, kwargs: Any) -> None:
+        seen.append(args[0] if args else kwargs["hidden_states"])
+
+    hook = vlm.anatomy.layers[0].register_forward_pre_hook(note, with_kwargs=True)
+    with torch.no_grad():
+        for picture in (one, other):
+            vlm.model(**vlm.encode(sl.Sample(PROMPT, image=picture)))
+    hook.remove()
+    return (seen[0] - seen[1]).abs().amax(-1)[0] > 1e-6
+
+
+def test_pixels_that_change_change_the_tiles_that_the_layout_lays_there(vlm: sl.VLM) -> None:
+    left, top, right, bottom = 0.05, 0.05, 0.2, 0.2
+    other = PICTURE.copy()
+    width, height = PICTURE.size
+    other.paste("red", (round(left * width), round(top * height), round(right * width), round(bottom * height)))
+    changed = changed_positions(vlm, PICTURE, other)
+    grids = vlm.layout(vlm.encode(sl.Sample(PROMPT, image=PICTURE))).grids[0]
+    of_picture = {int(place) for grid in grids for place in grid.positions.flatten() if place >= 0}
+    assert set(changed.nonzero().flatten().tolist()) <= of_picture
+    for grid in grids:
+        assert grid.box is not None
+        x, y, x_end, y_end = grid.box
+        is_hit = x < right and y < bottom and x_end > left and y_end > top
+        here = changed[grid.positions]
+        assert bool(here.any()) == is_hit, grid.box
+        assert bool(here[0, 0]) == is_hit, grid.box
+    if family_of(vlm) in ("llava_next", "llava_onevision"):  # tiles put together again in one finer grid
+        fine = changed[grids[1].positions]
+        assert not fine[-1].any()
+        assert not fine[:, -1].any()
+        assert fine[0, 0]
+
+
 FRAMES = [Image.linear_gradient("L").convert("RGB").rotate(90 * turn).resize((60, 40)) for turn in range(4)]
 
 
