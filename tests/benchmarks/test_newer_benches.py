@@ -8,12 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import pytest
 from hypothesis import given
 
 import sightline as sl
 from benchmarks.awkward import answers
-from benchmarks.tables import png, write_parquet
+from benchmarks.tables import arrow_table, colour_of, png, write_parquet
 from sightline.benchmarks import find_bench
 from sightline.benchmarks.amber_words import near_by_vectors
 from sightline.benchmarks.answers import score_answers
@@ -100,6 +101,26 @@ HALLUSION = [
     hallusion("VS", 0, 0, 0, 1), hallusion("VS", 0, 1, 0, 1), hallusion("VS", 1, 0, 1, 1), hallusion("VS", 1, 1, 1, 0),
     hallusion("VS", 2, 0, 2, 0), hallusion("VD", 0, 0, 1, 1), hallusion("VD", 1, 0, 2, 0),
 ]  # fmt: skip
+
+
+def test_hallusionbench_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its two splits: rows with an image in them, and rows without."""
+    rows = [{**row, "image": png("red") if row["visual_input"] != "0" else None} for row in HALLUSION]
+    tables = {
+        "image": [row for row in rows if row["image"] is not None],
+        "non_image": [{**row, "image": None} for row in rows if row["image"] is None],
+    }
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, config, split: datasets.Dataset(arrow_table(tables[split], ["image"]))
+    )
+    items = good(find_bench("hallusionbench").load())
+    assert sorted(item.id for item in items) == sorted(
+        "/".join(str(row[name]) for name in ("category", "subcategory", "set_id", "figure_id", "question_id"))
+        for row in HALLUSION
+    )
+    assert [len(item.images) for item in items] == [1] * 5 + [0] * 2
+    assert colour_of(items[0].images[0]) == (255, 0, 0)
+    assert len(good(find_bench("hallusionbench", split="text").load())) == 2
 
 
 def test_hallusionbench_by_question_pair_and_figure(tmp_path: Path) -> None:

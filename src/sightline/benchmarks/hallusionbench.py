@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from sightline.benchmarks import source
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.groups import all_right, judged_groups, share, text, unread
 from sightline.benchmarks.yes_no import strict, worded
 from sightline.errors import InputError
 from sightline.files.jsonl import json_objects
+
+HUB = "lmms-lab-encoder/HallusionBench"
+"""As lmms-eval takes it: questions with images in one split, those without in another."""
+
+HUB_SPLITS = {"image": ("image",), "text": ("non_image",), None: ("image", "non_image")}
 
 FILE = "HallusionBench.json"
 
@@ -32,7 +38,8 @@ SPLITS = ("image", "text")
 class HallusionBench(Benchmark):
     """HallusionBench: 1,129 yes-no questions, 951 with an image and 178 without.
 
-    Files: HallusionBench.json, and the images' folders VD and VS beside it. The official prompt is the question alone.
+    Files: HallusionBench.json, and the images' folders VD and VS beside it; or the hub's tables.
+    The official prompt is the question alone.
     template: `{question}` is its place. The official judge is GPT-4; `official` here is the rule of VLMEvalKit.
 
     Fields:
@@ -51,16 +58,13 @@ class HallusionBench(Benchmark):
 
     def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
         """The questions in the order of the file; a missing image is its questions' error when asked."""
-        if path is None:
-            raise InputError(
-                "HallusionBench's files are not on the hub: give the folder of github.com/tianyi-lab/HallusionBench "
-                "with its images, as in hallusionbench:FOLDER (to `sightline score`: --data FOLDER)."
-            )
         if self.split is not None and self.split not in SPLITS:
             raise InputError(f"HallusionBench has no split {self.split!r}; it has {', '.join(SPLITS)}.")
-        file = path / FILE if path.is_dir() else path
-        lines = json_objects(file)
-        items = [self._item(line.number, line.value or {}, file) for line in lines]
+        if path is None:
+            items = self._of_hub()
+        else:
+            file = path / FILE if path.is_dir() else path
+            items = [self._item(line.number, line.value or {}, file) for line in json_objects(file)]
         if not any(isinstance(item, Item) for item in items):
             first = next(item.error for item in items if isinstance(item, InvalidItem))
             raise InputError(f"There is no question of HallusionBench to ask: {first}")
@@ -70,6 +74,24 @@ class HallusionBench(Benchmark):
             for item in items
             if wanted is None or isinstance(item, InvalidItem) or (item.about["visual_input"] != "0") == wanted
         ]
+
+    def _of_hub(self) -> list[Item | InvalidItem]:
+        """The hub's two tables, with and without images."""
+        items: list[Item | InvalidItem] = []
+        for row in (
+            row for split in HUB_SPLITS[self.split] for row in source.hub_table(HUB, None, split, self.name).rows
+        ):
+            if isinstance(row, source.BadRow):
+                items.append(InvalidItem(row.where, f"{row.where}: {row.error}."))
+                continue
+            made = self._item(len(items) + 1, row.values, Path(row.where))
+            is_shown = isinstance(made, Item) and bool(made.images)
+            if is_shown and not row.images:
+                made = InvalidItem(made.id, f"{row.where}: there is no image.")
+            elif isinstance(made, Item) and is_shown:
+                made = replace(made, images=tuple(row.images.values())[:1])
+            items.append(made)
+        return items
 
     def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Item | InvalidItem] | None:
         """The official result file: the questions with "gt_answer", and the words under "model_prediction"."""
