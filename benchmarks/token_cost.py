@@ -34,6 +34,10 @@ SINK_SETTINGS = "dims=0+1+2+3+4+5+6+7,tau=1.5,rho=1,summ=0"
 """With these every layer from the third on has sinks and every head gives: the most that VAR can do."""
 
 
+COUNTED = (4, 12)
+"""Tokens of the runs whose operations are counted."""
+
+
 class Operations(TorchDispatchMode):
     """Counts the operations inside that make new values."""
 
@@ -66,8 +70,7 @@ def main() -> None:
     runs = {"plain": runner(vlm, inputs, "none"), **{spec: runner(vlm, inputs, spec) for spec in options.specs}}
     lengths = (options.few, options.many)
     times = alternated(runs, lengths, options.rounds)
-    counts = {name: [counted(run, length) for length in lengths] for name, run in runs.items()}
-    steps = options.many - options.few
+    counts = {name: operations(run) for name, run in runs.items()}
     plain_slopes = slopes(times["plain"], lengths)
     document = {
         "benchmark": "token_cost",
@@ -78,7 +81,7 @@ def main() -> None:
         "plain": {
             "milliseconds_a_token": 1e3 * statistics.median(slope for slope, _ in plain_slopes),
             "milliseconds_a_prompt": 1e3 * statistics.median(rest for _, rest in plain_slopes),
-            "operations_a_token": (counts["plain"][1] - counts["plain"][0]) / steps,
+            "operations_a_token": counts["plain"][0],
         },
         "attached": {
             name: costs(times[name], times["plain"], counts[name], counts["plain"], lengths, layers)
@@ -140,11 +143,19 @@ def without_collection() -> Iterator[None]:
         gc.enable()
 
 
+def operations(run: Callable[[int], Any]) -> tuple[float, float]:
+    """A token, and a prompt; they are a line in the number of tokens too."""
+    few, many = COUNTED
+    first, second = counted(run, few), counted(run, many)
+    slope = (second - first) / (many - few)
+    return slope, first - few * slope
+
+
 def counted(run: Callable[[int], Any], tokens: int) -> int:
     """Operations of a run."""
-    with Operations() as operations:
+    with Operations() as made:
         run(tokens)
-    return operations.count
+    return made.count
 
 
 def slopes(times: list[tuple[float, ...]], lengths: tuple[int, int]) -> list[tuple[float, float]]:
@@ -160,8 +171,8 @@ def slopes(times: list[tuple[float, ...]], lengths: tuple[int, int]) -> list[tup
 def costs(
     ours: list[tuple[float, ...]],
     plain: list[tuple[float, ...]],
-    our_counts: list[int],
-    plain_counts: list[int],
+    our_counts: tuple[float, float],
+    plain_counts: tuple[float, float],
     lengths: tuple[int, int],
     layers: int,
 ) -> dict[str, Any]:
@@ -170,14 +181,12 @@ def costs(
     added = [(mine[0] - base[0]) * 1e6 / layers for mine, base in pairs]
     prompt = [(mine[1] - base[1]) * 1e3 for mine, base in pairs]
     factor = [mine[0] / base[0] for mine, base in pairs]
-    more = [mine - base for mine, base in zip(our_counts, plain_counts, strict=True)]
-    operations = (more[1] - more[0]) / (lengths[1] - lengths[0])
     return {
         "microseconds_a_token_and_layer": middle(added),
         "times_plain_a_token": middle(factor),
         "milliseconds_a_prompt": middle(prompt),
-        "operations_a_token_and_layer": operations / layers,
-        "operations_a_prompt": more[0] - lengths[0] * operations,
+        "operations_a_token_and_layer": (our_counts[0] - plain_counts[0]) / layers,
+        "operations_a_prompt": our_counts[1] - plain_counts[1],
     }
 
 

@@ -88,10 +88,12 @@ def test_bad_samples_are_recorded_and_passed_over(sightline: Callable[..., Any],
 
 def test_a_batch_gives_what_single_samples_give(sightline: Callable[..., Any], tiny: Path, data: Path) -> None:
     one = sightline("measure", tiny, "--data", data, "--json", "--dtype", "float32", *FEW).document
-    many = sightline("measure", tiny, "--data", data, "--json", "--dtype", "float32", "--batch-size", 4, *FEW).document
-    assert (many["samples"], many["failed"]) == (3, 1)
-    for stage, figures in one["stages"].items():
-        assert many["stages"][stage]["mdi"] == pytest.approx(figures["mdi"], abs=1e-4)
+    for size in (4, "auto"):
+        words = ("measure", tiny, "--data", data, "--json", "--dtype", "float32", "--batch-size", size, *FEW)
+        many = sightline(*words).document
+        assert (many["samples"], many["failed"]) == (3, 1)
+        for stage, figures in one["stages"].items():
+            assert many["stages"][stage]["mdi"] == pytest.approx(figures["mdi"], abs=1e-4)
 
 
 def test_cut_anywhere_it_ends_the_same(sightline: Callable[..., Any], tiny: Path, data: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from sightline.jobs.settings import job, settings_of
 from sightline.jobs.sources import find_data
 from sightline.probes.dominance import Dominance
 from sightline.probes.dominance.queries import name_of
+from sightline.runs.batch_size import first_batch_size
 from sightline.runs.batches import free_memory
 from sightline.runs.description import RUN_FILE
 from sightline.runs.folder import SUMMARY_FILE, Run
@@ -155,6 +157,10 @@ def _on_model(plan: MeasurementPlan, runner: Runner, model: ModelSource) -> None
     if not any(runner.open(samples, model.name, spec.name) for spec in plan.specs):
         return
     vlm = model.open(plan.settings, runner.run, plan.sinks)
+    if size == "auto":
+        longest = sorted(samples, key=_length, reverse=True)[:5]
+        tokens = plan.settings.new_tokens if plan.is_answering else 1
+        size = first_batch_size(vlm, (partial(replace, sample) for sample in longest), tokens)
     conditions = [
         Condition(model.name, spec.name, _measurer(vlm, plan, spec.method), f"measuring {model.name} {spec.label}")
         for spec in plan.specs

@@ -43,7 +43,9 @@ class MeasureSettings(ModelSettings):
         is_file=True,
     )
     limit: int | None = setting(None, "Only so many samples, the first.", least=1)
-    batch_size: int = setting(1, "Samples in one pass.", least=1)
+    batch_size: int | Literal["auto"] = setting(
+        1, "Samples in one pass; auto: as many as the free memory lets hope for, halved where it does not.", least=1
+    )
     maps: int = setting(
         100, "Of so many samples, the first, maps and a small picture are kept for `sightline report`; 0: of none.",
         least=0,

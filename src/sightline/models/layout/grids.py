@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -62,14 +63,20 @@ def _unknown(media: Media) -> str:
 
 _LEARNED_QUERIES = re.compile(r"(^|\.)(latents?|quer(y|ies)|query_tokens|latent_quer(y|ies))$")
 
+_RESAMPLED: WeakKeyDictionary[Anatomy, bool] = WeakKeyDictionary()
+"""What was found before: a large model has thousands of parameters, and every prompt asks."""
+
 
 def is_resampled(anatomy: Anatomy) -> bool:
     """Whether image tokens are learned queries (Q-Former, Perceiver) that see the whole image, rather than patches."""
-    inside = {id(parameter) for layer in anatomy.layers for parameter in layer.parameters()}
-    return any(
-        _LEARNED_QUERIES.search(name) and id(parameter) not in inside
-        for name, parameter in anatomy.model.named_parameters()
-    )
+    found = _RESAMPLED.get(anatomy)
+    if found is None:
+        inside = {id(parameter) for layer in anatomy.layers for parameter in layer.parameters()}
+        found = _RESAMPLED[anatomy] = any(
+            _LEARNED_QUERIES.search(name) and id(parameter) not in inside
+            for name, parameter in anatomy.model.named_parameters()
+        )
+    return found
 
 
 def from_grid_inputs(media: Media) -> Grids | None:
