@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from common import GEOMETRY, alternate, decoder, machine, medians, prompt, write
 
-from sightline.attention import AttentionCall, Block, Edit, Step, attach, limit_block_bytes
+from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach, limit_block_bytes
 from sightline.knockout.maps import causal_maps, local_maps
 from sightline.models.anatomy import find_anatomy
 
@@ -110,10 +110,10 @@ class _Cut:
     def __init__(self, layer: int, position: int) -> None:
         self.layer, self.position = layer, position
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: ForwardPass) -> None:
         """A pass starts."""
 
-    def edit(self, layer: int, call: AttentionCall, step: Step) -> Edit | None:
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """The edge is cut before the softmax."""
         if layer != self.layer:
             return None

@@ -18,8 +18,8 @@ import torch
 from common import decoder, machine, prompt, write
 from var_speed import METHOD
 
+from sightline.attention import sink_tracker
 from sightline.probes.dominance import Dominance
-from sightline.probes.sinks import watch
 
 MODES = ("plain", "generated", "prompt", "all", "var")
 """Without anything, reading MDI over each set of query rows, and under VAR on every layer."""
@@ -72,7 +72,7 @@ def _peak(options: argparse.Namespace, mode: str, length: int) -> int:
         if mode == "plain":
             model.generate(**inputs, max_new_tokens=2, do_sample=False)
         elif mode == "var":
-            watch.FIRST_LAYER = 0  # this model has no more than one
+            sink_tracker.FIRST_LAYER = 0  # this model has no more than one
             with METHOD.on(model, layout):
                 model.generate(**inputs, max_new_tokens=2, do_sample=False)
         else:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from common import GEOMETRY, TEXT_AFTER, TEXT_BEFORE, alternate, machine, medians, write
 
-from sightline.methods import FasterVLM
 from sightline.methods.base import parse_spec
+from sightline.methods.fastervlm import FasterVLM
 
 SPECS = [
     "vaf",

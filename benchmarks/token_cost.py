@@ -5,8 +5,9 @@
 On a small model, as on a GPU, what counts is the Python and the number of operations around each attention call.
 Processor time of one thread; plain and attached runs alternate, so that what else the machine does falls on all alike.
 Time is a line in the number of tokens: its slope, between `--few` and `--many` new tokens, is the cost of a token, and
-what is left at none the cost of a prompt. Differences are taken within a round; given are their median over rounds and
-a 95% interval of it, by the bootstrap, and on a busy machine more telling, the difference of the quickest. Operations are what PyTorch dispatches, less views: on a GPU a kernel each.
+what is left at none the cost of a prompt. Differences are taken within a round; given are their median over rounds, a
+95% interval of it by the bootstrap, and the difference of the quickest runs, which a busy machine disturbs least.
+Operations are what PyTorch dispatches, less views: on a GPU a kernel each.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Operations(TorchDispatchMode):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny-llava")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--specs", nargs="+", default=SPECS)
     parser.add_argument("--few", type=int, default=24)
     parser.add_argument("--many", type=int, default=120)
@@ -63,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    vlm = sl.load(options.model, dtype="float32")
+    vlm = sl.load(options.model, dtype="float32", device=options.device)
     scene = {name: next(iter(shapes_samples(1, seed=0)))[name] for name in ("image", "prompt")}
     inputs = vlm.encode(sl.Sample(**scene))
     layers = len(vlm.anatomy.attention_layers)
@@ -74,7 +76,7 @@ def main() -> None:
     plain_slopes = slopes(times["plain"], lengths)
     document = {
         "benchmark": "token_cost",
-        **machine("cpu"),
+        **machine(options.device),
         "settings": {name: value for name, value in vars(options).items() if name != "out"},
         "layers": layers,
         "prompt_positions": int(inputs["input_ids"].shape[1]),

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from common import alternate, decoder, machine, medians, prompt, write
 
-from sightline.methods import VAR
+from sightline.attention import sink_tracker
+from sightline.methods.var import VAR
 from sightline.models.layout import Modality
-from sightline.probes.sinks import watch
 
 METHOD = VAR(dims=(3, 11), tau=2.5, rho=1.0, summ=0.0, skip_last=False)
 
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    watch.FIRST_LAYER = 0
+    sink_tracker.FIRST_LAYER = 0
     model = decoder(options.layers, getattr(torch, options.dtype), options.device)
     document: dict[str, Any] = {
         "benchmark": "var_speed",
@@ -99,7 +99,7 @@ def _eager_var(model: Any, layout: Any) -> Iterator[None]:
     def mark(module: Any, args: Any, kwargs: Any) -> None:
         hidden = args[0] if args else kwargs["hidden_states"]
         if hidden.shape[1] > 1:
-            marks[module.self_attn.layer_idx] = watch.phi(hidden, METHOD.dims) > METHOD.tau
+            marks[module.self_attn.layer_idx] = sink_tracker.phi(hidden, METHOD.dims) > METHOD.tau
 
     def attention(module: Any, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> tuple[Any, Any]:
         eager = inspect.unwrap(type(module).forward).__globals__["eager_attention_forward"]
