@@ -99,3 +99,12 @@ def test_a_run_that_has_nothing_yet_is_passed_over_beside_others(sightline: Cli,
     alone = sightline("report", begun)
     assert alone.code == 2
     assert "no sample yet" in alone.sentence
+
+
+def test_figures_for_a_paper_are_those_of_plot(sightline: Cli, measured: Path) -> None:
+    ended = sightline("report", measured, "--figures", "pdf", "--json")
+    names = [Path(path).name for path in ended.document["figures"]]
+    assert names == ["paper_mdi_by_layer.pdf", "paper_mdi_by_stage.pdf", "paper_aei_by_layer.pdf"]
+    for path in map(Path, ended.document["figures"]):
+        assert path.parent == measured / "figures"
+        assert b"/FontFile2" in path.read_bytes()

@@ -13,6 +13,7 @@ import pytest
 from docs.pages import ROOT
 
 pytest.importorskip("material", reason="mkdocs-material is not installed: pip install 'sightline-vlm[docs]'")
+pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed: pip install 'sightline-vlm[docs]'")
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_in_the_navigation(site: Path) -> None:
-    import yaml
-
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    named = set(re.findall(r"[\w/]+\.md", str(yaml.safe_load(text)["nav"])))
+    named = set(re.findall(r"[\w/]+\.md", text[text.index("nav:") :]))
     assert named == {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
 
 
@@ -39,3 +38,23 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
         loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?(https?:[^\"> ]+)", text)
         assert loaded == [], f"{page.name} loads {loaded}"
     assert not list(site.rglob("*.py"))
+
+
+def test_every_public_name_has_its_entry(site: Path) -> None:
+    import sightline
+
+    text = "".join(path.read_text(encoding="utf-8") for path in (site / "api").rglob("*.html"))
+    headings = set(re.findall(r'<h2 id="[^"]*">sl\.(\w+)', text)) | {"__version__"}
+    assert headings == set(sightline.__all__)
+    assert text.count('class="doc doc-contents') >= len(headings) - 10, "docstrings are there"
+    assert "Serve the live page of a model" in text
+
+
+def test_pages_name_the_version_and_code_is_highlighted(site: Path) -> None:
+    version = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[0]
+    for name in ("index.html", "notebook/index.html", "methods/vcd/index.html"):
+        assert f"Sightline {version}" in (site / name).read_text(encoding="utf-8")
+    text = (site / "measure" / "index.html").read_text(encoding="utf-8")
+    assert "language-bash" in text
+    assert "language-python" in text
+    assert '<span class="k">' in text or '<span class="kn">' in text

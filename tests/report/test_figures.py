@@ -51,7 +51,7 @@ def test_figures_say_what_their_parts_are() -> None:
     drawn = document(2.0, [1.5, 2.5])
     for figure in (mdi_by_layer({"a": drawn}), stage_bars({"a": drawn})):
         (axes,) = figure.axes
-        assert axes.get_title() == "3 samples, queries generated, 95% interval of the mean"
+        assert axes.get_title() == "3 samples, queries generated, 95% intervals"
         figure.draw_without_rendering()
         (balanced,) = axes.texts
         assert balanced.get_window_extent().x0 >= axes.get_window_extent().x1, "hidden behind bars and lines"

@@ -12,7 +12,8 @@ from sightline.jobs.report import SHOWN
 EPILOG = """\b
 Examples:
   sightline report runs/llava
-  sightline report runs/llava runs/sinks runs/pope --out llava.html --open"""
+  sightline report runs/llava runs/sinks runs/pope --out llava.html --open
+  sightline report runs/pope --figures pdf"""
 
 
 @click.command("report", epilog=EPILOG)
@@ -21,10 +22,17 @@ Examples:
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="The page; by default report.html in the first DIR."
 )
 @click.option("--samples", type=click.IntRange(0), default=SHOWN, show_default=True, help="So many samples at most.")
+@click.option(
+    "--figures",
+    type=click.Choice(["pdf", "svg", "png"]),
+    help="Also figures for a paper, figures/paper_NAME in each run folder: as .plot of the results draws them.",
+)
 @click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON document on standard output: the page and its size.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
-def command(folders: tuple[Path, ...], out: Path | None, samples: int, is_opened: bool, is_json: bool) -> None:
+def command(
+    folders: tuple[Path, ...], out: Path | None, samples: int, figures: str | None, is_opened: bool, is_json: bool
+) -> None:
     """One HTML page of run folders, to be looked at, mailed and kept: everything is in the one file.
 
     DIR: what measure, sinks, eval, impact or train wrote with --out; several go into one page, and a folder of run
@@ -34,7 +42,7 @@ def command(folders: tuple[Path, ...], out: Path | None, samples: int, is_opened
 
     output = Output(is_json)
     with output.guarded():
-        found = report(folders, out, samples=samples)
+        found = report(folders, out, samples=samples, figures=figures)
     output.document(found.to_dict())
     output.text(str(found))
     if is_opened:

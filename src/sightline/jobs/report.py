@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
+from sightline.pages.reading import read_runs
 
 PAGE_FILE = "report.html"
 
@@ -17,23 +18,30 @@ SHOWN = 400
 
 @dataclass(frozen=True)
 class Report:
-    """A page that was written. path: of the page. size: in bytes. runs: the run folders on it."""
+    """A page that was written. path: of the page. size: in bytes. runs: the run folders on it. figures: for a paper."""
 
     path: Path
     size: int
     runs: tuple[Path, ...]
+    figures: tuple[Path, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
-        return {"report": str(self.path), "bytes": self.size, "runs": list(map(str, self.runs))}
+        found = {"report": str(self.path), "bytes": self.size, "runs": list(map(str, self.runs))}
+        return found | ({"figures": list(map(str, self.figures))} if self.figures else {})
 
     def __str__(self) -> str:
         plural = "" if len(self.runs) == 1 else "s"
-        return f"{self.path} ({self.size / 1e6:.1f} MB, {len(self.runs)} run{plural})"
+        page = f"{self.path} ({self.size / 1e6:.1f} MB, {len(self.runs)} run{plural})"
+        return "\n".join([page, *map(str, self.figures)])
 
 
 def report(
-    folders: str | Path | Sequence[str | Path], path: str | Path | None = None, *, samples: int = SHOWN
+    folders: str | Path | Sequence[str | Path],
+    path: str | Path | None = None,
+    *,
+    samples: int = SHOWN,
+    figures: str | None = None,
 ) -> Report:
     """Writes one HTML page of run folders, to be looked at, mailed and kept: everything is in the one file.
 
@@ -42,12 +50,14 @@ def report(
             all of them.
         path: of the page; by default report.html in the first folder.
         samples: show so many at most.
+        figures: also write figures/paper_NAME of this kind into each run folder: "pdf", "svg" or "png", as the
+            results' `.plot` draws them: a column wide, fonts embedded, fit for the colour-blind and for grey printers.
 
     Raises:
         InputError: for a folder that holds no run, and for a page that is a folder.
     """
+    from sightline.jobs.paper_figures import write_figures
     from sightline.pages.page import write_page
-    from sightline.pages.reading import read_runs
 
     given = [folders] if isinstance(folders, str | Path) else list(folders)
     if not given:
@@ -58,4 +68,5 @@ def report(
         raise InputError(f"{page} is a folder: give --out the name of a file, such as {page / PAGE_FILE}.")
     runs = read_runs(places)
     write_page(runs, page, samples)
-    return Report(page, page.stat().st_size, tuple(run.folder for run in runs))
+    drawn = () if figures is None else tuple(write_figures(runs, figures))
+    return Report(page, page.stat().st_size, tuple(run.folder for run in runs), drawn)

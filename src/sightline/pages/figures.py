@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError, SightlineError
-from sightline.results.style import axes_of, distinct, look
+from sightline.results.style import axes_of, distinct, look, striped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ def by_stage(documents: Mapping[str, dict[str, Any]], axes: Axes, metric: str = 
     """
     stages = list(next(iter(documents.values()))["stages"])
     width = 0.8 / len(documents)
-    for number, ((name, document), form) in enumerate(zip(documents.items(), distinct(), strict=False)):
+    for number, ((name, document), form) in enumerate(zip(documents.items(), striped(), strict=False)):
         figures = [document["stages"][stage] for stage in stages]
         _require(metric, figures[0])
         heights = [stage[metric] or 0.0 for stage in figures]
@@ -102,7 +102,7 @@ def by_stage(documents: Mapping[str, dict[str, Any]], axes: Axes, metric: str = 
             [max(0.0, height - low) for height, (low, _) in zip(heights, bounds, strict=True)],
             [max(0.0, high - height) for height, (_, high) in zip(heights, bounds, strict=True)],
         ]
-        axes.bar(places, heights, width * 0.9, yerr=errors, capsize=2, label=name, color=form["color"])
+        axes.bar(places, heights, width * 0.9, yerr=errors, capsize=2, label=name, **form)
     _balanced(axes, metric)
     layers = [{_layers(document["stages"][stage]["layers"]) for document in documents.values()} for stage in stages]
     same = all(len(names) == 1 for names in layers)
@@ -110,7 +110,7 @@ def by_stage(documents: Mapping[str, dict[str, Any]], axes: Axes, metric: str = 
         range(len(stages)),
         [f"{stage}\n{min(names)}" if same else stage for stage, names in zip(stages, layers, strict=True)],
     )
-    axes.margins(y=0.2)  # room for the legend
+    axes.margins(y=0.1 + 0.13 * len(documents))  # room for the legend
     return _finished(axes, documents, metric)
 
 
@@ -157,5 +157,5 @@ def _title(documents: Iterable[dict[str, Any]], metric: str) -> str:
     counts = sorted({document["samples"] for document in documents})
     samples = " to ".join(map(str, [counts[0], *counts[1:][-1:]])) + (" sample" if counts == [1] else " samples")
     figures = [figure for document in documents for figure in (*document["layers"], *document["stages"].values())]
-    interval = ", 95% interval of the mean" if any(figure.get(f"{metric}_ci95") for figure in figures) else ""
+    interval = ", 95% intervals" if any(figure.get(f"{metric}_ci95") for figure in figures) else ""
     return f"{samples}, queries {documents[0]['queries']}{interval}"

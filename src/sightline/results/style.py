@@ -31,6 +31,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo")
+"""Of bars, so that a grey printer tells them apart."""
+
 _POINTS: dict[str, float] = {"paper": 8.0, "screen": 10.0}
 
 
@@ -83,6 +86,12 @@ def distinct() -> Iterator[dict[str, Any]]:
     """Colour, dashes and marker of one line after another."""
     for colour, dash, marker in zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False):
         yield {"color": colour, "linestyle": dash, "marker": marker}
+
+
+def striped() -> Iterator[dict[str, Any]]:
+    """Colour and hatching of one row of bars after another."""
+    for colour, hatch in zip(cycle(COLOURS), cycle(HATCHES), strict=False):
+        yield {"color": colour, "hatch": hatch, "edgecolor": "white"}
 
 
 def save_figure(drawn: Axes | Figure, path: str | Path, dpi: int = 300) -> Path:

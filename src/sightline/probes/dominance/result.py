@@ -14,10 +14,13 @@ from sightline.errors import InputError
 from sightline.files.json import html_table
 from sightline.probes.dominance.masses import LayerMass, SampleDominance, is_whole
 from sightline.probes.dominance.stages import Scheme, stage_layers
+from sightline.results.style import Style, Width, axes_of, look
 from sightline.stats import mean_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Key = TypeVar("Key")
 
@@ -168,25 +171,32 @@ class DominanceResult:
         frame: pd.DataFrame = pd.DataFrame(rows)
         return frame
 
-    def plot(self) -> Any:
-        """A matplotlib figure: MDI by layer with its interval."""
-        from matplotlib.figure import Figure
+    def plot(self, ax: Any = None, *, style: Style = "paper", width: Width = "column") -> Figure:
+        """MDI by layer with its interval; `sl.save_figure` writes what it returns.
 
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.subplots()
+        Args:
+            ax: matplotlib axes to draw on; by default those of a new figure.
+            style: "paper" or "screen".
+            width: of the new figure, "column" or "page".
+        """
+        with look(style):
+            axes = axes_of(ax, width)
+            self._draw(axes)
+        return axes.figure  # type: ignore[return-value]
+
+    def _draw(self, axes: Axes) -> None:
         for name, label in (("mdi", "MDI"), ("mdi_no_sinks", "MDI without sinks")):
             found = {layer: self.layer_figures[layer][name] for layer in self.layers}
             means = {layer: summary.mean for layer, summary in found.items() if summary.mean is not None}
             if not means:
                 continue
-            (line,) = axes.plot(list(means), list(means.values()), "o-", label=label)
+            (line,) = axes.plot(list(means), list(means.values()), label=label)
             bands = {layer: summary.ci95 for layer, summary in found.items() if summary.ci95 is not None}
             low, high = [band[0] for band in bands.values()], [band[1] for band in bands.values()]
             axes.fill_between(list(bands), low, high, alpha=0.2, color=line.get_color(), linewidth=0)
-        axes.axhline(1, color="grey", linewidth=0.8, linestyle="--")
+        axes.axhline(1, color="0.4", linewidth=0.8, linestyle=":", marker="")
         axes.set(xlabel="layer", ylabel="MDI", title=f"{self.model}: {self.queries} queries, n = {len(self.samples)}")
-        axes.legend(frameon=False)
-        return figure
+        axes.legend()
 
 
 def _in_words(summary: Summary) -> str:
