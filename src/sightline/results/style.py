@@ -32,7 +32,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo")
-"""Of bars, so that a grey printer tells them apart."""
+"""Of bars, which so differ in grey as well."""
 
 _POINTS: dict[str, float] = {"paper": 8.0, "screen": 10.0}
 
