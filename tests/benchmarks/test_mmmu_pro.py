@@ -283,6 +283,7 @@ def test_several_configurations_keep_their_questions_apart(tmp_path: Path) -> No
     assert document["accuracy"] == pytest.approx(5 / 6)
     units = bench.units(items, judgements)
     assert {unit.stratum for unit in units} == {"vision/Music", "standard-10/Art_Theory", "standard-10/Math"}
+    assert units[0].key == "test_Music_0"  # the same question in another configuration is the same draw
     total = {"all": np.sum([unit.sums for unit in units], axis=0)}
     assert bench.headline_value(total) == pytest.approx(document["accuracy"])
     with pytest.raises(InputError, match="has no configuration 'vision' of MMMU-Pro; it has standard"):

@@ -75,9 +75,11 @@ class CvBench(Benchmark):
         }
 
     def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
-        """Redrawn within their source; sums: right, answered."""
+        """Redrawn within their source, all questions about an image as one draw; sums: right, answered."""
         return [
-            Unit((item.id,), str(item.about["source"]), (float(judgements[item.id].right), 1.0))
+            Unit(
+                (item.id,), str(item.about["source"]), (float(judgements[item.id].right), 1.0), str(item.about["image"])
+            )
             for item in items
             if item.id in judgements
         ]
@@ -138,6 +140,7 @@ class CvBench(Benchmark):
         about: dict[str, Any] = {"idx": idx, "type": kind, "options": options, "question": question}
         task = text(row.values.get("task"))
         about |= {"task": task, "source": text(row.values.get("source"))}
+        about["image"] = text(row.values.get("source_filename"))  # "" where the table does not say: each its own draw
         return Item(name, prompt, images, truth, task, about)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sightline.benchmarks import choices, source
 from sightline.benchmarks.answer_fields import STRONG
-from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict, register
+from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.mmmu_pro_rules import CONFIGS, DISCIPLINE_OF, INSTRUCTIONS, official_letter, subject_of
 from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
@@ -100,6 +100,14 @@ class MmmuPro(Benchmark):
             "disciplines": by("discipline"),
             "configs": by("config"),
         }
+
+    def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
+        """One an item; the same question as text, with fewer options and as a picture is one draw."""
+        return [
+            Unit((item.id,), item.group, (float(judgements[item.id].right), 1.0), str(item.about["id"]))
+            for item in items
+            if item.id in judgements
+        ]
 
     def oddities(self, items: Sequence[Item]) -> list[str]:
         """The released table has an item whose options are nested once more: one option, and B is right."""
