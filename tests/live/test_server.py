@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import io
@@ -19,7 +20,7 @@ import uvicorn
 from PIL import Image, ImageDraw
 
 from sightline.live.engine import Engine
-from sightline.live.server import build
+from sightline.live.server import Line, build
 from sightline.models.vlm import load
 
 
@@ -200,6 +201,21 @@ def test_the_python_asks_the_same_question(address: str, answer: dict[str, Any])
     with contextlib.redirect_stdout(printed):
         exec(code.replace("max_new_tokens=64", "max_new_tokens=6"), {})
     assert printed.getvalue().strip() == later["text"]
+
+
+def test_who_waits_is_told_how_many_are_before() -> None:
+    async def three() -> list[list[int]]:
+        line, places, gate = Line(), [[], [], []], threading.Event()  # type: ignore[var-annotated]
+        works = [asyncio.ensure_future(line.run(gate.wait, places[number].append)) for number in range(3)]
+        await asyncio.sleep(0.05)
+        works[1].cancel()  # a closed tab leaves the line
+        await asyncio.sleep(0.3)
+        gate.set()
+        await asyncio.gather(*works, return_exceptions=True)
+        line.close()
+        return places
+
+    assert asyncio.run(three()) == [[0], [1], [2, 1]]
 
 
 def test_outside_loopback_the_address_needs_its_token() -> None:

@@ -17,7 +17,8 @@ function controls(known) {
   const head = el("input", { type: "range", id: "head", min: 0, max: view.heads, step: 1, value: view.head, "aria-label": "Head; 0 is the mean", input: (event) => setHead(+event.target.value) });
   const hasSinks = known.some((each) => each.maps.sinks);
   const isLooked = known.some((each) => each.maps.hasSinks);
-  const told = !hasSinks ? "No sinks are known here: measure with --sinks FILE." : isLooked ? "Sinks, as measure --sinks was given them, and the first token." : "Only the first token is known as a sink: measure with --sinks FILE for those on the image.";
+  const how = data.runs.length ? "measure with --sinks FILE" : "start the app with --sinks FILE";
+  const told = !hasSinks ? `No sinks are known here: ${how}.` : isLooked ? "Sinks, as --sinks gave them, and the first token." : `Only the first token is known as a sink: ${how} for those on the image.`;
   const sinks = known.some((each) => each.maps.kind === "attention") ? el("label", { title: told }, el("input", { type: "checkbox", id: "sinkswitch", checked: view.sinks, disabled: !hasSinks, "aria-description": told, change: (event) => { view.sinks = event.target.checked; view.panes.forEach(paint); changed(); say(view.sinks ? "With sinks" : "Without sinks"); } }), "sinks") : null;
   const style = el("select", { id: "style", "aria-label": "How the map is drawn", change: (event) => { view.style = event.target.value; view.panes.forEach(paint); changed(); } }, STYLES.map((name) => el("option", { value: name, selected: name === view.style }, name)));
   return el("div", { class: "controls row", role: "group", "aria-label": "What the map shows" },
