@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from sightline.attention.edits import Edit, EditedCall
 from sightline.attention.hooks import Hooks
 from sightline.attention.passes import ForwardPass
 from sightline.attention.roles import Editor, LayerPruner, Reader
+from sightline.attention.row_buffer import Row
 from sightline.errors import ModelError
 from sightline.models.anatomy import Anatomy
 
@@ -32,6 +33,11 @@ def decoder_attentions(anatomy: Anatomy) -> dict[int, nn.Module]:
     return modules
 
 
+_AtLayer = tuple[tuple[Editor, ...], tuple[Reader, ...], tuple[Callable[[int, Row, ForwardPass], None], ...]]
+"""Who edits and reads a layer; and, where nobody edits and every reader has one, each reader's `take_row`, which gets a
+decoding step's row in the place of `read`."""
+
+
 class Attending:
     """The handler of a session's attention modules.
 
@@ -45,7 +51,8 @@ class Attending:
         self._layers = {id(module): layer for layer, module in modules.items()}
         self._readers: list[tuple[Reader, frozenset[int]]] = []
         self._editors: list[tuple[Editor, frozenset[int]]] = []
-        self._by_layer: dict[int, tuple[tuple[Editor, ...], tuple[Reader, ...]]] = {}
+        self._by_layer: dict[int, _AtLayer] = {}
+        self._is_short = False
         self._intercepted: set[int] = set()
         self._seen: set[int] = set()
 
@@ -90,6 +97,7 @@ class Attending:
         if self.dropper is not None:
             self.dropper.begin(step)
         self.step = step
+        self._is_short = step.is_decoding and step.length == 1 and step.offset > 0 and not torch.is_grad_enabled()
         self._seen.clear()
 
     def end(self) -> set[int]:
@@ -112,8 +120,14 @@ class Attending:
         # Gradient checkpointing computes a layer again outside the model's forward pass: nothing is read twice.
         if step is None or layer not in self._by_layer:
             return original(module, query, key, value, attention_mask, **options)
-        editors, readers = self._by_layer[layer]
+        editors, readers, takers = self._by_layer[layer]
         self._seen.add(layer)
+        if takers and self._is_short:
+            result = original(module, query, key, value, attention_mask, **options)
+            row = (module, query, key, value, attention_mask, implementation, original, options, step.offset)
+            for take in takers:
+                take(layer, row, step)
+            return result
         call = AttentionCall(
             module, query, key, value, attention_mask, implementation, original, options, offset=step.offset
         )
@@ -151,5 +165,8 @@ class Attending:
         for layer in self._modules:
             editors = tuple(editor for editor, layers in self._editors if layer in layers)
             readers = tuple(reader for reader, layers in self._readers if layer in layers)
+            takers = tuple(take for reader in readers if (take := getattr(reader, "take_row", None)) is not None)
+            if editors or self.dropper is not None or len(takers) < len(readers):
+                takers = ()
             if editors or readers or self.dropper is not None:
-                self._by_layer[layer] = editors, readers
+                self._by_layer[layer] = editors, readers, takers

@@ -23,6 +23,9 @@ from sightline.attention.passes import ForwardPass
 Consumer = Callable[[int, EditedCall, Tensor, list[int]], None]
 """Takes a layer, a call, the query rows of it that were kept, and the number of each row's step."""
 
+Row = tuple[Any, ...]
+"""What an `AttentionCall` is made of, before it is made: most rows that wait never need one."""
+
 LONGEST = 64
 """Rows that wait at most."""
 
@@ -31,11 +34,14 @@ LONGEST = 64
 class _Waiting:
     """One layer's rows that were not computed yet: by row its query, its mask and its position.
 
-    place: of the layer in the cache.
+    last: the newest call; row: the same not yet made, where it is newer. key: its keys. place: of the layer in the
+    cache.
     """
 
     last: AttentionCall
+    key: Tensor
     place: int
+    row: Row | None = None
     queries: list[Tensor] = field(default_factory=list)
     masks: list[Any] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
@@ -50,15 +56,30 @@ class RowBuffer:
         self._waiting: dict[int, _Waiting] = {}
         self._mask: tuple[tuple[int, ...], Tensor, list[Any]] | None = None
         self._last_rows: dict[int, Any] = {}
+        self._held: Any = ()
 
     def begin(self, step: ForwardPass) -> None:
         """Before a forward pass: what can't wait through it is computed now."""
         self._last_rows.clear()
-        held = getattr(step.cache, "layers", ())
+        self._held = held = getattr(step.cache, "layers", ())
         for layer, waiting in list(self._waiting.items()):
             kept = getattr(held[waiting.place], "keys", None) if waiting.place < len(held) else None
-            if step.is_start or len(waiting.steps) >= LONGEST or kept is not waiting.last.key:
+            if step.is_start or len(waiting.steps) >= LONGEST or kept is not waiting.key:
                 self._flush(layer)
+
+    def take(self, layer: int, row: Row, step: ForwardPass, number: int) -> None:
+        """As `keep`, of a decoding step's call that nothing has changed, with the least to do at every token."""
+        waiting = self._waiting.get(layer)
+        _, query, key, _, mask, _, _, options, offset = row
+        is_plain = mask is None and "position_bias" not in options
+        if waiting is None or not is_plain or self._held[waiting.place].keys is not key:
+            self.keep(layer, EditedCall(AttentionCall(*row)), step, number)
+            return
+        waiting.row, waiting.key = row, key
+        waiting.queries.append(query)
+        waiting.masks.append(None)
+        waiting.offsets.append(offset)
+        waiting.steps.append(number)
 
     def keep(self, layer: int, attention: EditedCall, step: ForwardPass, number: int) -> None:
         """Take the last row of this call; `number` says which step it is."""
@@ -69,10 +90,10 @@ class RowBuffer:
             return
         waiting = self._waiting.get(layer)
         if waiting is None:
-            waiting = self._waiting[layer] = _Waiting(call, _place(call.module))
+            waiting = self._waiting[layer] = _Waiting(call, call.key, _place(call.module))
         # Only the newest call holds on to keys: those of older ones are prefixes of them.
         last = call if call.queries == 1 else self._last_row(call)
-        waiting.last = last
+        waiting.last, waiting.key, waiting.row = last, call.key, None
         waiting.queries.append(last.query)
         waiting.masks.append(last.mask)
         waiting.offsets.append(last.offset)
@@ -88,6 +109,8 @@ class RowBuffer:
         waiting = self._waiting.pop(layer, None)
         if waiting is None:
             return
+        if waiting.row is not None:
+            waiting.last, waiting.row = AttentionCall(*waiting.row), None
         rows = torch.arange(len(waiting.steps), device=waiting.last.query.device)
         self._consume(layer, EditedCall(self._joined(waiting)), rows, waiting.steps)
 

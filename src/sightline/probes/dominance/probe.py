@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.attention import EditedCall, ForwardPass
-from sightline.attention.row_buffer import RowBuffer
+from sightline.attention.row_buffer import Row, RowBuffer
 from sightline.attention.sink_tracker import SinkTracker
 from sightline.errors import InputError, SightlineError
 from sightline.models.anatomy import Anatomy
@@ -70,6 +70,7 @@ class DominanceProbe:
         self._done: list[SampleDominance] = []
         self._has_run = False
         self._buffer = RowBuffer(self._consume)
+        self._keeps_steps = queries == "generated" or callable(queries)
 
     def begin(self, step: ForwardPass) -> None:
         """A forward pass starts; a new prompt closes the one before."""
@@ -90,10 +91,16 @@ class DominanceProbe:
         prompt = self._prompt
         if prompt is None:
             return
-        if self._queries == "generated" or callable(self._queries):
+        if self._keeps_steps:
             self._buffer.keep(layer, attention, step, len(prompt.fed) - 1)
         if not step.is_decoding and prompt.wanted is not None and bool(prompt.wanted.any()):
             self._add_rows(prompt, prompt.wanted, layer, attention, step)
+
+    def take_row(self, layer: int, row: Row, step: ForwardPass) -> None:
+        """The same of a decoding step that nothing edits."""
+        prompt = self._prompt
+        if prompt is not None and self._keeps_steps:
+            self._buffer.take(layer, row, step, len(prompt.fed) - 1)
 
     def end(self, step: ForwardPass) -> None:
         """The pass is over; rows of decoding steps may go on waiting."""
