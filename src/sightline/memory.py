@@ -1,4 +1,4 @@
-"""Out of memory: tell it from other errors, and try again with less."""
+"""Out of memory: distinguish it from other errors, and try again with less."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Outcome = TypeVar("Outcome")
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that a device or the machine ran out of memory."""
-    told = ("not enough memory", "DefaultCPUAllocator", "out of memory")
+    phrases = ("not enough memory", "DefaultCPUAllocator", "out of memory")
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and any(words in str(error) for words in told))
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in phrases))
     )
 
 

@@ -78,7 +78,7 @@ def test_a_run_is_held_against_the_run_before(tmp_path: Path) -> None:
     assert not_worse_than_run(found, tmp_path / "same")[0].passed
     better = not_worse_than_run(found, tmp_path / "worse")[0]
     assert better.passed
-    assert better.said.startswith("+0.")
+    assert better.words.startswith("+0.")
 
 
 def test_a_failed_gate_ends_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,7 +209,7 @@ def _from_padding(call: AttentionCall, rows: Tensor) -> Tensor:
 
 
 def _from_block_mask(call: AttentionCall, rows: Tensor) -> Tensor:
-    """FlexAttention: its rule is asked for each pair of the block."""
+    """FlexAttention: its rule is called for each pair of the block."""
     device = call.query.device
     batch = torch.arange(call.query.shape[0], device=device)[:, None, None, None]
     head = torch.zeros((1, 1, 1, 1), dtype=torch.long, device=device)

@@ -1,4 +1,4 @@
-"""Forward passes told apart: the start of a prompt, the next piece of one, a decoding step."""
+"""Forward passes distinguished: the start of a prompt, the next piece of one, a decoding step."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class PassTracker:
         """The pass that a forward with these inputs is.
 
         Raises:
-            ModelError: for a pass of which it can't be told what came before it.
+            ModelError: for a pass of which what came before it can't be known.
         """
         cache = cache_of(inputs)
         offset = self._cached(cache)
@@ -161,7 +161,7 @@ class PassTracker:
     def _is_regrown(self, offset: int, ids: Tensor | None) -> bool:
         """Without a cache each step repeats the whole sequence with one token more.
 
-        Only the prompt is compared: beams change places, and what they said goes with them.
+        Only the prompt is compared: beams change places, and their words go with them.
         """
         if offset or ids is None or self.ids is None or self.layout is None or self.ids.shape[0] != ids.shape[0]:
             return False

@@ -149,7 +149,7 @@ def _generating(session: _Session, generate: Callable[..., Any]) -> Callable[...
 
 
 def _beginner(session: _Session, inner: nn.Module | None = None) -> BeforeHook:
-    """At the model's entry its inputs tell which step this is; at an inner model's, when `generate` runs that alone."""
+    """At the model's entry its inputs say which step this is; at an inner model's, when `generate` runs that alone."""
     entered = session.anatomy.model if inner is None else inner
     parameters = inspect.signature(inspect.unwrap(type(entered).forward)).parameters.items()
     names = [name for name, kind in parameters if name != "self" and kind.kind is kind.POSITIONAL_OR_KEYWORD]

@@ -130,7 +130,7 @@ class Amber(Benchmark):
         return {**document, "missing": len(items) - len(judged), "subtasks": parts}
 
     def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
-        """One an item, all of an image one draw. Sums: right, answered, "no" said, "no" due, both; and of
+        """One an item, all of an image one draw. Sums: right, answered, "no" answered, "no" due, both; and of
         descriptions invented words, words, descriptions that invent, descriptions.
         """
         units = []
@@ -142,20 +142,20 @@ class Amber(Benchmark):
                     detail = verdict.detail
                     sums = (0, 0, 0, 0, 0, detail["invented"], detail["nouns"], not verdict.right, 1)
                 else:
-                    said, due = verdict.parsed == "no", item.truth == "no"
-                    sums = (verdict.right, 1, said, due, said and due, 0, 0, 0, 0)
+                    answered_no, due = verdict.parsed == "no", item.truth == "no"
+                    sums = (verdict.right, 1, answered_no, due, answered_no and due, 0, 0, 0, 0)
                 units.append(Unit((item.id,), item.group, tuple(map(float, sums)), str(item.about["image"])))
         return units
 
     def figures(self, totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Accuracy and F1 of the yes-no questions; CHAIR and Hal of descriptions; those of nothing are NaN."""
-        right, answered, said, due, both, invented, nouns, hal, described = np.moveaxis(
+        right, answered, answered_no, due, both, invented, nouns, hal, described = np.moveaxis(
             np.sum(np.stack(list(totals.values())), axis=0), -1, 0
         )
         with np.errstate(divide="ignore", invalid="ignore"):
             return {
                 "accuracy": np.asarray(right / answered),
-                "f1": np.asarray(2 * both / (said + due)),
+                "f1": np.asarray(2 * both / (answered_no + due)),
                 "chair": np.asarray(invented / nouns),
                 "hal": np.asarray(hal / described),
             }
@@ -210,9 +210,9 @@ _BY = ("existence", "state", "number", "action", "relation")
 
 
 def _yes_no(sums: np.ndarray, small: float) -> dict[str, Any]:
-    """sums: right, answered, "no" said, "no" due, "no" said where due. small: in the divisor of the script's F1."""
-    right, answered, said, due, both = map(float, sums)
-    precision, recall = percent(both, said), percent(both, due)
+    """sums: right, answered, "no" answered, "no" due, "no" answered where due. small: in the script's divisor of F1."""
+    right, answered, answered_no, due, both = map(float, sums)
+    precision, recall = percent(both, answered_no), percent(both, due)
     f1 = round(2 * (precision / 100) * (recall / 100) / (precision / 100 + recall / 100 + small) * 100, 1)
     return {
         "n": int(answered),

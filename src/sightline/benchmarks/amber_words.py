@@ -109,10 +109,10 @@ def judge_description(item: Item, response: str, near: Near = lambda noun, words
     about = item.about
     vocabulary = about["vocabulary"]
     words = [word for word in _singular(vocabulary)(tokenize(response.lower())) if word in vocabulary]
-    told = [word for word in words if word not in about["safe"]]
-    covered = {about["covers"][word] for word in told if word in about["covers"]}
+    listed = [word for word in words if word not in about["safe"]]
+    covered = {about["covers"][word] for word in listed if word in about["covers"]}
     wrong, cognitive = [], set[int]()
-    for word in (word for word in told if word not in about["covers"]):
+    for word in (word for word in listed if word not in about["covers"]):
         known = near(word, about["invents"])
         cognitive |= {about["invents"][name] for name in (word, known) if name in about["invents"]}
         safe = near(word, about["covers"])

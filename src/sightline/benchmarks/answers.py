@@ -15,7 +15,7 @@ from sightline.benchmarks.matching import Match, by_place, match
 from sightline.errors import InputError
 
 MANY_UNPARSED = 0.1
-"""A larger share of answers without a label is said, with examples."""
+"""A larger share of answers without a label is noted, with examples."""
 
 EXAMPLES = 3
 
@@ -94,7 +94,7 @@ def score_given(
     else:
         entries = bench.truths(data, seed=seed, limit=limit)
         if limit is not None:
-            entries = _asked(bench, entries, limit, given)
+            entries = _share_of_run(bench, entries, limit, given)
         found = match(bench, source, given, entries)
     if field is None and not is_run:
         _read_again(bench, found)
@@ -120,7 +120,7 @@ def score_given(
 
 
 def unparsed_notes(responses: Mapping[str, str], judgements: Mapping[str, Verdict]) -> list[str]:
-    """What is said where more than a tenth of the answers has no label, with examples."""
+    """The note where more than a tenth of the answers has no label, with examples."""
     unread = [name for name, verdict in judgements.items() if not verdict.is_read]
     if len(unread) <= MANY_UNPARSED * len(judgements):
         return []
@@ -162,13 +162,13 @@ def _field_notes(bench: Benchmark, found: Match, field: str | None) -> Iterator[
         yield "The ids do not say which items the answers are for: they are taken in the order of the questions."
 
 
-def _asked(
+def _share_of_run(
     bench: Benchmark, entries: Sequence[Item | InvalidItem], limit: int, answers: Sequence[Answer]
 ) -> list[Item | InvalidItem]:
     """The share that a limited run asks, and what it was asked beyond when it was continued with a larger limit."""
     share = first_items(bench, [entry for entry in entries if isinstance(entry, Item)], limit)
-    asked = {item.id for item in share} | {name for answer in answers for name in answer.names}
-    return [entry for entry in entries if entry.id in asked]
+    chosen = {item.id for item in share} | {name for answer in answers for name in answer.names}
+    return [entry for entry in entries if entry.id in chosen]
 
 
 def _nothing_matches(

@@ -176,9 +176,9 @@ class Benchmark(ABC):
     def items_in_order(
         self, lines: Sequence[tuple[Mapping[str, Any], str | None]], items: Sequence[Item]
     ) -> list[Item | None] | None:
-        """The item of each line (its record and question) by the order of questions, where ids do not tell.
+        """The item of each line (its record and question) by the order of questions, where ids do not say.
 
-        None: the order tells nothing either. None for a line: it is for none of the items.
+        None: the order says nothing either. None for a line: it is for none of the items.
         """
         return None
 
@@ -227,7 +227,7 @@ class Benchmark(ABC):
         return whole[..., 0] / whole[..., 1]  # type: ignore[no-any-return]
 
     def figures(self, totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Figures of the score document that intervals are told of, the headline first, each [...]."""
+        """Figures of the score document that have intervals, the headline first, each [...]."""
         return {self.headline: self.headline_value(totals)}
 
 

@@ -108,9 +108,9 @@ class Blink(Benchmark):
 
     def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> list[Item] | None:
         """Where every line has an "idx" and an "answer" of "(A)" to "(E)" beside the model's words."""
-        said = ("full_prediction", "text", *STRONG)
+        named = ("full_prediction", "text", *STRONG)
         if not records or not all(
-            record.get("answer") in LETTERS and name_of(record.get("idx")) and any(name in record for name in said)
+            record.get("answer") in LETTERS and name_of(record.get("idx")) and any(name in record for name in named)
             for record in records
         ):
             return None
@@ -245,13 +245,13 @@ def _official_records(file: Path) -> list[dict[str, Any]] | None:
         return [_settled(record) for record in content["val"] if isinstance(record, dict)]
     if content and all(re.fullmatch(r"(?:val|test)_.+_\d+", name) for name in content):
         return [
-            {"idx": name, "response": Settled(said) if isinstance(said, str) else said}
-            for name, said in content.items()
+            {"idx": name, "response": Settled(named) if isinstance(named, str) else named}
+            for name, named in content.items()
             if name.startswith("val_")
         ]
     return None
 
 
 def _settled(record: dict[str, Any]) -> dict[str, Any]:
-    said = record.get("prediction")
-    return {**record, "prediction": Settled(said)} if isinstance(said, str) else record
+    named = record.get("prediction")
+    return {**record, "prediction": Settled(named)} if isinstance(named, str) else record

@@ -53,10 +53,10 @@ def strict_letter(response: str, known: Sequence[str]) -> str | None:
     if _DENIED.search(text):
         return None
     small = {letter.upper() for letter in _SMALL.findall(text)} & set(known)
-    said = {*_BRACKETED.findall(text), *_STATED.findall(text), *small, *boxed}
+    named = {*_BRACKETED.findall(text), *_STATED.findall(text), *small, *boxed}
     if opening := _OPENING.match(text):
-        said.add(opening[1])
-    return said.pop() if len(said) == 1 and said <= set(known) else None
+        named.add(opening[1])
+    return named.pop() if len(named) == 1 and named <= set(known) else None
 
 
 _ANSWER = re.compile(r"\b(?:answer|choice)[*_\s]*:|答案[是为]?:?", re.IGNORECASE)
@@ -109,8 +109,8 @@ def chosen(split: str | None, names: Mapping[str, Sequence[str]], what: str) -> 
         if plain_name(part) not in forms:
             listed = ", ".join(short[0] if short else name for name, short in names.items())
             raise InputError(f"There is no {what} {part.strip()!r}; they are {listed}, or several joined by +.")
-    asked = {forms[plain_name(part)] for part in wanted}
-    return [name for name in names if name in asked]
+    meant = {forms[plain_name(part)] for part in wanted}
+    return [name for name in names if name in meant]
 
 
 def plain_name(name: str) -> str:

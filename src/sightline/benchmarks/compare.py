@@ -38,7 +38,7 @@ class Comparison:
     n         items that both answered
     missing   items that only one of them answered, which are left out
     units     how many independent units the items make
-    figures   (delta, interval) of every figure that the benchmark tells intervals of, by its name
+    figures   (delta, interval) of every figure that the benchmark gives intervals of, by its name
     """
 
     delta: float | None

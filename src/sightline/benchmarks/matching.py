@@ -20,7 +20,7 @@ class Match:
     pairs           in the file's order
     unknown         ids of no item
     other_question  how many answers carry another question than their item's
-    is_by_order     whether ids were of no use, and the questions' order told
+    is_by_order     whether ids were of no use, and the questions' order decided
     """
 
     source: Path
@@ -56,7 +56,7 @@ def by_place(source: Path, answers: Sequence[Answer], entries: Sequence[Item | I
 def match(bench: Benchmark, source: Path, answers: Sequence[Answer], entries: Sequence[Item | InvalidItem]) -> Match:
     """Answers and items brought together.
 
-    Raises InputError where ids are of several items and nothing tells which, where answers without ids are not as many
+    Raises InputError where ids are of several items and nothing says which, where answers without ids are not as many
     as the items, and where most answers are for none of the items or carry another question than their item's.
     """
     items = [entry for entry in entries if isinstance(entry, Item)]
@@ -78,18 +78,18 @@ def match(bench: Benchmark, source: Path, answers: Sequence[Answer], entries: Se
 
 def _require_sense(found: Match, items: Sequence[Item]) -> None:
     """InputError where numbers meet items of other questions, as those of one split in a file that runs over all."""
-    asked = [(answer, item) for answer, item in found.pairs if answer.question() and "question" in item.about]
+    questioned = [(answer, item) for answer, item in found.pairs if answer.question() and "question" in item.about]
     known = {item.id for item in items}
     if any(name in known for answer, _ in found.pairs for name in answer.names):
         return
-    if len(asked) > 4 and found.other_question > len(asked) / 2:
-        answer, item = next(pair for pair in asked if _asks_another(*pair))
+    if len(questioned) > 4 and found.other_question > len(questioned) / 2:
+        answer, item = next(pair for pair in questioned if _asks_another(*pair))
         raise InputError(
-            f"{found.source}: {found.other_question} of {len(asked)} answers carry another question than the item that "
-            f"they would be scored as; the first is line {answer.line}, {(answer.question() or '')[:60]!r} for "
-            f"{item.id!r}: give the data and the split that were asked."
+            f"{found.source}: {found.other_question} of {len(questioned)} answers carry another question than "
+            f"the item that they would be scored as; the first is line {answer.line}, "
+            f"{(answer.question() or '')[:60]!r} for {item.id!r}: give the data and the split that were asked."
         )
-    if found.pairs and len(found.unknown) > max(4, len(found.pairs)) and not asked:
+    if found.pairs and len(found.unknown) > max(4, len(found.pairs)) and not questioned:
         raise InputError(
             f"{found.source}: {len(found.unknown)} of {len(found.unknown) + len(found.pairs)} answers are for none of "
             f"the items, the first id being {found.unknown[0][:40]!r}, and without a question beside the others may "
@@ -181,9 +181,9 @@ def _narrowed(answer: Answer, candidates: Sequence[Item]) -> Sequence[Item]:
     question = answer.question()
     if len(named) < 2 or question is None:
         return named
-    asked = _plain(question)
-    same = [item for item in named if _plain(_question_of(item)) == asked]
-    return same or [item for item in named if _plain(_question_of(item)) in asked] or named
+    wanted_question = _plain(question)
+    same = [item for item in named if _plain(_question_of(item)) == wanted_question]
+    return same or [item for item in named if _plain(_question_of(item)) in wanted_question] or named
 
 
 def _asks_another(answer: Answer, item: Item) -> bool:

@@ -18,7 +18,7 @@ from sightline.errors import InputError
 from sightline.files.jsonl import name_of
 
 HUB = "lmms-lab/POPE"
-"""The three COCO splits in one table; a column `category` tells them apart."""
+"""The three COCO splits in one table; a column `category` distinguishes them."""
 
 IMAGE_FOLDERS = ("", "images", "val2014", "coco/val2014", "coco/images", "coco", "gqa/images", "gqa")
 """Where images are looked for: beside the label file, and beside each of the two folders above it."""
@@ -104,7 +104,7 @@ class Pope(Benchmark):
         return {**whole, "mean_f1": mean_f1, "splits": by_split}
 
     def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
-        """Sums: right, answered, yes said, yes due, yes said where due.
+        """Sums: right, answered, yes answered, yes due, yes answered where due.
 
         The key is image and question: the yes half of COCO's files stands in each of the three splits.
         """
@@ -112,8 +112,8 @@ class Pope(Benchmark):
         for item in items:
             if item.id in judgements:
                 judgement = judgements[item.id]
-                said, due = judgement.parsed == "yes", item.truth == "yes"
-                sums = (judgement.right, True, said, due, said and due)
+                answered_yes, due = judgement.parsed == "yes", item.truth == "yes"
+                sums = (judgement.right, True, answered_yes, due, answered_yes and due)
                 image, question = (str(item.about.get(name) or "") for name in ("image", "question"))
                 key = f"{image}\n{question}" if question and image not in ("", "None") else ""
                 units.append(Unit((item.id,), item.group, tuple(map(float, sums)), key))
@@ -121,11 +121,11 @@ class Pope(Benchmark):
 
     def figures(self, totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Accuracy, F1 over all splits, and the share of answers that say yes."""
-        _, answered, said, due, both = np.moveaxis(np.sum(np.stack(list(totals.values())), axis=0), -1, 0)
+        _, answered, answered_yes, due, both = np.moveaxis(np.sum(np.stack(list(totals.values())), axis=0), -1, 0)
         return {
             "accuracy": self.headline_value(totals),
-            "f1": np.asarray(2 * both / (said + due)),
-            "yes_ratio": np.asarray(said / answered),
+            "f1": np.asarray(2 * both / (answered_yes + due)),
+            "yes_ratio": np.asarray(answered_yes / answered),
         }
 
     def _files(self, path: Path) -> dict[str, Path]:
@@ -193,15 +193,15 @@ class Pope(Benchmark):
 def _figures(answers: Sequence[tuple[bool, Verdict]]) -> dict[str, Any]:
     """Figures of (whether yes is true, answer) as evaluate.py computes them.
 
-    Where that divides by zero F1 is 0 if a yes was said or due, and the other figures are None.
+    Where that divides by zero F1 is 0 if a yes was answered or due, and the other figures are None.
     """
     n = len(answers)
     positives = sum(is_positive for is_positive, _ in answers)
-    said = sum(answer.parsed == "yes" for _, answer in answers)
+    answered_yes = sum(answer.parsed == "yes" for _, answer in answers)
     true_yes = sum(is_positive and answer.parsed == "yes" for is_positive, answer in answers)
-    precision = true_yes / said if said else None
+    precision = true_yes / answered_yes if answered_yes else None
     recall = true_yes / positives if positives else None
-    f1 = 0.0 if said or positives else None
+    f1 = 0.0 if answered_yes or positives else None
     if precision and recall:
         f1 = 2 * precision * recall / (precision + recall)
     return {
@@ -211,7 +211,7 @@ def _figures(answers: Sequence[tuple[bool, Verdict]]) -> dict[str, Any]:
         "precision": precision,
         "recall": recall,
         "f1": f1,
-        "yes_ratio": said / n if n else None,
+        "yes_ratio": answered_yes / n if n else None,
     }
 
 

@@ -58,15 +58,15 @@ class Drawn(Benchmark):
         """The folder; never fewer than by default, so that a small limit is no drawing of its own."""
         from sightline.zoo.official.drawing import drawn
 
-        asked = len(self.split.split("+")) if self.split and self.groups else len(self.groups)
-        each = -(-(limit or 0) // max(1, asked))
+        wanted = len(self.split.split("+")) if self.split and self.groups else len(self.groups)
+        each = -(-(limit or 0) // max(1, wanted))
         return drawn(self.drawing, max(LAYOUTS[self.drawing].count, (each + each % 2) * max(1, len(self.groups))), seed)
 
 
 @register
 @dataclass(frozen=True)
 class ShapesPope(Drawn, Pope):
-    """POPE among coloured shapes: is there a red circle? Half of what is asked for is absent."""
+    """POPE among coloured shapes: is there a red circle? Half of what is asked about is absent."""
 
     name: ClassVar[str] = "shapes-pope"
     title: ClassVar[str] = "POPE (shapes)"

@@ -39,19 +39,19 @@ def strict(response: str) -> YesNo | None:
     is no answer ("no idea", "there is no dog": as little as "there is a dog"), and "yes or no" is none either.
     What stands in thinking tags is left out. Words of other languages are not read.
     """
-    said: set[YesNo] = set()
+    labels: set[YesNo] = set()
     for clause in _BREAKS.split(spoken(response).lower()):
         words = [word.strip("'’") for word in clause.split()]
         for place, word in enumerate(words):
             if _is_negation(word):
                 break
             if word == "yes":
-                said.add("yes")
+                labels.add("yes")
             elif word == "no" and (place + 1 == len(words) or words[place + 1] in _OPENERS):
-                said.add("no")
-        if len(said) == 2:
+                labels.add("no")
+        if len(labels) == 2:
             return None
-    return said.pop() if said else None
+    return labels.pop() if labels else None
 
 
 def says_either(response: str) -> bool:

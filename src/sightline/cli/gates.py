@@ -49,5 +49,5 @@ def close(gates: Sequence[Gate], junit: Path | None, summary: Path | None) -> No
     if failed:
         first = failed[0]
         raise GateError(
-            f"{len(failed)} of {len(gates)} gates failed; the first: {first.name}, {first.condition}: {first.said}."
+            f"{len(failed)} of {len(gates)} gates failed; the first: {first.name}, {first.condition}: {first.words}."
         )

@@ -83,7 +83,7 @@ class Commands(click.Group):
             if not is_debug:
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("once", SightlineWarning)
-                warnings.showwarning = _tell
+                warnings.showwarning = _show_warning
                 _quieten(os.environ)
             try:
                 code = super().main(words, *positional, **options)
@@ -107,7 +107,7 @@ def _help_line(name: str) -> str:
         return str(error)
 
 
-def _tell(message: Warning | str, *_: Any, **__: Any) -> None:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     click.echo(f"Note: {_one_line(str(message))}", err=True)
 
 

@@ -158,7 +158,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Common:
-    """What every command is told.
+    """What every command takes.
 
     json      one JSON document on standard output
     seed      of everything drawn at random

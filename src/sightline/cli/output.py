@@ -46,18 +46,18 @@ class Output:
             yield
 
     def document(self, document: Mapping[str, Any]) -> None:
-        """The JSON document, where it is asked for."""
+        """The JSON document, where it is wanted."""
         if self.is_json:
             self._out.file.write(json_text(document, indent=2, is_ascii=True) + "\n")
             self._out.file.flush()
 
     def text(self, text: str) -> None:
-        """A result in words; left out where JSON is asked for."""
+        """A result in words; left out where JSON is wanted."""
         if not self.is_json:
             self._out.print(printable(text), markup=False, soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table, its first column to the left and numbers to the right; left out where JSON is asked for."""
+        """A table, its first column to the left and numbers to the right; left out where JSON is wanted."""
         if self.is_json:
             return
         table = Table(title=title, title_justify="left", title_style="bold")
@@ -68,7 +68,7 @@ class Output:
         self._out.print(table)
 
     def texts(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table of words, folded where they are long; left out where JSON is asked for."""
+        """A table of words, folded where they are long; left out where JSON is wanted."""
         if self.is_json:
             return
         table = Table(title=title, title_justify="left", title_style="bold")

@@ -43,7 +43,7 @@ class Turn:
     """What one side of a conversation says.
 
     role   system, user or assistant
-    parts  in the order in which they are said
+    parts  in the order in which they come
     """
 
     role: Role

@@ -72,7 +72,7 @@ def is_inputs(value: Any) -> bool:
 
 
 def samples_digest(samples: Iterable[Sample]) -> str:
-    """A short digest that tells one list of samples from another: words, answers, and pictures by content or file."""
+    """A short digest, another for another list of samples: of words, answers, and pictures by content or file."""
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(repr((sample.id, sample.answer, [turn.role for turn in sample.turns])).encode("utf-8", "replace"))

@@ -170,7 +170,7 @@ def first_samples(items: BenchmarkItems, count: int) -> list[Sample]:
 
 
 def question_digest(item: Item) -> str:
-    """Tells whether an item asks what it asked before: of its words and the names of its image files."""
+    """Says whether an item asks what it asked before: of its words and the names of its image files."""
     named = [Path(image).name for image in item.images if isinstance(image, str | Path)]
     text = json.dumps([item.prompt, len(item.images), named])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -116,5 +116,5 @@ def _in_other_order(picture: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _name(image: Any) -> str:
-    """What tells images apart without opening them: a path, or the object's own words for itself."""
+    """What distinguishes images without opening them: a path, or the object's own words for itself."""
     return str(image) if isinstance(image, str | Path) else repr(image)

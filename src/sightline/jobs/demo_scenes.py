@@ -86,10 +86,10 @@ def _captions(seed: int) -> Iterator[TrainingSample]:
     for place, scene in enumerate(fresh_scenes("demo/captions", seed)):
         rng = random.Random(f"demo/{seed}/{place}")
         there, absent = rng.choice(scene.kinds).name, negatives(scene, 1, "random", rng)[0].name
-        asked = caption(scene)
-        start = asked.answer.index(there)
+        wanted = caption(scene)
+        start = wanted.answer.index(there)
         for name, label in ((there, 1), (absent, 0)):
-            text = asked.answer[:start] + name + asked.answer[start + len(there) :]
+            text = wanted.answer[:start] + name + wanted.answer[start + len(there) :]
             picture = DrawnImage(scene.seed or 0, SIZE)
             words = ((start, start + len(name), label),)
-            yield TrainingSample(f"{place}-{label}", (picture,), asked.prompt, text, words)
+            yield TrainingSample(f"{place}-{label}", (picture,), wanted.prompt, text, words)

@@ -59,22 +59,26 @@ def run_flows(
 def _follower(vlm: VLM, table: Reproduction) -> Callable[[Sequence[Sample]], list[dict[str, Any]]]:
     def follow(batch: Sequence[Sample]) -> list[dict[str, Any]]:
         (sample,) = batch
-        asked = replace(sample, prompt=sample.prompt + table.ending)
+        question = replace(sample, prompt=sample.prompt + table.ending)
         new_tokens = table.new_tokens or 128
-        (tokens,) = vlm.generate_tokens(vlm.encode(asked), max_new_tokens=new_tokens, do_sample=False)
-        said = vlm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        line: dict[str, Any] = {"text": said, "answer": sample.answer, "right": _is_right(said, sample.answer)}
+        (tokens,) = vlm.generate_tokens(vlm.encode(question), max_new_tokens=new_tokens, do_sample=False)
+        predicted = vlm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        line: dict[str, Any] = {
+            "text": predicted,
+            "answer": sample.answer,
+            "right": _is_right(predicted, sample.answer),
+        }
         if line["right"]:
-            found: FlowResult = information_flow(vlm, asked, sample.prompt, tokens, table.flows, table.window)
+            found: FlowResult = information_flow(vlm, question, sample.prompt, tokens, table.flows, table.window)
             line |= {"prob": found.prob, "change": found.change}
         return [line]
 
     return follow
 
 
-def _is_right(said: str, answer: str | None) -> bool:
+def _is_right(predicted: str, answer: str | None) -> bool:
     """As the public code compares them."""
-    return said.strip().lower() == (answer or "")
+    return predicted.strip().lower() == (answer or "")
 
 
 def _document(plan: ReproductionPlan, records: Sequence[Record]) -> dict[str, Any]:

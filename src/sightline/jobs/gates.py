@@ -35,12 +35,12 @@ SIGNS: Mapping[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Gate:
-    """One figure that was held against a bound. name: whose. said: the figure, in words."""
+    """One figure that was held against a bound. name: whose. words: the figure, in words."""
 
     name: str
     condition: str
     passed: bool
-    said: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def write_junit(path: Path, gates: Sequence[Gate]) -> None:
     for gate in gates:
         case = ElementTree.SubElement(suite, "testcase", classname=_clean(gate.name), name=_clean(gate.condition))
         if not gate.passed:
-            ElementTree.SubElement(case, "failure", message=_clean(gate.said))
+            ElementTree.SubElement(case, "failure", message=_clean(gate.words))
     text = ElementTree.tostring(suite, encoding="unicode")
     write_atomically(path, f'<?xml version="1.0" encoding="UTF-8"?>\n{text}')
 
@@ -163,7 +163,7 @@ def markdown(gates: Sequence[Gate]) -> str:
     lines = ["| gate | condition | result | |", "|---|---|---|---|"]
     for gate in gates:
         result = "passed" if gate.passed else "**failed**"
-        lines.append(f"| {_cell(gate.name)} | {_cell(gate.condition)} | {_cell(gate.said)} | {result} |")
+        lines.append(f"| {_cell(gate.name)} | {_cell(gate.condition)} | {_cell(gate.words)} | {result} |")
     return "\n".join(lines)
 
 

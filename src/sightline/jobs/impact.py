@@ -199,8 +199,8 @@ def _maps(request: Request, vlm: VLM, on_progress: OnProgress | None) -> list[Im
         study = replace(study, reference=True)
     if study.mode != "tower" or on_progress is None:
         return study.run(vlm, sample)
-    tell = on_progress
-    return study.run(vlm, sample, on_pass=lambda done, total: tell(Progress("passes", done, total)))
+    report = on_progress
+    return study.run(vlm, sample, on_pass=lambda done, total: report(Progress("passes", done, total)))
 
 
 def _comparer(

@@ -36,7 +36,7 @@ def keeping_maps(
         probe = _grounding_probe(vlm, stack) if all(sample.images for sample in samples) else None
 
         def keep(tokens: Tokens) -> list[dict[str, Any]]:
-            maps = reader.maps([_said(vlm, row) for row in tokens])
+            maps = reader.maps([_length_of_answer(vlm, row) for row in tokens])
             scores = _grounding(probe, len(samples))
             rows = zip(samples, inputs["input_ids"].tolist(), tokens, maps, scores, strict=True)
             return [_document(vlm, *row) for row in rows]
@@ -82,7 +82,7 @@ def _grounding(probe: GroundingProbe | None, count: int) -> list[list[float | No
     return [[token.score for token in row] for row in rows] if len(rows) == count else [[] for _ in range(count)]
 
 
-def _said(vlm: VLM, tokens: Sequence[int]) -> int:
+def _length_of_answer(vlm: VLM, tokens: Sequence[int]) -> int:
     """How many tokens an answer has without the end token, which says nothing; 1 where there is but that."""
     has_end = bool(tokens) and tokens[-1] in vlm.anatomy.eos_token_ids
     return max(1, len(tokens) - has_end)

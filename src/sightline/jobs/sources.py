@@ -100,12 +100,12 @@ def _in_memory(data: Any, limit: int | None) -> Data:
 
 def _bench(data: str, limit: int | None, seed: int, fields: dict[str, Any]) -> Data:
     """The items as samples; those that cannot be asked are named in a warning and left out."""
-    asked = find_items(data, seed=seed, limit=limit, **fields)
+    found = find_items(data, seed=seed, limit=limit, **fields)
     samples: list[Sample] = []
-    left_out = [f"{bad.id}: {bad.error}" for bad in asked.bad]
-    for item in asked.items:
+    left_out = [f"{bad.id}: {bad.error}" for bad in found.bad]
+    for item in found.items:
         try:
-            samples.append(replace(asked.bench.sample(item), about=item.fields))
+            samples.append(replace(found.bench.sample(item), about=item.fields))
         except InputError as error:
             left_out.append(f"{item.id}: {error}")
     if not samples:
@@ -113,11 +113,11 @@ def _bench(data: str, limit: int | None, seed: int, fields: dict[str, Any]) -> D
     if left_out:
         words = f"{len(left_out)} items of {data} cannot be asked and are left out; the first, {left_out[0]}"
         warnings.warn(words, SightlineWarning, stacklevel=2)
-    settings: dict[str, Any] = {"data": asked.name} | ({"fields": asked.fields} if asked.fields else {})
-    if asked.path is not None:
-        digests = "".join(question_digest(item) for item in asked.loaded)
+    settings: dict[str, Any] = {"data": found.name} | ({"fields": found.fields} if found.fields else {})
+    if found.path is not None:
+        digests = "".join(question_digest(item) for item in found.loaded)
         settings |= {"data_sha256": hashlib.sha256(digests.encode()).hexdigest()}
-    return Data(asked.name, tuple(samples), settings)
+    return Data(found.name, tuple(samples), settings)
 
 
 def _shapes(count: int, seed: int) -> Data:

@@ -31,14 +31,14 @@ def evaluator(settings: TrainSettings) -> Evaluate:
 
     Raises InputError for a benchmark that there is not.
     """
-    asked = [find_items(name, seed=SEED, limit=settings.eval_limit) for name in settings.eval_benches]
+    wanted = [find_items(name, seed=SEED, limit=settings.eval_limit) for name in settings.eval_benches]
 
     def evaluate(vlm: VLM) -> TrainingEvaluation:
         from sightline.training.state import TrainingEvaluation
 
         figures: dict[str, float] = {}
         score = float("nan")
-        for one in asked:
+        for one in wanted:
             document = _document(vlm, one)
             figures |= {
                 f"{one.name}.{name}": float(value)
@@ -53,16 +53,16 @@ def evaluator(settings: TrainSettings) -> Evaluate:
     return evaluate
 
 
-def _document(vlm: VLM, asked: BenchmarkItems) -> dict[str, Any]:
+def _document(vlm: VLM, wanted: BenchmarkItems) -> dict[str, Any]:
     """The score of greedy answers, made by this process alone and kept nowhere."""
-    run, items = Records(), {item.id: item for item in asked.items}
-    answer = answerer(vlm, asked.bench, None, asked.bench.new_tokens, SEED, thinking=THINKING_TOKENS)
+    run, items = Records(), {item.id: item for item in wanted.items}
+    answer = answerer(vlm, wanted.bench, None, wanted.bench.new_tokens, SEED, thinking=THINKING_TOKENS)
     arrangement: Arrangement[Item] = Arrangement(BATCH, kind=lambda item: bool(item.images))
     with Runner(run) as runner:
-        runner.work(asked.items, [Condition("", "none", answer)], arrangement)
+        runner.work(wanted.items, [Condition("", "none", answer)], arrangement)
     verdicts = {
-        record.id: asked.bench.verdict(items[record.id], record.result["response"])
+        record.id: wanted.bench.verdict(items[record.id], record.result["response"])
         for record in run.all_records()
         if record.result is not None
     }
-    return asked.bench.score(list(items.values()), verdicts)
+    return wanted.bench.score(list(items.values()), verdicts)

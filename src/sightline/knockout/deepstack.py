@@ -87,8 +87,8 @@ def deepstack_effects(
     wanted = found.layers if layers is None else tuple(layers)
     for layer in wanted:
         if layer not in found.layers:
-            told = ", ".join(map(str, found.layers))
-            raise InputError(f"Nothing is added after layer {layer}: this model adds vision features after {told}.")
+            listed = ", ".join(map(str, found.layers))
+            raise InputError(f"Nothing is added after layer {layer}: this model adds vision features after {listed}.")
     places = found.places.tolist()
     grids = layout.grids[0]
     only = grids[0].index if len({grid.index for grid in grids}) == 1 else None

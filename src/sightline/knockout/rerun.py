@@ -92,7 +92,7 @@ class Rerun:
         """A layer's output for rows [..., rows, 1, hidden size].
 
         shared: keys and values that layers share, of these rows; updated. Rows that it lacks have the prompt's own.
-        is_one: all rows are the same state, told apart by `attend` alone, so that it is projected once for all.
+        is_one: all rows are the same state, distinguished by `attend` alone, so that it is projected once for all.
         """
         if index not in self._is_exact:
             self._is_exact[index] = self._reproduces(index)

@@ -217,20 +217,20 @@ async def _answering(engine: Callable[[], Engine], line: Line, question: Questio
     loop, stop = asyncio.get_running_loop(), Event()
     events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
-    def tell(event: dict[str, Any]) -> None:
+    def notify(event: dict[str, Any]) -> None:
         loop.call_soon_threadsafe(events.put_nowait, event)
 
     async def work() -> None:
         try:
             found = await line.run(
-                lambda: engine().ask(question, lambda text: tell({"text": text}), stop),
-                lambda place: tell({"place": place}),
+                lambda: engine().ask(question, lambda text: notify({"text": text}), stop),
+                lambda place: notify({"place": place}),
             )
-            tell({"answer": found})
+            notify({"answer": found})
         except SightlineError as error:
-            tell({"error": str(error)})
+            notify({"error": str(error)})
         except Exception as error:  # one bad request must harm nobody: it is that person's sentence
-            tell({"error": f"The model failed on this question ({type(error).__name__}: {error})."[:500]})
+            notify({"error": f"The model failed on this question ({type(error).__name__}: {error})."[:500]})
         finally:
             loop.call_soon_threadsafe(events.put_nowait, None)
 

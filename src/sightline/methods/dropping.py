@@ -82,7 +82,7 @@ class LayerPruning:
             raise InputError(f"{self._name} needs the whole prompt in one pass: leave prefill_chunk_size out.")
 
     def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
-        """The attention that tells which positions stay."""
+        """The attention that says which positions stay."""
         if layer + 1 not in self._stages or not step.is_start:
             return
         present = step.layout.modality != int(Modality.PADDING)

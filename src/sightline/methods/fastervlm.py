@@ -37,7 +37,7 @@ class FasterVLM(Method):
     Beyond the paper, and said by a warning: a tower without a class token scores a patch by the attention it receives
     from all patches on average; where patches are merged before the language model a token has the mean score of its
     patches. Positions are counted anew as in the public code; where they have three dimensions (Qwen) they are kept,
-    as they tell where in the image a token lies. This is the remedy of arXiv 2508.10552.
+    as they say where in the image a token lies. This is the remedy of arXiv 2508.10552.
     """
 
     name: ClassVar[str] = "fastervlm"

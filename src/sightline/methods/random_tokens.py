@@ -20,7 +20,7 @@ from sightline.methods.fastv import FastV
 from sightline.methods.pruning import PruningMethod
 
 _NAMED = 8
-"""So many of the highest scores tell one image from another; more would be closer to each other than rounding is."""
+"""So many of the highest scores distinguish images; more would be closer to each other than rounding is."""
 
 
 @register

@@ -77,7 +77,7 @@ def read_direction(path: str | Path) -> Direction:
 def find_direction(
     model: Any, pairs: Iterable[tuple[Any, Any]], *, kind: Literal["mean", "pca"] = "mean", part: Part = "text"
 ) -> Direction:
-    """What tells the first of each pair from the second, in every layer.
+    """What distinguishes the first of each pair from the second, in every layer.
 
         d_l = mean over pairs of h_l(first) - h_l(second)                           kind = mean
         d_l = that mean + the first principal axis of the differences, turned to its side and of the length of their
@@ -255,7 +255,7 @@ def states_of(
 
 
 def weights_digest(anatomy: Anatomy) -> str:
-    """Tells other weights from these: of every parameter's shape, and a few numbers of each."""
+    """Distinguishes other weights from these: of every parameter's shape, and a few numbers of each."""
     digest = hashlib.sha256()
     for name, value in anatomy.model.named_parameters():
         flat = value.detach().reshape(-1)

@@ -89,7 +89,7 @@ class VisionZip(Method):
 
 
 class _Zipping(TowerChoice):
-    """Sees the tower, merges before the projector, and tells which tokens stay."""
+    """Sees the tower, merges before the projector, and says which tokens stay."""
 
     def __init__(self, method: VisionZip, anatomy: Anatomy) -> None:
         super().__init__(method.name, anatomy, method.layer, self._kept_of)

@@ -42,7 +42,7 @@ _QUESTION, _ANSWER = "Question", "Xanswerx"
 def turn_of(processor: Any, is_multimodal: bool = True) -> Turn:
     """How this processor's chat template writes the assistant's turn.
 
-    The template is asked for the same conversation with and without an answer. Where it has no such turn, or one that
+    The template is applied to the same conversation with and without an answer. Where it has no such turn, or one that
     does not continue its own prompt (it adds thinking), the answer follows the prompt and the end token follows it.
     """
     tokenizer = getattr(processor, "tokenizer", processor)
@@ -50,13 +50,13 @@ def turn_of(processor: Any, is_multimodal: bool = True) -> Turn:
     if not getattr(processor, "chat_template", None):
         return Turn(" ", end)
 
-    def said(role: str, text: str) -> dict[str, Any]:
+    def turn_of_answer(role: str, text: str) -> dict[str, Any]:
         return {"role": role, "content": [{"type": "text", "text": text}] if is_multimodal else text}
 
-    asked = [said("user", _QUESTION)]
-    prompt = str(processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+    question = [turn_of_answer("user", _QUESTION)]
+    prompt = str(processor.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
     try:
-        whole = str(processor.apply_chat_template([*asked, said("assistant", _ANSWER)], tokenize=False))
+        whole = str(processor.apply_chat_template([*question, turn_of_answer("assistant", _ANSWER)], tokenize=False))
     except Exception:  # a template is a program of its author's, and fails in its own way
         whole = ""
     before, found, closing = whole.rpartition(_ANSWER)

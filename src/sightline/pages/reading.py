@@ -1,4 +1,4 @@
-"""Run folders as a report reads them: what was asked, what was found, one record a sample."""
+"""Run folders as a report reads them: the settings, what was found, one record a sample."""
 
 from __future__ import annotations
 
@@ -163,8 +163,8 @@ def _read_training(folder: Path) -> RunFolder:
     log = tuple(entry for entry in map(parse_object, lines) if entry is not None and "step" in entry)
     if not log:
         raise NothingYetError(f"{folder} holds a training that has logged nothing yet: let it run first.")
-    told = _mapping(about.get("about"))
-    return RunFolder(folder, "train", _mapping(about.get("settings")), told, {}, "", {}, log=log)
+    shown = _mapping(about.get("about"))
+    return RunFolder(folder, "train", _mapping(about.get("settings")), shown, {}, "", {}, log=log)
 
 
 def impact_documents(folder: Path) -> list[tuple[str, Mapping[str, Any]]]:

@@ -56,7 +56,7 @@ class Reproduction:
         title, source: what it is, and where it was published.
         kind: "measure" (MDI and AEI), "eval" (a benchmark) or "flow" (attention knocked out in windows of layers).
         model: a hub name; None where no folder of the hub in Transformers' own format is known to us.
-        bench: the benchmark whose items are asked; None where the data are a file of the user's.
+        bench: the benchmark whose items are used; None where the data are a file of the user's.
         data: what file is expected, one sentence; of a benchmark, what its path is.
         methods: specs, the first is what the others are compared with.
         published: the figures; empty where none could be sourced.

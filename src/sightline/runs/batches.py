@@ -38,8 +38,8 @@ class Outcome:
 
     def fields(self) -> dict[str, Any]:
         """As `Run.record` takes it."""
-        told = None if self.error is None else _sentence(self.error)
-        return {"result": self.result, "error": told, "seconds": self.seconds}
+        message = None if self.error is None else _sentence(self.error)
+        return {"result": self.result, "error": message, "seconds": self.seconds}
 
 
 class Batches:

@@ -1,4 +1,4 @@
-"""Which samples a process is at work on, told to the other processes that share its run folder.
+"""Which samples a process is at work on, made known to the other processes that share its run folder.
 
 A claim is the lock of one byte of an empty file. The system lets go of it when the process ends, however it ends, so a
 killed process leaves no claim behind and the others may take over what it had begun.

@@ -2,7 +2,7 @@
 
 world.py       Kind, Item, Scene; drawing scenes; co-occurrence and POPE's negatives
 render.py      a scene as a Pillow picture of any size
-questions.py   what can be asked about a scene, with the true answer
+questions.py   the questions about a scene, with the true answer
 samples.py     ready samples, the command line's `--data shapes`
 official/      benchmarks drawn from the world, in the files and folders of the official ones
 organisms.py   the bundled models whose truth is known, and their truth

@@ -1,4 +1,4 @@
-"""What can be asked about a scene, with the true answer.
+"""The questions about a scene, with the true answer.
 
 Every function is pure: the same scene and generator, the same question.
 """

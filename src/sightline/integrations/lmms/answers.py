@@ -79,7 +79,7 @@ def _options(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class OpenRequest:
     """A request in its place among the others."""
 
     place: int
@@ -105,13 +105,13 @@ def answer_all(
     and answer of each request as soon as it is there.
     """
     answers = [""] * len(requests)
-    asked = [Asked(place, request) for place, request in enumerate(requests) if request is not None]
+    open_requests = [OpenRequest(place, request) for place, request in enumerate(requests) if request is not None]
 
-    def attempt(batch: Sequence[Asked]) -> list[dict[str, Any]]:
+    def attempt(batch: Sequence[OpenRequest]) -> list[dict[str, Any]]:
         texts = _generated(vlm, method, [each.request for each in batch])
         return [{"text": _cut(text, each.request.until)} for each, text in zip(batch, texts, strict=True)]
 
-    def keep(condition: Condition[Asked], outcome: Outcome) -> str:
+    def keep(condition: Condition[OpenRequest], outcome: Outcome) -> str:
         place = int(outcome.id)
         if outcome.result is None:
             on_failure(place, outcome.error or InputError("There is no answer."))
@@ -120,11 +120,11 @@ def answer_all(
             on_answer(place, answers[place])
         return ""
 
-    arrangement: Arrangement[Asked] = Arrangement(
+    arrangement: Arrangement[OpenRequest] = Arrangement(
         batch_size, lambda each: len(each.request.sample.prompt), lambda each: each.request.kind
     )
     with Runner(Records(), raises=lambda error: not isinstance(error, InputError)) as runner:
-        runner.work(asked, [Condition("", "none", attempt)], arrangement, keep)
+        runner.work(open_requests, [Condition("", "none", attempt)], arrangement, keep)
     return answers
 
 

@@ -61,8 +61,8 @@ class SightlineModel(lmms):  # type: ignore[misc]  # of a library without types
 
     def generate_until(self, requests: list[Any]) -> list[str]:
         """The answers, in the order of the requests; "" for a question that cannot be asked, which the log tells."""
-        asked = [self._asked(request.args) for request in requests]
-        with tqdm(total=len(asked), disable=self.rank != 0, desc="Answering") as bar:
+        ready = [self._question(request.args) for request in requests]
+        with tqdm(total=len(ready), disable=self.rank != 0, desc="Answering") as bar:
 
             def answered(place: int, answer: str) -> None:
                 words, settings = requests[place].args[:2]
@@ -72,9 +72,9 @@ class SightlineModel(lmms):  # type: ignore[misc]  # of a library without types
             def failed(place: int, error: Exception) -> None:
                 logger.error(f"Unanswered: {error}")
 
-            return answer_all(self.vlm, self.method, asked, self.batch_size, answered, failed)
+            return answer_all(self.vlm, self.method, ready, self.batch_size, answered, failed)
 
-    def _asked(self, arguments: tuple[Any, ...]) -> Request | None:
+    def _question(self, arguments: tuple[Any, ...]) -> Request | None:
         words, settings, doc_to_visual, doc_id, task, split = arguments
         try:
             visuals = doc_to_visual(self.task_dict[task][split][doc_id])

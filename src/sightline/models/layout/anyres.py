@@ -53,10 +53,10 @@ def _grids(media: Media, index: int, tokens: Tensor, side: int, fine: tuple[int,
 
 def _stands_alone(media: Media, images: int) -> list[bool]:
     """Whether each image is the only one of its sample; where the inputs tell, images in company are not cut up."""
-    told = media.tensor("batch_num_images")
-    if told is None:
+    given = media.tensor("batch_num_images")
+    if given is None:
         return [True] * images
-    return [count == 1 for count in told.tolist() for _ in range(count)]
+    return [count == 1 for count in given.tolist() for _ in range(count)]
 
 
 def _fine_grid(size: list[int], resolutions: list[Any], tile: int, side: int, media: Media) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A layout given by hand, for a model that does not tell where its image tokens are."""
+"""A layout given by hand, for a model that does not say where its image tokens are."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def find_grids(
 
     Args:
         modality: [batch, positions], values of `Modality`.
-        processor: of the model, where it is known; it tells whether images are cut into tiles.
+        processor: of the model, where it is known; it says whether images are cut into tiles.
         tiles: of the images, where they were seen as they were cut up.
     """
     found: Grids = [[] for _ in range(len(modality))]

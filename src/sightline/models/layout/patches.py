@@ -40,7 +40,7 @@ class PatchGrid:
         index: which image (or video) of the sample, from 0.
         positions: [rows, columns] token positions in the sequence; -1 where the image has no token.
         box: the part of the image that the grid covers, (left, top, right, bottom) as shares of its width and
-            height; None where it may be a tile whose place in the image the inputs do not tell.
+            height; None where it may be a tile whose place in the image the inputs do not say.
         frame: which temporal patch of a video, else None.
     """
 

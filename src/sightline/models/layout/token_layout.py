@@ -34,7 +34,7 @@ class TokenLayout:
         grids: a tuple of patch grids for each sample, in the order of the sequence.
         bos: [batch, positions], bool: BOS tokens, and the first position of a sample where that is text; the text
             positions that draw attention whatever they mean.
-        notes: a sentence for each thing that is not known, as a grid that could not be told.
+        notes: a sentence for each thing that is not known, as a grid that could not be known.
     """
 
     modality: Tensor
@@ -112,7 +112,7 @@ def layout_of(
         anatomy: of the model that takes the inputs.
         inputs: `input_ids` [batch, positions], and what goes with it: `attention_mask`, `mm_token_type_ids`,
             `pixel_values`, `image_grid_thw`, `image_sizes` and so on, under the names the model knows.
-        processor: the model's processor; only asked where inputs and configuration do not tell.
+        processor: the model's processor; only asked where inputs and configuration do not say.
         tiles: where the tiles of the images lie in them, by sample and image, where that is known.
 
     Raises:

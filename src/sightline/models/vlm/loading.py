@@ -24,15 +24,15 @@ def load_model(source: CheckpointSource, dtype: Any, device: Any, quantize: str 
     Raises:
         ModelError: for whatever keeps it from being loaded.
     """
-    asked_device, device = device, _device(device)
+    wanted_device, device = device, _device(device)
     options: dict[str, Any] = {"dtype": _dtype(dtype), "revision": source.revision, "trust_remote_code": False}
     config = _load_config(source)
     auto = _auto_class(source, config)
     if quantize is not None:
         options["quantization_config"] = _quantization(quantize, device)
     if settings.device_map is not None:
-        if str(asked_device) != "auto":
-            raise InputError(f"device_map chooses the devices, and the device is {asked_device}: give one of them.")
+        if str(wanted_device) != "auto":
+            raise InputError(f"device_map chooses the devices, and the device is {wanted_device}: give one of them.")
         options["device_map"] = settings.device_map
     elif device.type != "cpu":
         options["device_map"] = {"": device}

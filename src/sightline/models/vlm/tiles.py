@@ -1,7 +1,7 @@
 """Where the tiles of a picture lie in it, for processors that cut pictures up and do not say how.
 
 A picture whose red grows from left to right and whose green grows from top to bottom is put through the processor in
-place of the real one of the same size: the colours of each tile tell which part of the picture it shows. Nothing about
+place of the real one of the same size: the colours of each tile say which part of the picture it shows. Nothing about
 any family is assumed but that its tiles come in the order of their tokens.
 """
 

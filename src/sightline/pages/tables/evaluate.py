@@ -57,8 +57,8 @@ def _heading(document: Mapping[str, Any]) -> str:
 
 
 def _share(document: Mapping[str, Any]) -> str:
-    asked, total = document["items"]["asked"], document["items"]["of"]
-    return f"{asked} items" if asked >= total else f"{asked} of {total} items"
+    number, total = document["items"]["asked"], document["items"]["of"]
+    return f"{number} items" if number >= total else f"{number} of {total} items"
 
 
 def score_table(document: Mapping[str, Any]) -> Cells:

@@ -26,7 +26,7 @@ HARDLY = 0.1
 HEADS = 10
 """Heads that are shown of each kind."""
 
-TOLD = 12
+SHOWN = 12
 """Sources without a partner that are named."""
 
 
@@ -149,10 +149,10 @@ def _show_answer(output: Sections, document: dict[str, Any]) -> None:
     rows = []
     for found in maps:
         best = found.top(found.layers, 3)
-        told = "; ".join(
+        names = "; ".join(
             f"{_text(source)} {_where(source)} {_short(effect)}".replace("  ", " ") for source, effect in best
         )
-        rows.append((_quoted(str(found.baseline.get("text", ""))), f"{found.baseline['prob']:.3f}", told))
+        rows.append((_quoted(str(found.baseline.get("text", ""))), f"{found.baseline['prob']:.3f}", names))
     output.texts(f"Largest effects on each token: {maps[0].measure}", ("token", "probability", "hidden"), rows)
 
 
@@ -163,7 +163,11 @@ def _show_comparison(output: Sections, document: dict[str, Any]) -> None:
     for side, name in (("a", a), ("b", b)):
         words = [_quoted(entry["text"]) for entry in rest[side] if entry["row"] is None]
         patches = sum(entry["row"] is not None for entry in rest[side])
-        listed = [*words[:TOLD], *(["..."] if len(words) > TOLD else []), *([f"{patches} patches"] if patches else [])]
+        listed = [
+            *words[:SHOWN],
+            *(["..."] if len(words) > SHOWN else []),
+            *([f"{patches} patches"] if patches else []),
+        ]
         if listed:
             output.text(f"Only in {name}: {', '.join(listed)}.")
     measure = next(iter(name for name in ("logprob", "l2") if name in aligned["a"]))
@@ -174,8 +178,8 @@ def _show_comparison(output: Sections, document: dict[str, Any]) -> None:
         for place in sorted(order)
     ]
     correlation = aligned["correlation"][measure]
-    told = "" if correlation is None else f", correlation {correlation:.2f}"
-    output.table(f"Mean over relative depth: {measure}{told}", ("hidden", a, b), rows)
+    note = "" if correlation is None else f", correlation {correlation:.2f}"
+    output.table(f"Mean over relative depth: {measure}{note}", ("hidden", a, b), rows)
 
 
 def _show_prompts(output: Sections, document: dict[str, Any]) -> None:

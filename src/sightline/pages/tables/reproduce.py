@@ -31,8 +31,8 @@ def sections(document: Mapping[str, Any]) -> list[Section]:
 def verdict(document: Mapping[str, Any]) -> str:
     """What this run may be taken for."""
     if document["deviations"]:
-        told = " ".join(document["deviations"])
-        return f"Nothing is reproduced or refuted by this run. {told}"
+        entry = " ".join(document["deviations"])
+        return f"Nothing is reproduced or refuted by this run. {entry}"
     return (
         "Model and data are, by their names, the published ones. Beside the differences above, what the table shows "
         "is this run's own."
@@ -81,17 +81,19 @@ def _flows(document: Mapping[str, Any]) -> list[Section]:
         f"the answer's probability in per cent, windows of {document['window']} layers."
     ]
     flows = document["flows"]
-    layers = range(max((len(told["change"]) for told in flows.values()), default=0))
+    layers = range(max((len(entry["change"]) for entry in flows.values()), default=0))
     rows = [
         (
             str(layer),
-            *(mean_std(told["change"][layer], told["change_std"][layer], 1) for told in flows.values()),
+            *(mean_std(entry["change"][layer], entry["change_std"][layer], 1) for entry in flows.values()),
         )
         for layer in layers
     ]
     if rows:
         found.append(Table("Cut around layer", ("layer", *flows), rows))
-    for name, told in flows.items():
-        if told["largest"] is not None:
-            found.append(f"{name}: lowest around layer {told['largest']['layer']} ({told['largest']['change']:.1f}%).")
+    for name, entry in flows.items():
+        if entry["largest"] is not None:
+            found.append(
+                f"{name}: lowest around layer {entry['largest']['layer']} ({entry['largest']['change']:.1f}%)."
+            )
     return found

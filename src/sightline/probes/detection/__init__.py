@@ -1,1 +1,1 @@
-"""Does a score tell invented words from true ones?"""
+"""Does a score distinguish invented words from true ones?"""

@@ -1,4 +1,4 @@
-"""How well scores tell hallucinated words from grounded ones: AUROC of grounding, GLSim, attention and probability.
+"""How well scores separate hallucinated words from grounded ones: AUROC of grounding, GLSim, attention, probability.
 
     found = evaluate(vlm, samples)            # TrainingSamples whose words are labelled 1 and 0
     found["grounding last4"].auroc            # 0.5: no better than chance
@@ -34,7 +34,7 @@ class Detector:
     Attributes:
         name: as `sightline.probes.detection.signals` names it.
         auroc: the chance that it gives a grounded word more than a hallucinated one.
-        ci95: the 95% interval, by redrawing images; None where it was not asked for.
+        ci95: the 95% interval, by redrawing images; None where it was not wanted.
     """
 
     name: str

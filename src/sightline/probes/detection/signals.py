@@ -93,7 +93,7 @@ def read_signals(vlm: VLM, samples: Sequence[TrainingSample], glsim: GLSim, batc
 
 
 def _image(sample: TrainingSample) -> Any:
-    """Captions of one image share it, where that can be told."""
+    """Captions of one image share it, where that can be known."""
     known = sample.images[0]
     return known if isinstance(known, Hashable) else sample.id
 
@@ -112,7 +112,7 @@ def _batch_words(
         for sample in samples
     ]
     inputs = collate(marked)
-    marks, asked = inputs.pop("grounding"), inputs.pop("labels")
+    marks, labels = inputs.pop("grounding"), inputs.pop("labels")
     inputs.pop("ids")
     inputs = {name: value.to(vlm.device) for name, value in inputs.items()}
     layers = vlm.anatomy.attention_layers
@@ -125,7 +125,7 @@ def _batch_words(
         output = vlm.model(**inputs, output_hidden_states=True)
         signals = _Signals(vlm, vlm.layout(inputs), inputs["input_ids"], output, plain.scores(), weighed.scores(), mass)
         for row, sample in enumerate(marked):
-            end = int((asked[row] >= 0).nonzero()[0]) - 1
+            end = int((labels[row] >= 0).nonzero()[0]) - 1
             places = [(marks[row] == number).nonzero().flatten() for number in range(len(sample.words or ()))]
             yield from signals.words(row, end, places, glsim)
 

@@ -94,7 +94,7 @@ class _Shown:
 
 
 class Answers:
-    """Keeps the scores of generated tokens until all is asked for."""
+    """Keeps the scores of generated tokens until all is wanted."""
 
     def __init__(self, anatomy: Anatomy, tokenizer: Any, source: LayoutSource | None) -> None:
         self._anatomy, self._tokenizer, self._source = anatomy, tokenizer, source

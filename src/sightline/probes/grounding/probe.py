@@ -48,7 +48,7 @@ class _Pass:
     """One forward pass: which words it scores, and what has come in of it.
 
     words: [batch, positions of the pass], bool, on the CPU; counts: words of each sample. has_graph: whether gradients
-    are asked for. weights: by layer, [words of the sample, its patches] for each sample. waits: whether it is a step
+    are wanted. weights: by layer, [words of the sample, its patches] for each sample. waits: whether it is a step
     that can be scored later, together with others; its states are then [batch, hidden]. place: where its scores go.
     """
 

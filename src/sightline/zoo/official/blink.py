@@ -77,7 +77,7 @@ def _spatial_relation(scenes: Iterator[Scene], rng: random.Random, size: int) ->
 
 
 def _jigsaw(scenes: Iterator[Scene], rng: random.Random, size: int) -> Drawn:
-    """The lower right corner is gone; the cut goes through objects, so what is left of them tells which piece fits."""
+    """The lower right corner is gone; the cut goes through objects, so what is left of them says which piece fits."""
     scene = next(scenes)
     other = replace(next(other for other in scenes if _cut(other) != _cut(scene)), background=scene.background)
     whole, half = render(scene, size), size // 2

@@ -43,10 +43,10 @@ def write(folder: Path, count: int, seed: int, size: int, tick: Tick) -> None:
         (folder / "val2014" / name).write_bytes(png_bytes(render(scene, size)))
         images.append({"id": number, "file_name": name, "width": size, "height": size})
         boxes += [_instance(item, number, len(boxes) + place, size) for place, item in enumerate(scene.items, start=1)]
-        told = human_captions(scene, random.Random(f"chair/{seed}/{number}"))
+        sentences = human_captions(scene, random.Random(f"chair/{seed}/{number}"))
         captions += [
             {"id": len(captions) + place, "image_id": number, "caption": text}
-            for place, text in enumerate(told, start=1)
+            for place, text in enumerate(sentences, start=1)
         ]
         tick(1)
     info = {"description": "Drawn scenes of coloured shapes in the format of COCO"}

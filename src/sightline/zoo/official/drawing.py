@@ -37,7 +37,7 @@ def draw(
     is_forced: bool = False,
     tick: Tick = lambda done: None,
 ) -> int:
-    """Draws a benchmark into a folder, new or empty, and returns how many questions were asked for.
+    """Draws a benchmark into a folder, new or empty, and returns how many questions were wanted.
 
     Args:
         bench: one of LAYOUTS. count: questions (CHAIR: pictures), 1 to MOST; None: the benchmark's default.

@@ -15,7 +15,7 @@ from PIL import Image
 from sightline.zoo.world import Scene, draw_scene
 
 Tick = Callable[[int], object]
-"""Told after each step how many more questions (CHAIR: pictures) are written."""
+"""Called after each step how many more questions (CHAIR: pictures) are written."""
 
 FIRST = 10**16
 """Scene numbers of benchmarks begin here; all of training and of the command line's `shapes` are smaller."""

@@ -70,6 +70,6 @@ def write(folder: Path, count: int, seed: int, size: int, tick: Tick) -> None:
             scene, stem = next(scenes), folder / subtask / f"{number:06d}"
             pair = make(scene, random.Random(f"mme/{subtask}/{seed}/{number}"))
             stem.with_suffix(".png").write_bytes(png_bytes(render(scene, size)))
-            text = "".join(f"{asked.prompt}\t{asked.answer.capitalize()}\n" for asked in pair)
+            text = "".join(f"{drawn.prompt}\t{drawn.answer.capitalize()}\n" for drawn in pair)
             stem.with_suffix(".txt").write_text(text, encoding="utf-8")
             tick(2)

@@ -93,13 +93,13 @@ def write(folder: Path, count: int, seed: int, size: int, tick: Tick) -> None:
         for config in CONFIGS:
             shown = {"image" if config == VISION else "image_1": picture}
             order = random.Random(f"mmmu-pro/{seed}/{number}/{FEW if config == FOUR else MOST}")
-            rows[config].append({**about, **shown, **_asked(stem, config, order)})
+            rows[config].append({**about, **shown, **_questions(stem, config, order)})
         tick(1)
     for config in CONFIGS:
         write_parquet(folder / config / "test-00000-of-00001.parquet", COLUMNS[config], rows[config])
 
 
-def _asked(stem: Stem, config: str, rng: random.Random) -> dict[str, str]:
+def _questions(stem: Stem, config: str, rng: random.Random) -> dict[str, str]:
     options = [stem.right, *stem.wrong[: (FEW if config == FOUR else MOST) - 1]]
     rng.shuffle(options)
     question = stem.text if config == VISION else f"<image 1> {stem.text}"

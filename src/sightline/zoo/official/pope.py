@@ -48,6 +48,6 @@ def _ask(scene: Scene, name: str, how: str, place: str, pairs: int, lines: list[
     absent = negatives(scene, PAIRS, how, random.Random(f"{place}/{how}"))
     kinds = [kind for pair in zip(present, absent, strict=True) for kind in pair]
     for kind in kinds[: 2 * max(0, pairs)]:
-        asked = existence(scene, kind)
-        line = {"question_id": len(lines) + 1, "image": name, "text": asked.prompt, "label": asked.answer}
+        drawn = existence(scene, kind)
+        line = {"question_id": len(lines) + 1, "image": name, "text": drawn.prompt, "label": drawn.answer}
         lines.append(json.dumps(line))
