@@ -107,7 +107,7 @@ def test_without_the_flag_nothing_is_predicted() -> None:
     samples = [case.sample for case in insertion_cases("follows", 1, 1)]
     found = sl.measure("tiny-reliance-000", samples, maps=0, new_tokens=1)
     assert "reliance" not in found.to_dict()
-    assert "reliance" not in found.run.settings  # type: ignore[union-attr]
+    assert "reliance" not in found.runs[0].settings
 
 
 def test_what_ships_was_checked_on_models_left_out() -> None:
