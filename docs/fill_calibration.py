@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from sightline.calibration.reliance import FITTED, READING, RelianceFit
 from sightline.calibration.reliance_fit import fit_reliance
 from sightline.calibration.table import follow_readings
+from sightline.calibration.truths import DIAL
 from sightline.pages.calibration_figures import agreement_figure
 from sightline.pages.tables.calibrate import sections
 from sightline.pages.tables.markdown import markdown_text
@@ -35,11 +37,21 @@ def main() -> None:
     fit = fit_of(folder, document["models"])
     RESULTS.write_text(json.dumps({**document, "reliance": fit.to_dict()}, indent=1) + "\n", encoding="utf-8")
     FITTED.write_text(json.dumps(fit.to_dict(), indent=1) + "\n", encoding="utf-8")
-    for path in agreement_figure(document, folder / "figures"):
+    drawn = {**document, "instruments": [row for row in document["instruments"] if is_drawn(row)]}
+    for path in agreement_figure(drawn, folder / "figures"):
         if path.suffix == ".png":
-            shutil.copy(path, IMAGES / path.name)
+            with Image.open(path) as figure:
+                figure.convert("RGB").quantize(32).save(IMAGES / path.name, optimize=True)
     fill("tables", markdown_text(sections(document)))
     fill("reliance", reliance_text(fit))
+
+
+def is_drawn(row: dict[str, Any]) -> bool:
+    """Whether the figure of the page has the row: one model a truth."""
+    model, truth = row["model"], row["truth"].split()[0]
+    chosen = {"reliance": "tiny-reliance-*", "follows": "tiny-reliance-*", "right": "tiny-sinks", "sinks": "tiny-sinks"}
+    chosen |= {"named": "tiny-binding", "heads": "tiny-sinks", "place": "tiny-llava", "seen": "tiny-half"}
+    return bool(chosen.get(truth) == model)
 
 
 def fit_of(folder: Path, models: list[str]) -> RelianceFit:
@@ -52,16 +64,25 @@ def fit_of(folder: Path, models: list[str]) -> RelianceFit:
         }
         return dict(sorted(found.items()))
 
-    return fit_reliance(follow_readings(models, READING, read))
+    readings = follow_readings(models, READING, read)
+    others = {model: pairs for model, pairs in readings.items() if model not in DIAL}
+    return fit_reliance({model: pairs for model, pairs in readings.items() if model in DIAL}, others)
 
 
 def reliance_text(fit: RelianceFit) -> str:
     """Each model, predicted by a fit on all others."""
     rows = [f"| `{each.model}` | {each.truth:.0%} | {each.predicted:.0%} |" for each in fit.left_out]
     lines = ["| left out | truth | predicted |", "| --- | --- | --- |", *rows]
-    error = f"Root mean square error: {100 * fit.error:.0f} points."
-    formula = f"P(follows) = 1 / (1 + exp(-({fit.intercept:.3f} + {fit.slope:.3f} log10(KL + 1e-4))))"
-    return "\n".join([*lines, "", f"{error} Fitted on all: `{formula}`.", ""])
+    parts = (("on the dial", True), ("on the others", False))
+    errors = ", ".join(f"{100 * error_of(fit, is_dial):.0f} points {where}" for where, is_dial in parts)
+    formula = f"share = {fit.intercept:.3f} + {fit.slope:.3f} s"
+    return "\n".join([*lines, "", f"Fitted on the dial: `{formula}`. Root mean square error: {errors}.", ""])
+
+
+def error_of(fit: RelianceFit, is_dial: bool) -> float:
+    """Root mean square, over the models of the dial or over the others."""
+    errors = [each.truth - each.predicted for each in fit.left_out if (each.model in DIAL) is is_dial]
+    return (sum(error**2 for error in errors) / max(1, len(errors))) ** 0.5
 
 
 def fill(mark: str, text: str) -> None:

@@ -8,8 +8,9 @@ that stays and near 1 for one that turns. s alone is a lower bound: of answers t
 since the same may be true of the other one. a and b are fitted on models whose truth is known by intervention
 (`sightline calibrate`), on questions of yes or no half of which are yes; about half of the answers should turn there.
 
-What that is worth is seen on models that were left out of the fit: e is the root mean square of their errors. The
-interval is share +- 1.96 sqrt((b t)^2 + e^2), t the standard error of s over answers, cut at 0 and 1.
+What that is worth is seen on models that were left out of the fit, one of the dial at a time, and on models with other
+faults, which are predicted and never fitted on: e is the root mean square of all their errors. The interval is
+share +- 1.96 sqrt((b t)^2 + e^2), t the standard error of s over answers, cut at 0 and 1.
 """
 
 from __future__ import annotations

@@ -17,20 +17,29 @@ Readings = Mapping[str, Sequence[tuple[float, float]]]
 """By model, of each answer its KL and whether it followed the picture, 1 or 0."""
 
 
-def fit_reliance(readings: Readings) -> RelianceFit:
-    """Least squares, each model one point. Raises InputError for fewer than three models."""
+def fit_reliance(readings: Readings, others: Readings | None = None) -> RelianceFit:
+    """Least squares, each model one point. Raises InputError for fewer than three models.
+
+    others: models with other faults, which are predicted and never fitted on; they count in the error.
+    """
     if len(readings) < FEWEST:
         raise InputError(f"A fit that leaves one model out needs {FEWEST} models, and there are {len(readings)}.")
-    points = {
-        model: (float(turns([effect for effect, _ in pairs]).mean()), float(np.mean([label for _, label in pairs])))
-        for model, pairs in readings.items()
-    }
+    points = {model: _point(pairs) for model, pairs in readings.items()}
     left_out = []
     for model, (turned, truth) in points.items():
         line = _line([point for name, point in points.items() if name != model])
         left_out.append(LeftOut(model, truth, RelianceFit(*line, 0.0, ()).share(turned), turned))
+    line = _line(list(points.values()))
+    for model, pairs in (others or {}).items():
+        turned, truth = _point(pairs)
+        left_out.append(LeftOut(model, truth, RelianceFit(*line, 0.0, ()).share(turned), turned))
     error = math.sqrt(float(np.mean([(each.truth - each.predicted) ** 2 for each in left_out])))
-    return RelianceFit(*_line(list(points.values())), error, tuple(left_out))
+    return RelianceFit(*line, error, tuple(left_out))
+
+
+def _point(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """s and the truth of one model."""
+    return float(turns([effect for effect, _ in pairs]).mean()), float(np.mean([label for _, label in pairs]))
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
