@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any
 
 import pytest
@@ -23,6 +24,15 @@ WORDS = {"static": "static", "pieces": "prefill_chunk_size"}
 FOUR = {"max_new_tokens": 4}
 
 
+@cache
+def has_whole_pieces() -> bool:
+    """Whether the untouched model answers in pieces as in one."""
+    family = BY_NAME["llava"]
+    case, model = family.make_inputs(), family.model()
+    whole, pieces = (run(model, case.inputs, **FOUR, **more).sequences for more in ({}, WAYS["pieces"]))
+    return torch.equal(whole, pieces)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_answers_as_with_a_growing_cache_or_says_why_not(name: str, way: str) -> None:
@@ -40,6 +50,8 @@ def test_a_method_answers_as_with_a_growing_cache_or_says_why_not(name: str, way
         assert WORDS[way] in refused
         assert ". " not in refused
         return
+    if way == "pieces" and not has_whole_pieces():
+        pytest.skip("this release of Transformers answers differently in pieces, untouched")
     assert torch.equal(other.sequences, before.sequences)
     for ours, theirs in zip(other.scores, before.scores, strict=True):
         assert torch.allclose(ours, theirs, atol=2e-4)
