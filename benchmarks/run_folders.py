@@ -2,7 +2,8 @@
 
     python benchmarks/run_folders.py --out benchmarks/results/run_folders.json
 
-The lines are those of `measure` on a model of 32 layers, or of `eval`; each figure is of a process of its own.
+The lines are those of `measure` on a model of 32 layers, which has ended and has its summary, or of `eval`, which was
+stopped just before its end; each figure is of a process of its own.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ def main() -> None:
 
 
 def fill(folder: Path, command: str, lines: int) -> None:
-    """Writes the folder of a run that was stopped just before its end."""
+    """Writes the folder of such a run."""
+    from sightline.probes.dominance import SampleDominance, aggregate
     from sightline.runs.folder import Run
     from sightline.runs.records import Record, line_of
 
-    with Run.open(folder, command, SETTINGS | ({"bench": "shapes-pope"} if command == "eval" else {})):
-        pass
+    run = Run.open(folder, command, SETTINGS | ({"bench": "shapes-pope"} if command == "eval" else {}))
     layer = {"layer": 0, "masses": {"text": 0.6123456789, "image": 0.3876543211, "text_sinks": 0.1234567891}}
     layers = [layer | {"layer": number} for number in range(LAYERS)]
     dominance = {"queries": "generated", "rows": 8, "tokens": {"text": 61, "image": 576}, "layers": layers}
@@ -61,6 +62,9 @@ def fill(folder: Path, command: str, lines: int) -> None:
         "measure": {"text": "a red circle", "dominance": dominance},
         "eval": {"response": "Yes, there is a red circle.", "question": "0123456789abcdef", "tokens": 9},
     }
+    with run:
+        if command == "measure":
+            run.finish(aggregate([SampleDominance.from_dict(dominance)] * 2, model="m").to_dict())
     with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
         line = line_of(Record("sample-NUMBER", "m", "none", results[command], None, 0.25))
         for number in range(lines):
