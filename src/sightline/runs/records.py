@@ -178,7 +178,12 @@ def left_on_disk(record: Record, path: Path, start: int, length: int) -> Record:
     """The record of a line; a long result is read from it when it is looked at."""
     if record.result is None or length <= SHORT:
         return record
-    return replace(record, result=StoredResult(path, start, length))
+    names = tuple(record.result)
+    return replace(record, result=StoredResult(path, start, length, _NAMES.setdefault(names, names)))
+
+
+_NAMES: dict[tuple[str, ...], tuple[str, ...]] = {}
+"""Names of fields, each tuple once for all lines that have them."""
 
 
 def _record(fields: dict[str, Any] | None) -> Record | None:

@@ -14,22 +14,24 @@ SHORT = 1500
 
 
 class StoredResult(Mapping[str, Any]):
-    """The result in one line of a run's file, read anew whenever it is looked at."""
+    """The result in one line of a run's file, read anew whenever a field is looked at. names: of its fields."""
 
-    __slots__ = ("_length", "_path", "_start")
+    __slots__ = ("_length", "_names", "_path", "_start")
     _latest: tuple[StoredResult, dict[str, Any]] | None = None
 
-    def __init__(self, path: Path, start: int, length: int) -> None:
-        self._path, self._start, self._length = path, start, length
+    def __init__(self, path: Path, start: int, length: int, names: tuple[str, ...]) -> None:
+        self._path, self._start, self._length, self._names = path, start, length, names
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
         return self._read()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._read())
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._read())
+        return len(self._names)
 
     def __repr__(self) -> str:
         return f"StoredResult({self._path.name!r}, {self._start})"
