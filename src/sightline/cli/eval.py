@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sightline.cli.eval_plan import show_plan
 from sightline.cli.gates import close, gate_options
 from sightline.cli.options import (
     known_benchmark,
@@ -94,7 +95,7 @@ def command(
 
     output = Output(is_json)
     if plan is not None:
-        _show_plan(output, benches, plan, fields)
+        show_plan(output, benches, plan, fields)
         return
     names = "-".join(dict.fromkeys(re.split("[:,]", name)[0] for name in benches))
     folder = fresh_folder(f"eval-{names}") if out is None and launched_as()[1] == 1 else out
@@ -115,16 +116,3 @@ def command(
         gates = held([score.document for score in found.scores], fail_if)
         gates += [] if fail_if_worse is None else not_worse_than_run(found, fail_if_worse)
     close(gates, junit, gates_markdown)
-
-
-def _show_plan(output: Output, benches: tuple[str, ...], difference: float, fields: dict[str, Any]) -> None:
-    from sightline.jobs.benchmark_items import bench_items
-    from sightline.jobs.power import plan_power
-    from sightline.pages.tables.beside import power_table
-
-    settings = EvaluateSettings(**fields)
-    with output.guarded():
-        items = bench_items(benches, seed=settings.seed, limit=settings.limit, **settings.of_bench())
-        found = [plan.to_dict() for plan in plan_power(items, difference)]
-    output.table(f"Independent items that a difference of {difference:g} needs (power 0.8)", *power_table(found))
-    output.document({"plans": found})

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-from collections import Counter
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from sightline.cli.options import Common, common_options
 from sightline.cli.output import Output
+from sightline.cli.training_file import document_of_file, write_whole
 from sightline.errors import InputError
-
-if TYPE_CHECKING:
-    from sightline.data.training_sample import TrainingData, TrainingSample
 
 
 @click.group("train-data", epilog="Example: sightline train-data negatives --data shapes --out negatives.jsonl")
@@ -74,43 +68,14 @@ def negatives(
     with output.guarded():
         found = read_training(data, images=images, instances=instances, limit=limit, seed=common.seed)
         made = make_negatives(found, kinds=chosen, ratio=ratio, together=together, seed=common.seed)
-        _write(out, made)
+        write_whole(out, made)
     for bad in found.bad[:3]:
         output.note(f"{bad.where}: {bad.error}")
     if found.name != "shapes" and not found.objects:
         output.note("Without --instances an object counts as absent that no caption of the image names.")
-    document = _document(found, made, out) | {"ratio": ratio, "kinds": chosen, "seed": common.seed}
+    document = document_of_file(found, made, out) | {"ratio": ratio, "kinds": chosen, "seed": common.seed}
     output.document(document)
     output.text(
         f"{out}: {document['samples']} samples, {document['negatives']} with a false caption; "
         f"{document['passed_over']} entries passed over."
     )
-
-
-def _write(out: Path, made: list[TrainingSample]) -> None:
-    from sightline.data.training_files import write_training
-    from sightline.files.json import write_error
-
-    part = out.with_name(f".{out.name}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_training(part, made)
-        part.replace(out)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise write_error(out.parent, error, "nothing is kept of it") from error
-        raise InputError(f"{out} cannot be written ({error.strerror or error}): give --out another.") from error
-    finally:
-        with suppress(OSError):  # where the folder is none, there is nothing to take away
-            part.unlink(missing_ok=True)
-
-
-def _document(found: TrainingData, made: list[TrainingSample], out: Path) -> dict[str, Any]:
-    counted = Counter(sample.negative is not None for sample in made)
-    return {
-        "data": found.name,
-        "out": str(out),
-        "samples": len(made),
-        "negatives": counted[True],
-        "passed_over": len(found.bad),
-    }

@@ -1,0 +1,22 @@
+"""sightline eval --plan: how many items a difference needs, and what those here can find."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sightline.cli.output import Output
+from sightline.jobs.evaluation_plan import EvaluateSettings
+
+
+def show_plan(output: Output, benches: tuple[str, ...], difference: float, fields: dict[str, Any]) -> None:
+    """Prints the plans, or their document."""
+    from sightline.jobs.benchmark_items import bench_items
+    from sightline.jobs.power import plan_power
+    from sightline.pages.tables.beside import power_table
+
+    settings = EvaluateSettings(**fields)
+    with output.guarded():
+        items = bench_items(benches, seed=settings.seed, limit=settings.limit, **settings.of_bench())
+        found = [plan.to_dict() for plan in plan_power(items, difference)]
+    output.table(f"Independent items that a difference of {difference:g} needs (power 0.8)", *power_table(found))
+    output.document({"plans": found})
