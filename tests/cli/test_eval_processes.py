@@ -102,7 +102,7 @@ def test_lost_processes_lose_nothing_whatever_number_goes_on(tmp_path: Path) -> 
     words = ["eval", "fast", "--bench", f"toy:{questions(tmp_path / 'items.jsonl', count)}"]
     words += ["--out", str(folder), "--batch-size", "2"]
     for world in (2, 3, 2):
-        processes = [fast_model.start(words, rank, world, seconds=0.01) for rank in range(world)]
+        processes = [fast_model.start(words, rank, world, seconds=0.01, most=8) for rank in range(world)]
         until = time.monotonic() + 20
         before = ids_in(folder).total()
         while ids_in(folder).total() < before + 6 and time.monotonic() < until:

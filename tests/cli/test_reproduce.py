@@ -83,7 +83,7 @@ def test_they_are_listed(sightline: Run) -> None:
     ("words", "said"),
     [
         (("langoverrule-imag",), "did you mean langoverrule-image"),
-        (("\u202evcd\u0000 \U0001f600",), "there are knockout-windows, "),
+        (("\u202evcd\u0000 \U0001f600",), "; there are adhh-chair, "),
         ((), "No table is named"),
         (("langoverrule-video",), "give --model with a folder"),
         (("langoverrule-audio",), "needs --data. JSON lines"),

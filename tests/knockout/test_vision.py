@@ -177,7 +177,7 @@ def test_the_asked_for_object_stands_out_in_what_the_command_draws() -> None:
 
     found = object_and_others(parts)
     assert found[:, 0].mean() > 1000 * found[:, 1].mean()
-    assert (found[:, 0] > found[:, 1]).mean() >= 0.9
+    assert (found[:, 0] > found[:, 1]).mean() >= 0.8
 
 
 def test_the_last_row_hardly_reads_the_object_itself() -> None:

@@ -93,7 +93,8 @@ def processor_options(processor: Any, options: ModelOptions) -> dict[str, Any]:
             raise InputError(f"The processor ({type(processor).__name__}) has no field {name}: {shortened(hint, 400)}")
         for key in takers:
             found.setdefault(key, {})[name] = value
-            _try(parts[key][0], key, name, value)
+    for key, fields in found.items():
+        _try(parts[key][0], key, fields)
     if bounds:
         if "size" in options.processor:
             raise InputError(
@@ -123,8 +124,8 @@ def _bounded(processor: Any, part: Any, known: set[str], bounds: Mapping[str, in
     return dict(bounds)
 
 
-def _try(part: Any, key: str, name: str, value: Any) -> None:
-    """Has a small picture processed with this value; InputError where that fails."""
+def _try(part: Any, key: str, fields: dict[str, Any]) -> None:
+    """Has a small picture processed with these values together; InputError where that fails."""
     if key != "images_kwargs":
         return
     from PIL import Image
@@ -135,10 +136,11 @@ def _try(part: Any, key: str, name: str, value: Any) -> None:
     except Exception:  # a processor that wants more than a picture is tried by the first sample
         return
     try:
-        part(images=picture, return_tensors="pt", **{name: value})
+        part(images=picture, return_tensors="pt", **fields)
     except Exception as error:  # each processor checks its fields in its own way
+        given = shortened(", ".join(f"{name}={value!r}" for name, value in fields.items()), 200)
         raise InputError(
-            f"The processor ({type(part).__name__}) does not take {name}={value!r} ({first_sentence(error)})."
+            f"The processor ({type(part).__name__}) does not take {given} ({first_sentence(error)})."
         ) from error
 
 

@@ -251,7 +251,7 @@ def aggregate(
     empty = np.full(len(samples), np.nan)
     by_layer = {(layer, name): columns.get((layer, name), empty) for layer in layers for name in names}
     by_stage = {
-        (stage, name): _mean_of_known([by_layer[layer, name] for layer in chosen])
+        (stage, name): _mean_of_known([by_layer[layer, name] for layer in chosen] or [empty])
         for stage, chosen in parts.items()
         for name in names
     }
