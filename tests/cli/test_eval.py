@@ -92,6 +92,7 @@ def test_the_document_and_the_folder(sightline: Callable[..., Any], tiny: Path, 
         assert word in shown.out
     assert "samples.jsonl" in shown.err
     assert "| none |" in Path("run/table.md").read_text()
+    assert all(path.name in shown.err for path in Path("run").glob("table.*")), "every table is named"
 
 
 def test_answers_do_not_depend_on_the_batch(sightline: Callable[..., Any], tiny: Path, items: Path) -> None:

@@ -40,6 +40,11 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     assert not list(site.rglob("*.py"))
 
 
+def test_no_table_is_torn(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        assert not re.findall(r"<p>\|.*", page.read_text(encoding="utf-8")), f"torn on {page.parent.name}"
+
+
 def test_every_public_name_has_its_entry(site: Path) -> None:
     import sightline
 

@@ -174,6 +174,19 @@ def test_sliders_reach_what_a_field_may_be(address: str) -> None:
     assert "dims" in methods["var"]["needs"]
 
 
+@pytest.mark.parametrize("method", ["opera", "repeat", "divprune", "fastervlm", "cdpruner"])
+def test_methods_of_another_prompt_or_of_beams_keep_words_and_places(
+    address: str, answer: dict[str, Any], method: str
+) -> None:
+    last = asked(address, method=method)[-1]
+    assert "answer" in last, last
+    plain_maps, maps = answer["maps"], last["answer"]["maps"]
+    assert maps["prompt"] == plain_maps["prompt"], "words are named as they were given"
+    count = len(maps["prompt"])
+    assert last["answer"]["columns"][:count] == answer["columns"][:count]
+    assert all(len(column) <= 1 or place >= count for place, column in enumerate(last["answer"]["columns"]))
+
+
 def test_another_picture_stands_in_for_the_first(address: str, answer: dict[str, Any]) -> None:
     other = asked(address, view="another", others=[picture(80)])[-1]["answer"]
     assert other["images"][0]["width"] == 80
@@ -216,6 +229,24 @@ def test_who_waits_is_told_how_many_are_before() -> None:
         return places
 
     assert asyncio.run(three()) == [[0], [1], [2, 1]]
+
+
+def test_loading_is_no_question_of_somebody() -> None:
+    gate = threading.Event()
+
+    def slow() -> Engine:
+        gate.wait(60)
+        return Engine(load("tiny-llava"))
+
+    server, address = serve(build("tiny-llava", slow))
+    try:
+        threading.Timer(0.6, gate.set).start()
+        events = asked(address)
+    finally:
+        gate.set()
+        server.should_exit = True
+    assert events[0] == {"place": 0, "loaded": False}, "the page says that the model is being loaded"
+    assert "answer" in events[-1]
 
 
 def test_outside_loopback_the_address_needs_its_token() -> None:

@@ -246,6 +246,25 @@ def test_every_kind_of_run_has_a_finding(tmp_path: Path, write: Any, words: str)
     assert words in "".join(text for text, _ in found["parts"])
 
 
+def test_one_step_of_training_is_shown(tmp_path: Path) -> None:
+    folder = made_runs.write_training(tmp_path / "train")
+    (folder / "log.jsonl").write_text('{"step": 2, "loss": 0.3, "ground": 0.35}\n{"step": 2, "train_runtime": 6.6}\n')
+    found = contents(read_runs([folder]))
+    assert found["training"][0]["series"] == {"loss": [[2.0, 0.3]], "ground": [[2.0, 0.35]]}
+    sentence = "".join(text for text, _ in found["finding"]["parts"])
+    assert sentence == "The loss of train is 0.30 at step 2, the only one logged."
+
+
+def test_a_finding_of_no_change_has_a_picture_beside_it(tmp_path: Path) -> None:
+    folder = made_runs.write_eval(tmp_path / "eval")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["paired"][0] |= {"p_value": 1.0, "flipped": {"a_only": [], "b_only": []}}
+    for paired in (summary["paired"], []):
+        (folder / "summary.json").write_text(json.dumps(summary | {"paired": paired}))
+        found = contents(read_runs([folder]))
+        assert found["samples"][found["finding"]["sample"]]["images"]
+
+
 def test_one_settings_table_puts_what_differs_first(tmp_path: Path) -> None:
     folders = [made_runs.write_measure(tmp_path / "a"), made_runs.write_eval(tmp_path / "b")]
     rows = contents(read_runs(folders))["settings"]

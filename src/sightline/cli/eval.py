@@ -111,7 +111,7 @@ def command(
         output.note(f"Note: {note}")
     output.document(found.to_dict())
     lines = ", ".join(map(str, found.lines_files()))
-    output.note(f"Raw answers: {lines}. Also in {folder}: summary.json, table.csv, table.md.")
+    output.note(f"Raw answers: {lines}. Also in {folder}: summary.json, table.csv, table.md, table.tex.")
     with output.guarded():
         gates = held([score.document for score in found.scores], fail_if)
         gates += [] if fail_if_worse is None else not_worse_than_run(found, fail_if_worse)

@@ -159,6 +159,8 @@ def columns_of(maps: Mapping[str, Any], text: Sequence[int], layout: TokenLayout
                     continue
                 cell = row // side * shown["cols"] + column // side
                 place = cells[cell] if isinstance(cells, list) else cells + cell
+                if place < 0:  # a patch that the method took out
+                    continue
                 columns.extend([] for _ in range(place + 1 - len(columns)))
                 columns[place].append(position)
     return columns

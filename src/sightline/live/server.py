@@ -51,23 +51,28 @@ class Line:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sightline-live")
-        self._waiting: list[object] = []
+        self._waiting: list[tuple[object, bool]] = []
 
     def close(self) -> None:
         """Take no more work."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self, work: Callable[[], Any], on_place: Callable[[int], None] | None = None) -> Any:
-        """The result of `work`; on_place is given the number of requests before it whenever that changes."""
-        mark, last = object(), -1
+    async def run(
+        self, work: Callable[[], Any], on_place: Callable[[int], None] | None = None, is_own: bool = False
+    ) -> Any:
+        """The result of `work`; on_place is given the number of requests before it whenever what is before it changes.
+
+        is_own: work of the page itself, such as loading, which is no request and not counted.
+        """
+        mark, last = (object(), not is_own), -1
         self._waiting.append(mark)
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         try:
             while True:
-                place = self._waiting.index(mark)
-                if place != last and on_place is not None:
-                    on_place(place)
-                last = place
+                before = self._waiting[: self._waiting.index(mark)]
+                if len(before) != last and on_place is not None:
+                    on_place(sum(is_counted for _, is_counted in before))
+                last = len(before)
                 done, _ = await asyncio.wait([future], timeout=0.2)
                 if done:
                     return future.result()
@@ -147,10 +152,12 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
 
     async def ask(request: Request) -> Response:
         question = question_of(await _body(request))
-        return StreamingResponse(_answering(engine, line, question), media_type="application/x-ndjson")
+        return StreamingResponse(
+            _answering(engine, line, question, lambda: bool(found)), media_type="application/x-ndjson"
+        )
 
     async def methods(_: Request) -> Response:
-        return JSONResponse(plain(await line.run(lambda: engine().methods())))
+        return JSONResponse(plain(await line.run(lambda: engine().methods(), is_own=True)))
 
     async def cut(request: Request) -> Response:
         answer_name, wanted = request.path_params["name"], cut_of(await _body(request))
@@ -182,7 +189,7 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
 
     async def ready() -> None:
         try:
-            await line.run(lambda: found.append(load()))
+            await line.run(lambda: found.append(load()), is_own=True)
         except Exception as error:  # of any library that takes part in loading; the caller knows what to do with it
             if on_failure is not None:
                 on_failure(error)
@@ -212,8 +219,10 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
     )
 
 
-async def _answering(engine: Callable[[], Engine], line: Line, question: Question) -> AsyncIterator[bytes]:
-    """Lines of JSON: {"place"} while it waits, {"text"} as it is written, then {"answer"} or {"error"}."""
+async def _answering(
+    engine: Callable[[], Engine], line: Line, question: Question, is_loaded: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    """Lines of JSON: {"place", "loaded"} while it waits, {"text"} as it is written, then {"answer"} or {"error"}."""
     loop, stop = asyncio.get_running_loop(), Event()
     events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
@@ -224,7 +233,7 @@ async def _answering(engine: Callable[[], Engine], line: Line, question: Questio
         try:
             found = await line.run(
                 lambda: engine().ask(question, lambda text: notify({"text": text}), stop),
-                lambda place: notify({"place": place}),
+                lambda place: notify({"place": place, "loaded": is_loaded()}),
             )
             notify({"answer": found})
         except SightlineError as error:

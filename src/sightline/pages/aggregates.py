@@ -174,9 +174,10 @@ def training(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
         for entry in run.log:
             for name, value in entry.items():
                 is_number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
-                if name not in ("step", "epoch", "total_flos") and is_number:
+                is_total = name in ("step", "epoch", "total_flos") or name.startswith("train_")
+                if is_number and not is_total:
                     series.setdefault(name, []).append([float(entry["step"]), float(value)])
-        thinned = {name: points[:: max(1, len(points) // 400)] for name, points in series.items() if len(points) > 1}
+        thinned = {name: points[:: max(1, len(points) // 400)] for name, points in series.items()}
         if run.log:
             found.append({"run": number, "name": run.name, "series": thinned})
     return found

@@ -81,7 +81,7 @@ def _of_evaluations(document: Mapping[str, Any]) -> dict[str, Any] | None:
     notes = [f"{found['n']} items of {found['bench']}; {found['better']} is better."]
     if best is None:
         parts.append((_interval(headline, values[base]), ""))
-        return _result(parts, notes, None, [base])
+        return _result(parts, notes, _pictured_sample(document, found), [base])
     p = best.get("p_holm", best["p_value"])
     reached = values[best["b"]][headline]
     is_sure = _is_better(found, best) and p < SURE
@@ -162,12 +162,18 @@ def _cost(values: Mapping[str, Any], base: str, other: str) -> str:
 def _flipped_sample(
     document: Mapping[str, Any], found: Mapping[str, Any], pair: Mapping[str, Any], is_good: bool
 ) -> int | None:
-    """A sample that the method sets right, or, where it does not help, any that it changes."""
+    """A sample that the method sets right, or, where it does not help, any that it changes; else any with a picture."""
     flipped = pair.get("flipped") or {}
     names = [*flipped.get("b_only", ()), *([] if is_good else flipped.get("a_only", ()))]
     places = {str(sample["id"]): at for at, sample in enumerate(document["samples"]) if sample["run"] == found["run"]}
     known = [places[str(name)] for name in names if str(name) in places]
-    return next((place for place in known if document["samples"][place]["images"]), known[0] if known else None)
+    pictured = next((place for place in known if document["samples"][place]["images"]), known[0] if known else None)
+    return _pictured_sample(document, found) if pictured is None else pictured
+
+
+def _pictured_sample(document: Mapping[str, Any], found: Mapping[str, Any]) -> int | None:
+    samples = enumerate(document["samples"])
+    return next((place for place, each in samples if each["run"] == found["run"] and each["images"]), None)
 
 
 # Other runs ---------------------------------------------------------------------------------------------------------
@@ -245,7 +251,11 @@ def _of_training(document: Mapping[str, Any]) -> dict[str, Any] | None:
     for found in document["training"]:
         points: Sequence[Sequence[float]] = found["series"].get("loss") or []
         if points:
-            parts: list[Part] = [(f"The loss of {found['name']} goes from {points[0][1]:.2f} to ", "")]
+            if len(points) == 1:
+                step, value = points[0]
+                parts: list[Part] = [(f"The loss of {found['name']} is ", ""), (f"{value:.2f}", "strong")]
+                return _result([*parts, (f" at step {step:.0f}, the only one logged.", "")], [], None, [])
+            parts = [(f"The loss of {found['name']} goes from {points[0][1]:.2f} to ", "")]
             parts += [(f"{points[-1][1]:.2f}", "strong"), (f" in {points[-1][0]:.0f} steps.", "")]
             return _result(parts, [], None, [])
     return None

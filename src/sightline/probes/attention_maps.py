@@ -21,7 +21,7 @@ from sightline.attention.row_buffer import RowBuffer
 from sightline.attention.sink_tracker import SinkTracker, track_sinks
 from sightline.methods.base import anatomy_and_layout
 from sightline.models.anatomy import Anatomy
-from sightline.models.layout import TokenLayout, layout_of
+from sightline.models.layout import Modality, TokenLayout, layout_of
 from sightline.probes.map_columns import MapColumns
 from sightline.probes.map_values import Array, SampleMaps
 
@@ -112,6 +112,17 @@ class MapReader:
         self._tape.flush()
         return [self._sample(sample, count) for sample, count in enumerate(counts)]
 
+    def _given(self, positions: tuple[int, ...], sample: int) -> tuple[int, ...]:
+        """Of words, in the prompt as it was given, where a method has run a shorter or a longer one."""
+        known, run = self._known, self._layout
+        if known is None or run is None or torch.equal(known.modality, run.modality):
+            return positions
+        given, place = (layout.modality[sample] == int(Modality.TEXT) for layout in (known, run))
+        if int(given.sum()) != int(place.sum()):
+            return positions
+        back = dict(zip(place.nonzero()[:, 0].tolist(), given.nonzero()[:, 0].tolist(), strict=True))
+        return tuple(back.get(at, at) for at in positions)
+
     def _consume(self, layer: int, attention: EditedCall, rows: Tensor, numbers: list[int]) -> None:
         weights = attention.row_weights(rows)
         first = attention.call.first_key
@@ -134,7 +145,7 @@ class MapReader:
         for place, layer in enumerate(layers):
             if layer in self._sinks:
                 sinks[place] |= columns.marked(self._sinks[layer][sample])
-        positions, grids = columns.positions, columns.grids
+        positions, grids = self._given(columns.positions, sample), columns.grids
         return SampleMaps(tuple(layers), positions, grids, mean, heads, columns.head_grids, sinks, self._has_sinks)
 
 

@@ -52,13 +52,14 @@ function showHint() {
 const chosen = () => live.methods.find(({ name }) => name === $("method").value);
 async function showMethods() {
   $("method").append(el("option", { value: "none" }, "none"));
+  status("The model is being loaded …");
   for (;;) { // the page is here before the model
     const response = await fetch("methods");
     if (response.ok) { live.methods = await response.json(); break; }
     status((await response.json()).error);
     await new Promise((resolve) => setTimeout(resolve, 400));
   }
-  status("");
+  if (!live.request) status("");
   showHint();
   $("method").append(...live.methods.map(({ name, about: text }) => el("option", { value: name, title: text }, name)));
   $("method").addEventListener("change", showFields);
@@ -106,7 +107,8 @@ async function ask(isBeside) {
     if (!response.ok) throw new Error((await response.json()).error);
     for await (const event of lines(response.body)) {
       if (event.place) status(`${plural(event.place, "question")} before yours in the line …`);
-      if (event.place === 0) status("The model reads …");
+      else if (event.loaded === false) status("The model is being loaded …");
+      else if (event.place === 0) status("The model reads …");
       if (event.text) $("answer").append(visible(event.text));
       if (event.error) throw new Error(event.error);
       if (event.answer) await take(event.answer, body.prompt, isBeside);

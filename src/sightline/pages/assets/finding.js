@@ -5,7 +5,7 @@ function headline() {
   const found = data.finding, names = data.runs.map((run) => run.name);
   $("title").append(...(found ? found.parts.map(([text, tone]) => tone ? el("b", { class: tone }, bdi(text)) : visible(text)) : [bdi(names.slice(0, 4).join(", "))]));
   $("title").classList.toggle("long", $("title").textContent.length > 130);
-  const commands = data.runs.map((run) => `${run.command} (${plural(run.samples, "sample")})`);
+  const commands = data.runs.map((run) => run.samples ? `${run.command} (${plural(run.samples, "sample")})` : run.command);
   $("subtitle").textContent = [...(found ? found.notes : []), `From ${commands.slice(0, 6).join(", ")}${commands.length > 6 ? ` and ${commands.length - 6} more runs` : ""}.`].join(" ");
   if (found && found.sample !== null && found.sample < data.samples.length) witness(found);
   cards();

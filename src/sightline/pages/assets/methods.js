@@ -105,7 +105,7 @@ function training() {
     const rows = data.training.flatMap((found, place) => (found.series[name] || []).map(([step, value]) => ({ step, value, place })));
     return chart(words(name), data.training.filter((found) => found.series[name]).map((found) => found.name).join(", "), (width) => Plot.plot({
       width, height: 220, marginLeft: 48, marginBottom: 34, style: plotStyle, x: { label: "step", ticks: 5 }, y: { label: null, grid: true, ticks: 5, tickFormat: "~g" },
-      marks: [Plot.line(rows, { x: "step", y: "value", z: "place", stroke: (row) => colour(row.place), strokeWidth: 2 }), Plot.tip(rows, Plot.pointerX({ x: "step", y: "value", title: (row) => `step ${row.step}: ${row.value.toPrecision(4)}` }))],
+      marks: [Plot.line(rows, { x: "step", y: "value", z: "place", stroke: (row) => colour(row.place), strokeWidth: 2 }), Plot.dot(rows.length > 40 ? [] : rows, { x: "step", y: "value", fill: (row) => colour(row.place), r: 2.5 }), Plot.tip(rows, Plot.pointerX({ x: "step", y: "value", title: (row) => `step ${row.step}: ${row.value.toPrecision(4)}` }))],
     }), [["run", "step", words(name)], rows.map((row) => [data.training[row.place].name, row.step, row.value])]);
   })));
 }

@@ -159,7 +159,7 @@ def _p_value(pair: Mapping[str, Any]) -> str:
 
 
 def write_tables(folder: Path, found: Sequence[dict[str, Any]]) -> None:
-    """table.csv, with plain numbers, a row a model, benchmark and method; and table.md, as on the screen."""
+    """table.csv, with plain numbers, a row a model, benchmark and method; table.md, as on the screen, and table.tex."""
     lines = []
     for document in found:
         first = document["paired"][0]["a"] if document["paired"] else None

@@ -101,6 +101,8 @@ class Answers:
         self._open: _Generation | None = None
         self._done: list[_Generation] = []
         self._last: ForwardPass | None = None
+        self.is_widened = False
+        """Whether tokens were run in more rows than the prompt's, as a method with beams of its own does."""
 
     @property
     def has_image(self) -> bool:
@@ -121,6 +123,11 @@ class Answers:
 
     def result(self) -> list[list[TokenScore]]:
         """By row that `generate` returned, its tokens up to the end."""
+        if self.is_widened:
+            raise SightlineError(
+                "A method searched beams of its own, as OPERA does, and their words can't be scored: read the "
+                "grounding of its answer by a plain forward pass over prompt and answer."
+            )
         if not self._done:
             raise SightlineError("Nothing was generated inside the `with`: call generate there, or ask for scores().")
         return [row for call in self._done for row in self._rows(call)]

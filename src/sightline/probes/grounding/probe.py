@@ -105,7 +105,7 @@ class GroundingProbe:
         Under beam search the scores are those of the tokens returned.
 
         Raises:
-            SightlineError: when nothing was generated inside the `with`.
+            SightlineError: when nothing was generated inside the `with`, or by rows that the prompt did not have.
         """
         self._score_waiting()
         return self._answers.result()
@@ -124,8 +124,10 @@ class GroundingProbe:
         # Behind the prompt, every token of a sample with an image is a word.
         is_next = step.is_decoding and step.length == 1 and step.offset >= step.layout.length
         words = self._has_image if is_next else words_of(step)
+        is_wide = is_next and step.input_ids is not None and len(step.input_ids) != step.batch
+        self._answers.is_widened |= is_wide
         waits = is_next and not has_graph and not self.spec.reads_attention
-        self._pass = _Pass(step, words, words.sum(1).tolist(), has_graph, waits=waits)
+        self._pass = None if is_wide else _Pass(step, words, words.sum(1).tolist(), has_graph, waits=waits)
 
     def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """Take what the layer's words give to each patch."""
