@@ -57,7 +57,9 @@ def test_identical_answers_differ_in_nothing(drawn: list[tuple[bool, str]]) -> N
     items = items_of([group for _, group in drawn])
     same = judged(items, [right for right, _ in drawn])
     found = compare(TOY, items, same, dict(same))
-    assert (found.delta, found.ci95, found.p_value, found.a_only, found.b_only) == (0.0, (0.0, 0.0), 1.0, (), ())
+    groups = [group for _, group in drawn]
+    interval = None if max(map(groups.count, groups)) < 2 else (0.0, 0.0)
+    assert (found.delta, found.ci95, found.p_value, found.a_only, found.b_only) == (0.0, interval, 1.0, (), ())
 
 
 def test_nothing_and_next_to_nothing() -> None:
@@ -67,6 +69,9 @@ def test_nothing_and_next_to_nothing() -> None:
     assert (nothing.delta, nothing.ci95, nothing.p_value, nothing.n, nothing.missing) == (None, None, 1.0, 0, 0)
     single = compare(TOY, items, one, judged(items[:1], [False]))
     assert (single.delta, single.ci95, single.p_value, single.n) == (-1.0, None, 1.0, 1)
+    pair = judged(items_of(["x", "y"]), [True, False])
+    lonely = compare(TOY, items_of(["x", "y"]), pair, judged(items_of(["x", "y"]), [False, False]))
+    assert (lonely.delta, lonely.ci95) == (-0.5, None)  # one unit a stratum: nothing to draw from
     apart = compare(TOY, items, one, judged(items[1:], [True]))
     assert (apart.delta, apart.n, apart.missing) == (None, 0, 2)
     assert headline(TOY, items, {}) == (None, None)

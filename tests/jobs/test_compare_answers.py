@@ -109,6 +109,13 @@ def test_more_than_two_are_adjusted_for_each_other(tmp_path: Path, data: Path) -
     assert all(entry["p_holm"] >= entry["p_value"] for entry in found.paired)
 
 
+def test_things_that_are_no_answers(data: Path) -> None:
+    with pytest.raises(InputError, match="list is no set of answers"):
+        sl.compare("pope", {"random/1": "yes"}, ["yes"], data=data)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="data is int"):
+        sl.compare("pope", {"random/1": "yes"}, {"random/1": "no"}, data=3)  # type: ignore[arg-type]
+
+
 def test_label_files_are_no_answers(data: Path) -> None:
     with pytest.raises(InputError, match="holds no answers to pope"):
         sl.compare("pope", data, data, data=data)

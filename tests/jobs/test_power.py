@@ -25,6 +25,17 @@ def test_the_plan_counts_independent_items_and_loads_no_model() -> None:
         CliRunner().invoke(command, [*arguments[:-2], "2"], catch_exceptions=False)
 
 
+def test_the_plan_needs_no_images(tmp_path: Path) -> None:
+    lines = [
+        {"question_id": place, "image": f"{place}.jpg", "text": f"Is there a dog {place}?", "label": label}
+        for place, label in enumerate(["yes", "no"] * 10)
+    ]
+    (tmp_path / "coco_pope_random.json").write_text("\n".join(map(json.dumps, lines)))
+    arguments = ["no-such-model", "--bench", f"pope:{tmp_path}", "--plan", "0.2", "--json"]
+    printed = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert json.loads(printed.stdout)["plans"][0]["units"] == 20
+
+
 def test_mmes_hallucination_subset() -> None:
     from sightline.benchmarks import find_bench
 

@@ -190,6 +190,10 @@ class Benchmark(ABC):
         """Other names that answers may carry for an item; one shared by several items needs the question beside it."""
         return ()
 
+    def names_in(self, record: Mapping[str, Any]) -> tuple[str, ...]:
+        """What an answer's line calls its item in fields of the benchmark's own, before the usual ids."""
+        return ()
+
     def sample(self, item: Item) -> Sample:
         """What the model is asked."""
         return Sample(prompt=item.prompt, images=item.images, id=item.id)

@@ -170,7 +170,7 @@ def _with_intervals(
 ) -> dict[str, tuple[float | None, Interval]]:
     if not strata:
         return {}
-    is_single = sum(int(counts.sum()) for _, counts in strata.values()) < 2
+    is_single = all(int(counts.sum()) < 2 for _, counts in strata.values())  # nothing to draw from anywhere
     with np.errstate(divide="ignore", invalid="ignore"):
         values = figures(totals_of(strata))
         drawn = {} if is_single else figures(redrawn_totals(strata, seed, resamples))

@@ -32,6 +32,8 @@ ROOTS = ("", "hallusion_bench", "images", "HallusionBench")
 
 SPLITS = ("image", "text")
 
+NAMED_BY = ("category", "subcategory", "set_id", "figure_id", "question_id")
+
 
 @register
 @dataclass(frozen=True)
@@ -99,11 +101,16 @@ class HallusionBench(Benchmark):
             return None
         return [self._item(number, record, Path()) for number, record in enumerate(records, start=1)]
 
-    def aliases(self, item: Item) -> tuple[str, ...]:
-        """The index of VLMEvalKit's table: category, subcategory, set, figure, question."""
-        about = item.about
-        parts = (about["category"], about["subcategory"], about["set_id"], about["figure_id"], about["question_id"])
-        return ("_".join(parts),)
+    def names_in(self, record: Mapping[str, Any]) -> tuple[str, ...]:
+        """By the five fields of the official file, or the index of VLMEvalKit's table.
+
+        The index has category and subcategory first, set, figure and question last, and may have a part between.
+        """
+        own = tuple(text(record.get(name)) for name in NAMED_BY)
+        if all(own):
+            return ("/".join(own),)
+        parts = text(record.get("index")).split("_")
+        return ("/".join((*parts[:2], *parts[-3:])),) if len(parts) in (5, 6) else ()
 
     def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
         """An answer that is neither yes nor no is unclear; of a VS question without a figure that is right."""
@@ -171,13 +178,13 @@ class HallusionBench(Benchmark):
         }
 
     def _item(self, number: int, record: Mapping[str, Any], file: Path) -> Item | InvalidItem:
-        names = ("category", "subcategory", "set_id", "figure_id", "question_id", "visual_input")
+        names = (*NAMED_BY, "visual_input")
         about = {name: text(record.get(name)) for name in names}
         question, truth = text(record.get("question")), {"0": "no", "1": "yes"}.get(text(record.get("gt_answer")))
         if truth is None or not question or not all(about.values()):
             wrong = "a question with gt_answer 0 or 1 and " + ", ".join(names) + " is expected"
             return InvalidItem(f"line {number}", f"{file}, line {number}: {wrong}.")
-        name = "/".join(about[part] for part in names[:5])
+        name = "/".join(about[part] for part in NAMED_BY)
         images = () if about["visual_input"] == "0" else (_image(record, about, file),)
         about["question"] = question
         group = f"{about['category']}/{about['subcategory']}"

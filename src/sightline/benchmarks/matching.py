@@ -60,6 +60,7 @@ def match(bench: Benchmark, source: Path, answers: Sequence[Answer], entries: Se
     as the items, and where most answers are for none of the items or carry another question than their item's.
     """
     items = [entry for entry in entries if isinstance(entry, Item)]
+    answers = [answer._replace(names=(*bench.names_in(answer.record), *answer.names)) for answer in answers]
     refusal: InputError | None = None
     try:
         found = _with_questions(_matched(bench, source, answers, entries, items))

@@ -28,8 +28,9 @@ def command(common: Common, kind: str) -> None:
     if not entries:
         output.text(f"No {kind} yet.")
         return
+    width = max(len(entry["name"]) for entry in entries) + 2
     for entry in entries:
-        output.text(f"{entry['name']:<18}{entry['about']}")
+        output.text(f"{entry['name']:<{width}}{entry['about']}")
         for field in entry.get("fields", ()):
             output.text(f"    {field['name']}={field['default']}  {field['help']}")
 

@@ -57,9 +57,12 @@ def is_bench(text: str) -> bool:
 
 
 def bench_items(
-    benchmarks: Any, *, seed: int = 0, limit: int | None = None, **fields: Any
+    benchmarks: Any, *, seed: int = 0, limit: int | None = None, needs_images: bool = True, **fields: Any
 ) -> tuple[BenchmarkItems, ...]:
-    """The items of one benchmark, or of several in a list. InputError where one is named twice."""
+    """The items of one benchmark, or of several in a list. InputError where one is named twice.
+
+    needs_images: whether images that are not there are an error, as they are where items are asked.
+    """
     listed = list(benchmarks) if isinstance(benchmarks, Sequence) and not isinstance(benchmarks, str) else [benchmarks]
     if not listed:
         raise InputError("There is no benchmark: give at least one (`sightline list benches`).")
@@ -67,7 +70,9 @@ def bench_items(
         raise InputError("A benchmark is named twice: name each once.")
     shared = [_shared(each, listed, fields) for each in listed]
     return tuple(
-        each if isinstance(each, BenchmarkItems) else find_items(each, seed=seed, limit=limit, **mine)
+        each
+        if isinstance(each, BenchmarkItems)
+        else find_items(each, seed=seed, limit=limit, needs_images=needs_images, **mine)
         for each, mine in zip(listed, shared, strict=True)
     )
 
@@ -122,7 +127,9 @@ def _value(bench: str, name: str, text: str) -> Any:
         raise InputError(f"{name} of {bench} is {text!r}: give a number.") from error
 
 
-def find_items(given: str | Benchmark, *, seed: int = 0, limit: int | None = None, **fields: Any) -> BenchmarkItems:
+def find_items(
+    given: str | Benchmark, *, seed: int = 0, limit: int | None = None, needs_images: bool = True, **fields: Any
+) -> BenchmarkItems:
     """The items that `BENCH[:PATH][,FIELD=VALUE...]` or a benchmark stands for.
 
     fields: of a named one, None for a default; its own come before them.
@@ -146,7 +153,7 @@ def find_items(given: str | Benchmark, *, seed: int = 0, limit: int | None = Non
     else:
         raise InputError(f"{type(given).__name__} is no benchmark: give a name such as 'pope:FOLDER', or a Benchmark.")
     path = Path(place).expanduser() if place else None
-    loaded = bench.load(path, seed=seed, limit=limit)
+    loaded = (bench.load if needs_images else bench.truths)(path, seed=seed, limit=limit)
     items = [entry for entry in loaded if isinstance(entry, Item)]
     bad = tuple(entry for entry in loaded if isinstance(entry, InvalidItem))
     (twice, count), *_ = Counter(entry.id for entry in loaded).most_common(1) or [("", 0)]

@@ -59,7 +59,8 @@ def seen_as(view: View, items: Sequence[Item]) -> Callable[[Item], Item]:
             found = items[(start + step) % len(items)].images
             if len(found) == len(item.images) and own.isdisjoint(map(_name, found)):
                 return replace(item, images=found)
-        raise InputError(f"No other item has {len(item.images)} other images than {item.id}.")
+        wanted = "an image" if len(item.images) == 1 else f"{len(item.images)} images"
+        raise InputError(f"No other item has {wanted} other than {item.id}.")
 
     return other
 

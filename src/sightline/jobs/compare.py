@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -106,6 +107,11 @@ def compare(
     Raises InputError where answers cannot be read, find no item, or have none in common.
     """
     sides = (a, b, *others)
+    for side in sides:
+        if not isinstance(side, str | PathLike | Mapping):
+            raise InputError(f"{type(side).__name__} is no set of answers: give a file, a folder, or {{id: words}}.")
+    if not isinstance(data, str | PathLike | None):
+        raise InputError(f"data is {type(data).__name__}: give the path of the benchmark's files.")
     benchmark = _bench(bench, sides, fields) if isinstance(bench, str) else bench
     labels = list(names) if names is not None else _labels(sides, methods)
     if len(labels) != len(sides) or len(set(labels)) < len(labels):
