@@ -167,19 +167,13 @@ class Benchmark(ABC):
         return None
 
     def items_of_answers(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Item | InvalidItem] | None:
-        """One item a line of an answers file, in the same order, where the lines carry the items; None: they do not.
-
-        Raises InputError when they carry them, but not as they should.
-        """
+        """An item a line of an answers file, in order; None: they carry none; InputError: not as they should."""
         return None
 
     def items_in_order(
         self, lines: Sequence[tuple[Mapping[str, Any], str | None]], items: Sequence[Item]
     ) -> list[Item | None] | None:
-        """The item of each line (its record and question) by the order of questions, where ids do not say.
-
-        None: the order says nothing either. None for a line: it is for none of the items.
-        """
+        """Each line's item, of (record, question), by the questions' order, or None; None for all: no order either."""
         return None
 
     def oddities(self, items: Sequence[Item]) -> list[str]:
