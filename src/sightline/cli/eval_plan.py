@@ -16,8 +16,8 @@ def show_plan(output: Output, benches: tuple[str, ...], difference: float, field
 
     settings = EvaluateSettings(**fields)
     with output.guarded():
-        asked = {"seed": settings.seed, "limit": settings.limit, **settings.of_bench()}
-        items = bench_items(benches, needs_images=False, **asked)
+        chosen = {"seed": settings.seed, "limit": settings.limit, **settings.of_bench()}
+        items = bench_items(benches, needs_images=False, **chosen)
         found = [plan.to_dict() for plan in plan_power(items, difference)]
     output.table(f"Independent items that a difference of {difference:g} needs (power 0.8)", *power_table(found))
     output.document({"plans": found})

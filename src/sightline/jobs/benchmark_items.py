@@ -61,7 +61,7 @@ def bench_items(
 ) -> tuple[BenchmarkItems, ...]:
     """The items of one benchmark, or of several in a list. InputError where one is named twice.
 
-    needs_images: whether images that are not there are an error, as they are where items are asked.
+    needs_images: whether images that are not there are an error, as they are before a run.
     """
     listed = list(benchmarks) if isinstance(benchmarks, Sequence) and not isinstance(benchmarks, str) else [benchmarks]
     if not listed:
