@@ -109,10 +109,18 @@ def test_scored_answers_have_gates_too(tmp_path: Path) -> None:
         ("no", ["--fail-if", "pope/accuracy < 0.8", *files]),
         ("no", ["--fail-if-worse", str(before)]),
         ("no", ["--fail-if", "recal < 1"]),
+        ("yes", ["--junit", str(tmp_path / "nowhere" / "g.xml")]),
     ):
         with pytest.raises(SystemExit) as ended:
             cli.main(["score", "pope", "--answers", str(tmp_path / f"{name}.jsonl"), *more])
         codes.append(ended.value.code)
-    assert codes == [0, 3, 3, 2]
+    assert codes == [0, 3, 3, 2, 2]
     assert ElementTree.parse(tmp_path / "g.xml").getroot().get("failures") == "1"
     assert "accuracy is 0 | **failed**" in (tmp_path / "g").read_text()
+
+
+def test_a_difference_without_an_interval_is_judged_by_itself_and_says_so() -> None:
+    pair = {"a": "none", "b": "vcd", "delta": -0.1, "ci95": None, "n": 2}
+    (gate,) = not_worse([{"bench": "pope", "headline": "accuracy", "better": "larger", "paired": [pair]}])
+    assert not gate.passed
+    assert gate.words == "-0.1 (too few for an interval, n 2)"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sightline.errors import GateError
+from sightline.errors import GateError, InputError
 from sightline.files.json import write_atomically
 from sightline.jobs.gates import FailIf, Gate, markdown, parse_fail_if, write_junit
 
@@ -25,14 +25,24 @@ def gate_options(function: Function) -> Function:
             callback=_conditions,
             help='End with 3 where it holds, as "accuracy < 0.8" or "pope/splits.random.f1 < 0.8". Repeatable.',
         ),
-        click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="The gates as JUnit XML."),
-        click.option(
-            "--gates-markdown", type=click.Path(path_type=Path), metavar="FILE", help="The gates as a markdown table."
-        ),
+        _file_option("--junit", "The gates as JUnit XML."),
+        _file_option("--gates-markdown", "The gates as a markdown table."),
     ]
     for add in reversed(adders):
         function = add(function)
     return function
+
+
+def _file_option(name: str, text: str) -> Callable[[Function], Function]:
+    kind = click.Path(path_type=Path, dir_okay=False)
+    return click.option(name, type=kind, metavar="FILE", callback=_in_a_folder, help=text)
+
+
+def _in_a_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Before the run, not behind it."""
+    if value is not None and not value.absolute().parent.is_dir():
+        raise InputError(f"{parameter.opts[0]} {value} is in no folder that exists: make it first.")
+    return value
 
 
 def _conditions(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> list[FailIf]:

@@ -207,7 +207,8 @@ def _not_worse(document: Mapping[str, Any], pair: Mapping[str, Any], name: str) 
         return Gate(name, condition, False, "there is nothing to compare")
     low, high = interval or (delta, delta)
     is_worse = high < 0 if document["better"] == "larger" else low > 0
-    return Gate(name, condition, not is_worse, f"{delta:+.4g} (95% {low:+.4g} to {high:+.4g}, n {pair['n']})")
+    bounds = f"95% {low:+.4g} to {high:+.4g}" if interval else "too few for an interval"
+    return Gate(name, condition, not is_worse, f"{delta:+.4g} ({bounds}, n {pair['n']})")
 
 
 def _clean(text: str) -> str:
