@@ -20,7 +20,7 @@ def python_of(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["notebook.md", "paper.md"])
+@pytest.mark.parametrize("page", ["notebook.md", "paper.md", "serving.md"])
 def test_its_python_runs_from_top_to_bottom(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "docs").symlink_to(DOCS)
     monkeypatch.chdir(tmp_path)
@@ -35,6 +35,11 @@ def test_its_python_runs_from_top_to_bottom(page: str, tmp_path: Path, monkeypat
         live = names["page"]
         assert "<iframe" in live._repr_html_()  # type: ignore[attr-defined]
         live.close()  # type: ignore[attr-defined]
+    elif page == "serving.md":
+        vlm, inputs = names["vlm"], names["inputs"]
+        assert names["plain"] == [vlm.generate(inputs, max_new_tokens=8)]  # type: ignore[attr-defined]
+        assert names["probe"].result().samples  # type: ignore[attr-defined]
+        assert "".join(names["pieces"]).strip()  # type: ignore[arg-type]
     else:
         assert (tmp_path / "differences.pdf").stat().st_size > 1000
 
