@@ -33,7 +33,7 @@ class Kept:
 def test_an_evaluation_gives_progress_and_the_documents_figures(caplog: pytest.LogCaptureFixture) -> None:
     kept = Kept()
     with caplog.at_level(logging.INFO, "sightline"):
-        found = sl.evaluate("tiny-llava-early", "shapes-pope", ["none", "vcd"], limit=6, track=kept).to_dict()
+        found = sl.evaluate("tiny-llava-early", "shapes-pope", ["none", "vcd"], limit=24, track=kept).to_dict()
     assert kept.figures["shapes-pope/vcd/accuracy"] == found["methods"]["vcd"]["accuracy"]
     low, high = found["methods"]["none"]["accuracy_ci95"]
     ends = [kept.figures[f"shapes-pope/none/accuracy_{end}"] for end in ("low", "high")]
@@ -41,9 +41,9 @@ def test_an_evaluation_gives_progress_and_the_documents_figures(caplog: pytest.L
     assert kept.figures["shapes-pope/vcd/vs none/p_value"] == found["paired"][0]["p_value"]
     assert kept.figures["progress/POPE (shapes) vcd"] == 1.0
     assert kept.steps == sorted(kept.steps)
-    assert kept.steps[-1] == 12
+    assert kept.steps[-1] == 48
     said = [record.getMessage() for record in caplog.records if record.name == "sightline"]
-    assert any("all 6 are done" in line for line in said)
+    assert any("all 24 are done" in line for line in said)
     assert any("shapes-pope/none/accuracy" in line for line in said)
 
 
