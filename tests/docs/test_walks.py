@@ -25,7 +25,7 @@ def test_its_python_runs_from_top_to_bottom(page: str, tmp_path: Path, monkeypat
     (tmp_path / "docs").symlink_to(DOCS)
     monkeypatch.chdir(tmp_path)
     shell = types.SimpleNamespace(config={"IPKernelApp": {}})
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell, version_info=(9, 0)))
     names: dict[str, object] = {}
     blocks = python_of(page)
     assert blocks
