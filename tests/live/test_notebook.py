@@ -16,7 +16,7 @@ from sightline.models.vlm import load
 
 def test_the_page_runs_beside_a_notebook_and_shows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = types.SimpleNamespace(config={"IPKernelApp": {}})
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell, version_info=(9, 0)))
     vlm = load("tiny-llava")
     page = sl.app(vlm)
     assert page is not None
