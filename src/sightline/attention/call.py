@@ -33,6 +33,9 @@ _KNOWN_TENSORS = {
 }
 """Options that are read here, or that say of packed sequences what the mask says as well."""
 
+_PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+"""What FlashAttention gets of packed sequences; all of them, or none counts."""
+
 _SELECTIONS = {"indices", "block_indices", "sparse_indices"}
 """Keys that an indexer has selected; eager and SDPA kernels get a mask that hides the others as well."""
 
@@ -192,7 +195,10 @@ def _from_no_mask(call: AttentionCall, rows: Tensor) -> Tensor:
 
 
 def _from_padding(call: AttentionCall, rows: Tensor) -> Tensor:
-    """FlashAttention: causal from the lower right, a window to the left, and a padding mask over the keys or none."""
+    """FlashAttention: causal from the lower right, a window to the left; a padding mask over the keys or none.
+
+    Without one, sequences that are packed into one row see their own keys alone.
+    """
     device = call.query.device
     position = rows.to(device) + call.offset
     key = torch.arange(call.keys, device=device) + call.first_key
@@ -204,8 +210,35 @@ def _from_padding(call: AttentionCall, rows: Tensor) -> Tensor:
             seen = seen & (key[None, :] > position[:, None] - int(window))
     seen = seen[None, None]
     if isinstance(call.mask, Tensor):
-        seen = seen & call.mask[:, None, None, -call.keys :].bool()
-    return seen
+        return seen & call.mask[:, None, None, -call.keys :].bool()
+    sequence = packed_sequences(call)
+    return seen if sequence is None else seen & (sequence[rows.to(device)][:, None] == sequence[None, :])
+
+
+def packed_sequences(call: AttentionCall) -> Int[Tensor, " keys"] | None:
+    """By key, which of several sequences packed into one row it belongs to; None where there is but one.
+
+    FlashAttention alone has them from elsewhere than a mask: from `cu_seq_lens_*`, else from positions that start over.
+
+    Raises:
+        ModelError: where lengths are given along with a batch or a filled cache.
+    """
+    if "flash" not in call.implementation or call.mask is not None:
+        return None
+    if all(call.options.get(name) is not None for name in _PACKED):
+        if call.query.shape[0] != 1 or call.queries != call.keys:
+            raise ModelError(
+                "Lengths of packed sequences (cu_seq_lens_q, cu_seq_lens_k) are read of one row without a cache: give "
+                "prompts one by one, or padded."
+            )
+        begins = torch.zeros(call.keys + 1, dtype=torch.long, device=call.query.device)
+        begins[call.options["cu_seq_lens_k"][:-1].long()] = 1
+        return begins[:-1].cumsum(0)
+    positions = call.options.get("position_ids")
+    if not isinstance(positions, Tensor) or positions.shape != (1, call.keys) or call.query.shape[0] != 1:
+        return None
+    begins = (positions[0] == positions.min()).long()
+    return begins.cumsum(0) if int(begins.sum()) > 1 else None
 
 
 def _from_block_mask(call: AttentionCall, rows: Tensor) -> Tensor:

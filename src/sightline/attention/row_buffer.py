@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.attention.call import AttentionCall
+from sightline.attention.call import AttentionCall, packed_sequences
 from sightline.attention.edits import EditedCall
 from sightline.attention.passes import ForwardPass
 
@@ -117,7 +117,9 @@ class RowBuffer:
     def _last_row(self, call: AttentionCall) -> AttentionCall:
         """The last row of a prompt as a call of its own, copied so that the other rows can be freed."""
         mask = call.mask
-        if (isinstance(mask, Tensor) and mask.dim() == 4) or hasattr(mask, "mask_mod"):
+        if packed_sequences(call) is not None:
+            mask = call.visible(_row(call))
+        elif (isinstance(mask, Tensor) and mask.dim() == 4) or hasattr(mask, "mask_mod"):
             # All layers share one mask: so do their copies of its last row.
             if id(mask) not in self._last_rows:
                 self._last_rows[id(mask)] = call.visible(_row(call))
