@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,13 +28,36 @@ GEOMETRY = {
 TEXT_BEFORE, TEXT_AFTER = 35, 29
 
 
-def decoder(layers: int, dtype: torch.dtype, device: str, quantize: str | None = None, **changes: Any) -> Any:
-    """A Llama decoder of `GEOMETRY` with seeded random weights and SDPA attention."""
+def narrowed(hidden_size: int | None) -> dict[str, int]:
+    """`GEOMETRY` narrowed to this hidden size, its heads of 128 as before; the vocabulary stays. None: as it is."""
+    if hidden_size is None:
+        return {}
+    heads = max(1, hidden_size // 128)
+    inner = GEOMETRY["intermediate_size"] * hidden_size // GEOMETRY["hidden_size"]
+    return {
+        "hidden_size": hidden_size,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "intermediate_size": inner,
+    }
+
+
+def decoder(
+    layers: int,
+    dtype: torch.dtype,
+    device: str,
+    quantize: str | None = None,
+    attention: str = "sdpa",
+    **changes: Any,
+) -> Any:
+    """A Llama decoder of `GEOMETRY` with seeded random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     sizes = GEOMETRY | changes
-    config = LlamaConfig(num_hidden_layers=layers, max_position_embeddings=32768, **sizes)
+    config = LlamaConfig(
+        num_hidden_layers=layers, max_position_embeddings=32768, attn_implementation=attention, **sizes
+    )
     config.eos_token_id = None
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -64,6 +90,7 @@ def _quantised(model: Any) -> Any:
                 )
                 small.weight = bnb.nn.Params4bit(child.weight.data.cpu(), requires_grad=False, quant_type="nf4")
                 setattr(module, name, small.to(child.weight.device))
+    model.is_loaded_in_4bit = True
     return model
 
 
@@ -105,6 +132,31 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
+@contextmanager
+def peak_bytes(device: str) -> Iterator[list[int]]:
+    """Adds to the list it gives the most bytes held inside, above those held before.
+
+    On a GPU by its allocator; else of the process, on Linux, memory that is free given back to the system before.
+    """
+    found: list[int] = []
+    if device.startswith("cuda"):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        yield found
+        found.append(torch.cuda.max_memory_allocated() - before)
+        return
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _held("VmRSS")
+    yield found
+    found.append(max(0, _held("VmHWM") - before))
+
+
+def _held(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
 def medians(times: Mapping[str, list[Times]], against: str) -> dict[str, dict[str, float]]:
     """By run: median seconds, their spread, and the median over rounds of its ratio to the run `against` of the round.
 
@@ -133,6 +185,7 @@ def machine(device: str) -> dict[str, Any]:
     return {
         "machine": name,
         "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

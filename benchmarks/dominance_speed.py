@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from common import alternate, decoder, machine, medians, prompt, write
+from common import alternate, decoder, machine, medians, narrowed, peak_bytes, prompt, write
 
 from sightline.probes.dominance import Dominance
 
@@ -23,6 +23,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--hidden-size", type=int, help="narrower than a 7B model, to try the script")
+    parser.add_argument("--attention", default="sdpa", help="the model's own kernel, as flash_attention_2")
     parser.add_argument("--lengths", type=int, nargs="+", default=[640, 2586])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=0, help="then measure this many prompts in one go")
@@ -30,7 +32,14 @@ def main() -> None:
     parser.add_argument("--without-eager", action="store_true")
     parser.add_argument("--out")
     options = parser.parse_args()
-    model = decoder(options.layers, getattr(torch, options.dtype), options.device, options.quantize)
+    model = decoder(
+        options.layers,
+        getattr(torch, options.dtype),
+        options.device,
+        options.quantize,
+        options.attention,
+        **narrowed(options.hidden_size),
+    )
     document: dict[str, Any] = {
         "benchmark": "dominance_speed",
         **machine(options.device),
@@ -41,8 +50,14 @@ def main() -> None:
     warm_up = _runs(model, 128, options)
     alternate(warm_up, 0, options.device)
     for length in options.lengths:
-        seconds = alternate(_runs(model, length, options), options.rounds, options.device, warm_up=0)
-        document["lengths"][str(length)] = medians(seconds, against="plain")
+        runs = _runs(model, length, options)
+        found = medians(alternate(runs, options.rounds, options.device, warm_up=0), against="plain")
+        if options.device.startswith("cuda"):
+            for name, run in runs.items():
+                with peak_bytes(options.device) as peak:
+                    run()
+                found[name]["peak_bytes"] = peak[0]
+        document["lengths"][str(length)] = found
         write(document, options.out)
     if options.samples:
         document["many"] = _many(model, options)

@@ -2,11 +2,13 @@
 
     python benchmarks/grounding_speed.py --length 640 --batch 1 --rounds 5 --out FILE
     python benchmarks/grounding_speed.py --device cuda --dtype bfloat16 --batch 1 4 --checkpointing --out FILE
+    python benchmarks/grounding_speed.py --device cuda --dtype bfloat16 --layers 32 --quantize 4bit --lora 16 --out FILE
 
-A step is a forward pass, the language loss on the text behind the image, and the backward pass into all weights, which
-are not updated. `grounding` adds the scores of the layers and the margin loss on every word of the answer. A negative
-caption is a second forward pass with or without the loss, and is left out. Steps are taken in turn. Memory is the most
-held at once: on a GPU as its allocator counts, weights and gradients included; on a CPU above these, by a profiler.
+A step is a forward pass, the language loss on the text behind the image, and the backward pass into all weights (with
+--lora into adapters alone, over weights of 4 bits with --quantize), which are not updated. `grounding` adds the scores
+of the layers and the margin loss on every word of the answer. A negative caption is a second forward pass with or
+without the loss, and is left out. Steps are taken in turn. Memory is the most held at once: on a GPU as its allocator
+counts, weights and gradients included; on a CPU above these, by a profiler.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from common import TEXT_AFTER, alternate, decoder, machine, medians, prompt, write
+from common import TEXT_AFTER, alternate, decoder, machine, medians, narrowed, prompt, write
 
 from sightline.models.layout import TokenLayout
 from sightline.probes.grounding import Grounding, GroundingLoss
@@ -37,15 +39,27 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--hidden", type=int, help="a smaller hidden size (with an MLP to match), to try the script")
+    parser.add_argument("--hidden-size", type=int, help="narrower than a 7B model, to try the script")
+    parser.add_argument("--quantize", choices=["4bit"])
+    parser.add_argument("--lora", type=int, metavar="RANK", help="train adapters of queries and values alone")
     parser.add_argument("--out")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    small = {} if options.hidden is None else {"hidden_size": options.hidden, "intermediate_size": 3 * options.hidden}
-    model = decoder(options.layers, getattr(torch, options.dtype), options.device, **small).train()
+    model = decoder(
+        options.layers,
+        getattr(torch, options.dtype),
+        options.device,
+        options.quantize,
+        **narrowed(options.hidden_size),
+    ).train()
     if options.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if options.lora:
+        from peft import LoraConfig, get_peft_model
+
+        settings = LoraConfig(r=options.lora, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        model = get_peft_model(model, settings)
     document: dict[str, Any] = {
         "benchmark": "grounding_speed",
         **machine(options.device),

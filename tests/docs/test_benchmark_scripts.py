@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +27,41 @@ def test_a_script_finds_all_that_it_imports(name: str, monkeypatch: pytest.Monke
             sys.modules.pop(script, None)
 
 
-def test_the_script_for_a_gpu_runs_scripts_that_are_there_with_options_they_have() -> None:
-    parts = re.findall(r"part \w+ \d+ (\w+) (.+)", (FOLDER / "gpu.sh").read_text(encoding="utf-8"))
-    assert len(parts) >= 10
-    for script, options in parts:
-        source = (FOLDER / f"{script}.py").read_text(encoding="utf-8")
-        for option in re.findall(r"--[a-z-]+", options):
-            assert f'"{option}"' in source, (script, option)
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield importlib.import_module("gpu")
+    for script in SCRIPTS:
+        sys.modules.pop(script, None)
+
+
+def test_the_parts_for_a_gpu_are_scripts_with_options_they_have_within_eight_minutes(gpu: Any) -> None:
+    assert sum(part.seconds for part in gpu.PARTS) <= gpu.SECONDS == 8 * 60
+    for part in gpu.PARTS:
+        source = (FOLDER / f"{part.script}.py").read_text(encoding="utf-8")
+        for option in re.findall(r"--[a-z-0-9]+", f"{part.whole} {part.small}"):
+            assert f'"{option}"' in source, (part.name, option)
+
+
+def test_a_part_that_fails_or_takes_too_long_or_lacks_a_package_says_so_and_keeps_what_it_wrote(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gpu, "FOLDER", tmp_path)
+    begin = "import sys, pathlib, time; pathlib.Path(sys.argv[-1]).write_text('{\"first\": 1}')\n"
+    (tmp_path / "good.py").write_text(begin)
+    (tmp_path / "bad.py").write_text(begin + "raise SystemExit('out of memory')")
+    (tmp_path / "slow.py").write_text(begin + "time.sleep(60)")
+    monkeypatch.setitem(gpu.NEEDS, "--lora", "no_such_package")
+    found = {
+        name: gpu.result_of(gpu.Part(name, name, limit, "", options), "cpu", True, 60.0)
+        for name, limit, options in (("good", 9, ""), ("bad", 9, ""), ("slow", 0.5, ""), ("none", 9, "--lora 4"))
+    }
+    assert [done["state"] for done in found.values()] == ["done", "failed", "over time", "left out"]
+    assert [done.get("why") for done in found.values()] == [
+        None,
+        "out of memory",
+        "stopped after 0.5 s",
+        "no_such_package is not installed",
+    ]
+    assert all(found[name]["result"] == {"first": 1} for name in ("good", "bad", "slow"))
+    assert gpu.result_of(gpu.PARTS[0], "cpu", True, 0.0)["why"] == "no time was left"
