@@ -2,8 +2,8 @@
 
     python benchmarks/run_folders.py --out benchmarks/results/run_folders.json
 
-The lines are those of `measure` on a model of 32 layers, which has ended and has its summary, or of `eval`, which was
-stopped just before its end; each figure is of a process of its own.
+The lines are those of `measure` on a model of 32 layers, which has ended and has its summary, of one that was stopped
+just before its end, or of `eval`, stopped too; each figure is of a process of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {"models": ["m"], "data": "made", "queries": "generat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=100_000)
-    parser.add_argument("--commands", nargs="+", default=["eval", "measure"])
+    parser.add_argument("--commands", nargs="+", default=["eval", "measure", "measure, stopped"])
     parser.add_argument("--one", nargs=3, metavar=("WHAT", "COMMAND", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--out")
     options = parser.parse_args()
@@ -50,23 +50,24 @@ def main() -> None:
 
 def fill(folder: Path, command: str, lines: int) -> None:
     """Writes the folder of such a run."""
-    from sightline.probes.dominance import SampleDominance, aggregate
+    from sightline.probes.dominance import LayerMass, SampleDominance, aggregate
     from sightline.runs.folder import Run
     from sightline.runs.records import Record, line_of
 
-    run = Run.open(folder, command, SETTINGS | ({"bench": "shapes-pope"} if command == "eval" else {}))
-    layer = {"layer": 0, "masses": {"text": 0.6123456789, "image": 0.3876543211, "text_sinks": 0.1234567891}}
-    layers = [layer | {"layer": number} for number in range(LAYERS)]
-    dominance = {"queries": "generated", "rows": 8, "tokens": {"text": 61, "image": 576}, "layers": layers}
-    results = {
-        "measure": {"text": "a red circle", "dominance": dominance},
+    name = command.partition(",")[0]
+    run = Run.open(folder, name, SETTINGS | ({"bench": "shapes-pope"} if name == "eval" else {}))
+    masses = {"text": 0.6123456789, "image": 0.3876543211, "text_sinks": 0.1234567891}
+    layers = tuple(LayerMass(number, masses) for number in range(LAYERS))
+    sample = SampleDominance("generated", 8, {"text": 61, "image": 576, "text_sinks": 1}, layers)
+    results: dict[str, dict[str, Any]] = {
+        "measure": {"text": "a red circle", "dominance": sample.to_dict()},
         "eval": {"response": "Yes, there is a red circle.", "question": "0123456789abcdef", "tokens": 9},
     }
     with run:
         if command == "measure":
-            run.finish(aggregate([SampleDominance.from_dict(dominance)] * 2, model="m").to_dict())
+            run.finish(aggregate([sample] * 2, model="m").to_dict())
     with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
-        line = line_of(Record("sample-NUMBER", "m", "none", results[command], None, 0.25))
+        line = line_of(Record("sample-NUMBER", "m", "none", results[name], None, 0.25))
         for number in range(lines):
             file.write(line.replace("NUMBER", f"{number:06}"))
 
@@ -85,8 +86,9 @@ def _one(what: str, command: str, place: str) -> dict[str, float]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun, processor = time.monotonic(), time.process_time()
     if what == "resume":
-        settings = SETTINGS | ({"bench": "shapes-pope"} if command == "eval" else {})
-        with Run.open(folder, command, settings) as run:
+        name = command.partition(",")[0]
+        settings = SETTINGS | ({"bench": "shapes-pope"} if name == "eval" else {})
+        with Run.open(folder, name, settings) as run:
             assert len(run.done_ids("m")) == len(run.records)
     else:
         report(folder)

@@ -23,7 +23,7 @@ from sightline.errors import InputError, RunError, SightlineError, SightlineWarn
 from sightline.runs.folder import Run, fresh_folder
 from sightline.runs.processes import launched_as, shard
 from sightline.runs.records import Record, line_of, read_records
-from sightline.runs.stored import StoredResult
+from sightline.runs.stored import StoredResult, line_outline
 
 SETTINGS = {"model": "tiny-llava", "queries": "generated", "new_tokens": 20}
 
@@ -427,6 +427,28 @@ def test_long_results_stay_on_disk_and_read_the_same(tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_text("other\n" * 900)
     with pytest.raises(RunError, match="was changed while it was read"):
         read_again(again["long"])["text"]
+
+
+@pytest.mark.parametrize("name", ["a", 'q"u\\o\nte{[', "ü犬\ud800", "x" * 2000, '", "seconds": 1}'])
+def test_the_outline_of_a_line_is_what_its_whole_says(tmp_path: Path, name: str) -> None:
+    result = {"text": 'a "{[" \\ b', "layers": [{"layer": layer, "mdi": 1.5} for layer in range(99)]}
+    line = line_of(Record(name, "m\\", "vcd", result, None, 1e-05)).encode("utf-8", "surrogatepass")
+    whole = json.loads(line)
+    assert line_outline(line) in (whole | {"result": {}}, None)
+    (tmp_path / "samples.jsonl").write_bytes(line)
+    (record,) = read_records(tmp_path)
+    assert isinstance(record.result, StoredResult)
+    assert (record.id, record.model, record.method, dict(record.result)) == (name, "m\\", "vcd", result)
+    assert record.result.get("maps") is None
+
+
+def test_long_lines_that_are_damaged_are_done_again(tmp_path: Path) -> None:
+    line = line_of(Record("a", "m", "none", {"layers": [{"mdi": 1.5}] * 200}, None, 0.25)).encode()
+    assert line_outline(line) is not None
+    others = (line[:-9] + line, line.replace(b"]", b"", 1), b"\0" * 2000 + b"\n")
+    cut = (line[:1000] + b"\0" * (len(line) - 1001) + b"\n", line[:1700] + b"\n", line[9:], line[:-20] + b"9}\n")
+    (tmp_path / "samples.jsonl").write_bytes(b"".join(each for each in (*others, *cut)))
+    assert read_records(tmp_path) == []
 
 
 def read_again(record: Record) -> Any:

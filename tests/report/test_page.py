@@ -16,8 +16,10 @@ from PIL import Image
 from report import made_runs
 from sightline.errors import InputError, SightlineError
 from sightline.knockout.result import ImpactMap
+from sightline.pages import aggregates, reading
 from sightline.pages.aggregates import published_rows
 from sightline.pages.contents import contents
+from sightline.pages.naming import without_places
 from sightline.pages.page import page, write_page
 from sightline.pages.page_maps import attention_maps
 from sightline.pages.pictures import fitted, thumbnails
@@ -196,6 +198,72 @@ def test_no_page_has_a_path_of_the_machine_it_was_made_on(tmp_path: Path) -> Non
     assert str(tmp_path) not in text
     assert "The image b.png is truncated." in text
     assert "x.jsonl" in text
+
+
+PLACES = (
+    "/home/someone/kept",
+    "file:///home/someone/kept",
+    "C:\\Users\\someone\\kept",
+    "C:/someone/kept",
+    "\\\\someone\\kept",
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("write", [made_runs.write_measure, made_runs.write_eval, made_runs.write_training])
+def test_no_path_comes_with_a_setting_a_method_or_a_name(tmp_path: Path, write: Any, place: str) -> None:
+    folder = write(tmp_path / "run")
+    written = f"steer:file={place}/v.npz", json.dumps(f"steer:file={place}/v.npz")[1:-1]
+    for path in (path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl")):
+        text = re.sub(r'"pai"|"tiny-llava"', lambda _: f'"{written[1]}"', path.read_text())
+        about = json.loads(text) if path.name in ("run.json", "training.json") else {}
+        for part in about.keys() & {"settings", "info", "about"}:
+            about[part] |= {"labels": f"{place}/l.jsonl", f"content of {place}/x": {"deep": [f"{place}/y", written[0]]}}
+        path.write_text(json.dumps(about) if about else text)
+    found = page(contents(read_runs([folder])))
+    assert "someone" not in found
+    assert "l.jsonl" in found
+
+
+def test_methods_that_differ_by_a_folder_alone_stay_two() -> None:
+    found = without_places({"steer:file=/a/b/v": 1, "steer:file=/a/c/v": 2, "pair": ["steer:file=/a/c/v"]})
+    assert found == {"steer:file=v": 1, "steer:file=v (2)": 2, "pair": ["steer:file=v (2)"]}
+    assert without_places({"prompt": "see /a/b/c", "note": "see /a/b/c and https://a.b/c/d, 3/4 and and/or"}) == {
+        "prompt": "see /a/b/c",
+        "note": "see c and https://a.b/c/d, 3/4 and and/or",
+    }
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"width": 9, "height": 9, "data": "https://example.org/x.png"},
+        {"width": 9, "height": 9, "data": "data:image/svg+xml;base64,AAAA"},
+        {"width": 9, "height": 9, "data": 'data:image/png;base64,AA"x'},
+        {"width": "9;background:red", "height": 9, "data": "data:image/png;base64,AAAA"},
+        {"width": 9, "height": 9},
+        "data:image/png;base64,AAAA",
+    ],
+)
+def test_only_pictures_that_commands_keep_go_into_a_page(tmp_path: Path, image: Any) -> None:
+    folder = made_runs.write_measure(tmp_path / "run", 1)
+    line = json.loads((folder / "samples.jsonl").read_text())
+    own = line["result"]["maps"]["images"][0]
+    line["result"]["maps"]["images"] = [own, image]
+    (folder / "samples.jsonl").write_text(json.dumps(line) + "\n")
+    found = contents(read_runs([folder]))
+    assert found["samples"][0]["images"] == [own]
+    assert found["runs"][0]["notes"] == ["Pictures left out, being no copies of the kind that commands keep: 1."]
+
+
+def test_a_long_unfinished_run_is_summed_up_from_some_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (reading, aggregates):
+        monkeypatch.setattr(module, "UNFINISHED", 3)
+    folder = made_runs.write_measure(tmp_path / "run", 7, is_finished=False, has_maps=False)
+    found = contents(read_runs([folder]))
+    assert found["dominance"][0]["samples"] == 3
+    assert found["runs"][0]["samples"] == 7
+    assert "Of the 7 of a model and method, 3 evenly taken ones are put together." in found["runs"][0]["notes"][0]
 
 
 def test_the_finding_is_a_sentence_of_the_data(tmp_path: Path) -> None:

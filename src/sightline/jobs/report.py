@@ -56,7 +56,6 @@ def report(
     Raises:
         InputError: for a folder that holds no run, and for a page that is a folder.
     """
-    from sightline.jobs.paper_figures import write_figures
     from sightline.pages.page import write_page
 
     given = [folders] if isinstance(folders, str | Path) else list(folders)
@@ -68,5 +67,9 @@ def report(
         raise InputError(f"{page} is a folder: give --out the name of a file, such as {page / PAGE_FILE}.")
     runs = read_runs(places)
     write_page(runs, page, samples)
-    drawn = () if figures is None else tuple(write_figures(runs, figures))
+    drawn: tuple[Path, ...] = ()
+    if figures is not None:
+        from sightline.jobs.paper_figures import write_figures  # which reads every kind of run, training's too
+
+        drawn = tuple(write_figures(runs, figures))
     return Report(page, page.stat().st_size, tuple(run.folder for run in runs), drawn)

@@ -14,7 +14,7 @@ from sightline.knockout.measures import MEASURES, SIGNED
 from sightline.knockout.result import ImpactMap
 from sightline.pages.forest import is_control
 from sightline.pages.naming import display_name, distinct_names, last_name
-from sightline.pages.reading import RunFolder, impact_documents
+from sightline.pages.reading import UNFINISHED, RunFolder, impact_documents
 from sightline.probes.dominance import PUBLISHED, SampleDominance, SampleMaps, aggregate
 from sightline.runs.records import Record
 
@@ -63,15 +63,17 @@ def _layer(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_records(run: RunFolder) -> list[Mapping[str, Any]]:
-    """Documents of a run that is not finished."""
+    """Documents of a run that is not finished: of `UNFINISHED` samples at most, so that memory is bounded."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in run.records:
         groups.setdefault((record.model, record.method), []).append(record)
     found: list[Mapping[str, Any]] = []
-    for (model, method), records in groups.items():
+    for (model, method), whole in groups.items():
+        records = whole[:: -(-len(whole) // UNFINISHED)]
         try:
             good = [SampleDominance.from_dict(record.result["dominance"]) for record in records if record.result]
-            document = aggregate(good, model=model, failed=len(records) - len(good)).to_dict()
+            failed = sum(record.error is not None for record in whole)
+            document = aggregate(good, model=model, failed=failed).to_dict()
         except (InputError, KeyError, TypeError, ValueError):
             continue
         found.append(document | {"method": method})

@@ -24,8 +24,11 @@ def contents(runs: Sequence[RunFolder], samples: int = SAMPLES) -> dict[str, Any
     turns = [entry for entry in chain.from_iterable(zip_longest(*(found for found, _ in by_run))) if entry]
     chosen = sorted(turns[:samples], key=lambda entry: int(entry["run"]))
     shown, first = show(chosen, runs)
-    notes = [[*run.notes, *found] for run, (_, found) in zip(runs, by_run, strict=True)]
-    document = {
+    notes = [
+        [*run.notes, *found, *_left_out(shown, number)]
+        for number, (run, (_, found)) in enumerate(zip(runs, by_run, strict=True))
+    ]
+    document: dict[str, Any] = {
         "runs": [_about(run, found) for run, found in zip(runs, notes, strict=True)],
         "settings": settings_table(runs),
         "dominance": aggregates.dominances(runs),
@@ -40,7 +43,14 @@ def contents(runs: Sequence[RunFolder], samples: int = SAMPLES) -> dict[str, Any
         "first": first,
         "left": whole - len(chosen),
     }
+    document = without_places(document)
     return document | {"finding": finding(document)}
+
+
+def _left_out(shown: Sequence[dict[str, Any]], number: int) -> list[str]:
+    """The note of a run whose folder holds other things in the place of small pictures."""
+    count = sum(entry["run"] == number and entry.pop("foreign") for entry in shown if "foreign" in entry)
+    return [f"Pictures left out, being no copies of the kind that commands keep: {count}."] if count else []
 
 
 def _about(run: RunFolder, notes: Sequence[str]) -> dict[str, Any]:
@@ -50,5 +60,5 @@ def _about(run: RunFolder, notes: Sequence[str]) -> dict[str, Any]:
         "command": run.command,
         "samples": len({record.id for record in run.records}),
         "failed": failed,
-        "notes": [without_places(note) for note in notes],
+        "notes": list(notes),
     }

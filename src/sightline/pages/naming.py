@@ -8,8 +8,13 @@ from typing import Any
 
 from sightline.pages.reading import RunFolder
 
-_PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:\\|/|~/)(?:[^\s/\\'\"<>|]+[/\\])+([^\s/\\'\"<>|,;:()]+)")
-"""A path from the root of a disk or from a home, with at least one folder, inside a sentence."""
+_PATH = re.compile(
+    r"(?:file:/{1,3}|(?<![\w.:/\\])(?:[A-Za-z]:[\\/]|\\\\|/|~/))(?:[^\s/\\'\"<>|]+[/\\])+([^\s/\\'\"<>|,;:()]+)"
+)
+"""A path from the root of a disk, of a share or from a home, with at least one folder, inside a sentence."""
+
+WORDS = ("prompt", "truth", "answer", "maps", "images")
+"""Fields of a page's samples that are data, and stand as they are."""
 
 FIRST = ("data", "bench", "method", "queries", "limit", "new_tokens", "sinks", "seed")
 """Settings by which runs are best known apart, the first before the others."""
@@ -27,15 +32,34 @@ def last_name(text: str) -> str:
     return re.split(r"[\\/]", text.rstrip("\\/"))[-1] or text if is_path else text
 
 
-def without_places(value: Any) -> Any:
-    """A JSON value whose absolute paths are cut down to their last names, also within sentences."""
+def without_places(value: Any, known: dict[str, str] | None = None) -> Any:
+    """A JSON value whose absolute paths are cut down to their last names, also in names of fields and within sentences.
+
+    known: what each text became; of texts without spaces, two that would become the same are numbered. `WORDS` stay as
+    they are.
+    """
+    known = {} if known is None else known
     if isinstance(value, str):
-        return last_name(value) if value.startswith(("/", "~/")) and " " not in value else _PATH.sub(r"\1", value)
+        return known[value] if value in known else _shortened(value, known)
     if isinstance(value, Mapping):
-        return {without_places(name): without_places(each) for name, each in value.items()}
+        return {
+            without_places(name, known): each if name in WORDS else without_places(each, known)
+            for name, each in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [without_places(each) for each in value]
+        return [without_places(each, known) for each in value]
     return value
+
+
+def _shortened(text: str, known: dict[str, str]) -> str:
+    is_path = text.startswith(("/", "~/")) and " " not in text
+    found = wanted = last_name(text) if is_path else _PATH.sub(r"\1", text)
+    number = 1
+    while found != text and " " not in text and found in known.values():
+        number += 1
+        found = f"{wanted} ({number})"
+    known[text] = found
+    return found
 
 
 def distinct_names(names: Sequence[str], runs: Sequence[RunFolder]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ MOST = 8
 
 QUALITY = 78
 
+_ADDRESS = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
+
 
 def thumbnails(pictures: Sequence[Image.Image], side: int = SIDE) -> list[dict[str, Any]]:
     """The first pictures as {"width", "height", "data"}: the size of the original and a data URI of a small copy."""
@@ -55,6 +58,14 @@ def thumbnail(picture: Image.Image, side: int = SIDE) -> dict[str, Any]:
     kind = "png" if is_tiny else "jpeg"
     data = base64.b64encode(file.getvalue()).decode()
     return {"width": picture.width, "height": picture.height, "data": f"data:image/{kind};base64,{data}"}
+
+
+def is_thumbnail(image: Any) -> bool:
+    """Whether this is what `thumbnail` makes: nothing else, such as an address to be fetched, goes into a page."""
+    if not isinstance(image, Mapping) or not isinstance(image.get("data"), str):
+        return False
+    sizes = [image.get("width"), image.get("height")]
+    return all(type(size) is int and size > 0 for size in sizes) and _ADDRESS.fullmatch(image["data"]) is not None
 
 
 def fitted(samples: Sequence[list[dict[str, Any]]]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ TRAINING_FILE, LOG_FILE = "training.json", "log.jsonl"
 """What a folder of `train` is known by, and its losses, a line each."""
 
 IMPACT_FILE = "impact.json"
+
+UNFINISHED = 2000
+"""Samples of a model and method, evenly taken, whose measurements stand for a run of `measure` that is not finished."""
 
 
 class NothingYetError(InputError):
@@ -114,7 +118,9 @@ def read_run_folder(folder: Path) -> RunFolder:
     if not summary and not records:
         raise NothingYetError(f"{folder} holds a run that has no sample yet: let it run first.")
     if not summary and not notes:
-        notes.append("This run is not finished; the figures are of the samples that are there.")
+        notes.append(
+            "This run is not finished; the figures are of the samples that are there." + _taken(about, records)
+        )
     return RunFolder(
         folder=folder,
         command=about["command"],
@@ -126,6 +132,13 @@ def read_run_folder(folder: Path) -> RunFolder:
         records=tuple(records),
         notes=tuple(notes),
     )
+
+
+def _taken(about: Mapping[str, Any], records: Sequence[Record]) -> str:
+    most = max(Counter(record.key[:2] for record in records).values(), default=0)
+    if about["command"] != "measure" or most <= UNFINISHED:
+        return ""
+    return f" Of the {most:,} of a model and method, {UNFINISHED:,} evenly taken ones are put together."
 
 
 def _is_summary(document: Any) -> bool:

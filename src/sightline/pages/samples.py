@@ -12,9 +12,9 @@ from sightline.errors import InputError, SightlineError
 from sightline.knockout.result import ImpactMap
 from sightline.pages.aggregates import maps_of
 from sightline.pages.items import Found, find_items
-from sightline.pages.naming import display_name, without_places
+from sightline.pages.naming import display_name
 from sightline.pages.page_maps import attention_maps, impact_maps
-from sightline.pages.pictures import fitted, thumbnails
+from sightline.pages.pictures import fitted, is_thumbnail, thumbnails
 from sightline.pages.reading import RunFolder, impact_documents
 from sightline.probes.dominance import SampleMaps
 from sightline.runs.records import Record
@@ -120,7 +120,7 @@ def _shown(entry: Mapping[str, Any], runs: Sequence[RunFolder]) -> dict[str, Any
     records: list[Record] = entry["variants"]
     maps = [maps_of(record) for record in records]
     kept: Mapping[str, Any] = next((each for each in maps if each), {})
-    images = kept.get("images")
+    images, foreign = (None, 0) if kept.get("images") is None else _own_pictures(kept["images"])
     order = list(labels.values())
     variants = [
         _variant(record, each, found, run, labels)
@@ -132,9 +132,10 @@ def _shown(entry: Mapping[str, Any], runs: Sequence[RunFolder]) -> dict[str, Any
     return {
         "run": entry["run"],
         "id": entry["id"],
-        "prompt": kept.get("question") if item is None else item.prompt,
+        "prompt": _words(kept.get("question")) if item is None else item.prompt,
         "truth": _words(kept.get("truth") if item is None else item.truth),
-        "images": _pictures(found, item) if images is None else list(images),
+        "images": _pictures(found, item) if images is None else images,
+        "foreign": foreign,
         "variants": variants,
     }
 
@@ -165,7 +166,7 @@ def _variant(
         "answer": result.get("text", result.get("response")),
     }
     if record.error is not None:
-        return shown | {"error": without_places(record.error)}
+        return shown | {"error": record.error}
     if "response" in result:
         shown["right"] = found.right(record.id, str(result["response"]), str(run.summary.get("parser") or "official"))
     if maps is not None:
@@ -180,6 +181,13 @@ def _pictures(found: Found, item: Any) -> list[dict[str, Any]]:
         return thumbnails(found.bench.sample(item).load_images())
     except (SightlineError, OSError):
         return []
+
+
+def _own_pictures(images: Any) -> tuple[list[dict[str, Any]], int]:
+    """The small pictures that a run folder holds, and how many other things stand among them."""
+    given = images if isinstance(images, list) else [images]
+    own = [dict(image) for image in given if is_thumbnail(image)]
+    return own, len(given) - len(own)
 
 
 def _words(truth: Any) -> str | None:
@@ -197,11 +205,13 @@ def _impact_sample(entry: Mapping[str, Any]) -> dict[str, Any]:
         variant["answer"] = document.get("text") or found[0].baseline.get("text")
     except (InputError, KeyError, TypeError, ValueError, IndexError) as error:
         variant["error"] = f"This map cannot be shown ({' '.join(str(error).split())})."
+    images, foreign = _own_pictures(document.get("images", []))
     return {
         "run": entry["run"],
         "id": entry["id"],
-        "prompt": document.get("prompt"),
+        "prompt": _words(document.get("prompt")),
         "truth": None,
-        "images": [image for image in document.get("images", []) if isinstance(image, dict)],
+        "images": images,
+        "foreign": foreign,
         "variants": [variant],
     }

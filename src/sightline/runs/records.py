@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from sightline.errors import InputError
 from sightline.files.json import json_text, parse_object, plain
-from sightline.runs.stored import SHORT, StoredResult
+from sightline.runs.stored import SHORT, StoredResult, line_outline
 from sightline.text import shortened
 
 Key = tuple[str, str, str]
@@ -169,7 +169,10 @@ def parse_lines(file: BinaryIO, path: Path) -> Iterator[tuple[Record, int]]:
     end = file.tell()
     for line in file:
         start, end = end, end + len(line)
-        record = _record(parse_object(line)) if line.endswith(b"\n") else None
+        if not line.endswith(b"\n"):
+            continue
+        fields = line_outline(line) if len(line) > SHORT else None
+        record = _record(parse_object(line) if fields is None else fields)
         if record is not None:
             yield left_on_disk(record, path, start, len(line)), end
 
@@ -178,12 +181,7 @@ def left_on_disk(record: Record, path: Path, start: int, length: int) -> Record:
     """The record of a line; a long result is read from it when it is looked at."""
     if record.result is None or length <= SHORT:
         return record
-    names = tuple(record.result)
-    return replace(record, result=StoredResult(path, start, length, _NAMES.setdefault(names, names)))
-
-
-_NAMES: dict[tuple[str, ...], tuple[str, ...]] = {}
-"""Names of fields, each tuple once for all lines that have them."""
+    return replace(record, result=StoredResult(path, start, length))
 
 
 def _record(fields: dict[str, Any] | None) -> Record | None:

@@ -35,7 +35,7 @@ def attention_efficiency(text_mass: float, text_tokens: float, other_mass: float
     return (text_mass / (text_mass + other_mass)) / (text_tokens / (text_tokens + other_tokens))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LayerMass:
     """Mean attention mass that a layer's query rows give to each group of input keys.
 
@@ -120,13 +120,15 @@ class SampleDominance:
             LayerMass(
                 int(entry["layer"]),
                 dict(entry["masses"]),
-                dict(entry.get("sinks", {})),
-                dict(entry.get("selected", {})),
-                dict(entry.get("metrics", {})),
+                *(dict(entry[name]) if entry.get(name) else _NOTHING for name in ("sinks", "selected", "metrics")),
             )
             for entry in document["layers"]
         )
         return cls(str(document["queries"]), int(document["rows"]), dict(document["tokens"]), layers)
+
+
+_NOTHING: Mapping[str, Any] = {}
+"""Of the fields that most layers have not, one for all: a long run has millions of layers."""
 
 
 def is_whole(name: str) -> bool:
