@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from sightline.methods.projectaway import ProjectAway
     from sightline.methods.pyramiddrop import PyramidDrop
     from sightline.methods.random_tokens import RandomPrune
+    from sightline.methods.registers import Registers
     from sightline.methods.registry import find_method
     from sightline.methods.sid import SID
     from sightline.methods.sparsevlm import SparseVLM
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from sightline.probes.grounding import Grounding
     from sightline.probes.image_lens import ImageLens, image_lens
     from sightline.probes.localization import Localization, localize
+    from sightline.probes.register_neurons import RegisterNeurons, find_register_neurons
     from sightline.probes.relevance import Relevance, relevance
     from sightline.probes.sinks import Sinks, read_sinks
     from sightline.results.style import save_figure
@@ -118,6 +120,9 @@ _HOMES = {
     "relevance": "sightline.probes.relevance",
     "Relevance": "sightline.probes.relevance",
     "localize": "sightline.probes.localization",
+    "find_register_neurons": "sightline.probes.register_neurons",
+    "RegisterNeurons": "sightline.probes.register_neurons",
+    "Registers": "sightline.methods.registers",
     "Localization": "sightline.probes.localization",
     "head_effects": "sightline.knockout.heads",
     "HeadEffects": "sightline.knockout.heads",
@@ -216,6 +221,8 @@ __all__ = [
     "PyramidDrop",
     "RandomPrune",
     "RandomVAR",
+    "RegisterNeurons",
+    "Registers",
     "Relevance",
     "Sample",
     "SightlineError",
@@ -235,6 +242,7 @@ __all__ = [
     "find_anatomy",
     "find_direction",
     "find_method",
+    "find_register_neurons",
     "find_sinks",
     "head_effects",
     "image_lens",

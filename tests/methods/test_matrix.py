@@ -50,6 +50,7 @@ SPECS = {
     "sparsevlm": "sparsevlm:layers=1+2,keep=0.6+0.3",
     "visionzip": "visionzip:keep=0.5,merged=1",
     "yes_bias": "yes_bias:yes=3+4,no=5,mass=0,margin=1",
+    "registers": "registers:neurons=0.3+0.5+1.1",
     "fastv": "fastv:R=0.6",
     "fastv_random": "fastv_random:R=0.6",
     "fastervlm": "fastervlm:r=0.6",
@@ -108,6 +109,10 @@ REFUSED: dict[str, dict[str, str]] = {
         "paligemma2": WINDOWS,
         "idefics2": "resampler",
         "mistral3": "can't tell which of the 48 patches",
+        **{family.name: NO_TOWER for family in FAMILIES if family.modality in (TEXT, AUDIO)},
+    },
+    "registers": {
+        **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_omni_thinker"), WINDOWS),
         **{family.name: NO_TOWER for family in FAMILIES if family.modality in (TEXT, AUDIO)},
     },
     "only": {"gemma3": "needs layers with two norms", "paligemma2": "needs layers with two norms"},

@@ -14,7 +14,7 @@ from sightline.errors import InputError
 from sightline.files.json import plain, read_object
 from sightline.jobs.impact_config import Request
 from sightline.jobs.impact_files import JSON_FILE, PromptImpact, document_of, maps_in
-from sightline.jobs.impact_heads import heads_over_prompts
+from sightline.jobs.impact_lists import lists_over_prompts
 from sightline.jobs.impact_plan import ImpactPlan, ImpactSettings, requests_of
 from sightline.jobs.impacts import Impacts
 from sightline.jobs.models import ModelSource, model_sources
@@ -77,7 +77,7 @@ def impact(
         model: a bundled name, a hub name, a folder, a `VLM`, or a Transformers model; without processor=, what its
             forward takes is the data.
         data: a `Sample`, or what the model's forward takes, of one prompt; several Samples, or what stands for some.
-        mode: "local", "causal", "vision", "tower" or "deepstack", see `Study`; its other fields are settings too, as
+        mode: "local", "causal", "vision", "tower" or another, see `Study`; its other fields are settings too, as
             unit="head" for what each head of each layer does.
         compare: another model on the same prompts (local and causal).
         out: the run folder, with tables and figures; an interrupted run in it is continued.
@@ -269,4 +269,4 @@ def _summary(
     ]
     compare = None if plan.compare is None else plan.compare.name
     summary = {"model": plan.model.name, "compare": compare, "failed": len(failed), "prompts": lines}
-    return summary | heads_over_prompts(plan, run.folder, made), failed
+    return summary | lists_over_prompts(plan, run.folder, made), failed

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.jobs.impact_config import Request
-from sightline.knockout.head_maps import agreement, head_list, is_of_heads, ranked_heads
+from sightline.knockout.head_maps import agreement, head_list, is_of_heads, mean_of, ranked_heads
+from sightline.knockout.registers import is_of_registers, neuron_list
 from sightline.knockout.result import ImpactMap
 
 if TYPE_CHECKING:
     from sightline.knockout.compare import Comparison
     from sightline.models.vlm import VLM
 
-JSON_FILE, CSV_FILE, HEADS_FILE = "impact.json", "impact.csv", "heads.json"
+JSON_FILE, CSV_FILE = "impact.json", "impact.csv"
 
 TOP = 5
 """Sources that a prompt is summed up by."""
@@ -81,10 +82,21 @@ class PromptImpact:
             impact_figures(each, folder / "figures", pictures, stem)
         keep_thumbnails(pictures, folder)
         _write_table(folder / CSV_FILE, self.maps, self.request)
-        if is_of_heads(self.maps[0]):
-            write_atomically(folder / HEADS_FILE, json_text(head_list(self.maps[0])))
+        for name, listed in lists_of([self.maps[0]]).items():
+            write_atomically(folder / f"{name}.json", json_text(listed))
         if self.parts is not None:
             parts_figure(self.parts, folder / "figures", pictures)
+
+
+def lists_of(maps: Sequence[ImpactMap]) -> dict[str, Any]:
+    """What the maps of prompts name for a method to take: {"heads": ...}, {"registers": ...}, or nothing.
+
+    Each is a document, and a file of that name beside the map.
+    """
+    if maps and all(map(is_of_heads, maps)):
+        return {"heads": head_list(mean_of(maps), len(maps))}
+    naming = [found for found in maps if is_of_registers(found)]
+    return {"registers": neuron_list(naming)} if naming else {}
 
 
 def maps_in(folder: Path) -> tuple[ImpactMap, ...]:
@@ -124,8 +136,7 @@ def _write_table(path: Path, found: Sequence[ImpactMap], request: Request) -> No
 def document_of(request: Request, found: Sequence[ImpactMap], vlm: VLM) -> dict[str, Any]:
     """The map's document; over an answer {"model", "mode", "text", "new_tokens": [documents]}."""
     if request.study.new_tokens is None:
-        own = {"heads": head_list(found[0])} if is_of_heads(found[0]) else {}
-        return found[0].to_dict() | own | {"prompt": request.sample.prompt}
+        return found[0].to_dict() | lists_of(found[:1]) | {"prompt": request.sample.prompt}
     tokens = [each.baseline.get("predicted", each.baseline["token"]) for each in found]
     return {
         "model": vlm.name,

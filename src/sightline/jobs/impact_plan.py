@@ -70,7 +70,8 @@ class ImpactPlan:
         """The files of the run folder, in words."""
         own = "impact.csv" if self.compare is None else "impact_a.csv, impact_b.csv"
         heads = "heads.json, " if any(each.study.unit == "head" for each in self.requests) else ""
-        files = f"impact.json, {own}, {heads}figures/"
+        neurons = "registers.json, " if any(each.study.mode == "registers" for each in self.requests) else ""
+        files = f"impact.json, {own}, {heads}{neurons}figures/"
         return files if self.is_single else f"prompts/*/ ({files}), samples.jsonl, summary.json"
 
 

@@ -24,6 +24,8 @@ MEASURES: dict[str, str] = {
     "gradient_attention": "gradient x attention",
     "lens": "confidence in the word, by the unembedding",
     "locate": "attention of the heads that look at one place",
+    "norm": "norm of the patch inside the vision tower",
+    "norm_registers": "norm of the patch with test-time registers",
     "recovered": "share of the effect recovered",
     "recovered_gradient": "share of the effect recovered, estimated by the gradient",
     "gradient": "change of the log-probability, estimated by the gradient (nats)",

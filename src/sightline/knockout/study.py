@@ -17,6 +17,7 @@ from sightline.knockout.measures import Array
 from sightline.knockout.patch import PARTS, Part, pair_of, patch_answers
 from sightline.knockout.reader import ImpactReader, local_every_row, read_row, read_tokens
 from sightline.knockout.readings import READINGS, read
+from sightline.knockout.registers import register_norms
 from sightline.knockout.result import ImpactMap
 from sightline.knockout.sample_inputs import encoded, layout_in, other_of
 from sightline.knockout.source import Selection, Source, Tokens, Unit
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from sightline.models.anatomy import Anatomy
 
 Mode = Literal[
-    "local", "causal", "vision", "tower", "deepstack", "patch", "relevancy", "rollout", "gradient", "lens", "locate"
-]
+    "local", "causal", "vision", "tower", "deepstack", "patch",
+    "relevancy", "rollout", "gradient", "lens", "locate", "registers",
+]  # fmt: skip
 Scope = Literal["row", "every-row"]
 
 MODES: tuple[str, ...] = get_args(Mode)
@@ -54,7 +56,7 @@ class Study:
             "vision": the answer, when a part of the picture is painted over. "tower": the answer and the tower's layer,
             when patches are hidden inside the vision tower. "deepstack": the answer, when vision features are not added
             after a layer. "patch": the answer to the pair's other, when what a module puts out is taken from this one.
-            "relevancy", "rollout", "gradient", "lens", "locate": what is read and changes nothing, see `readings`.
+            "relevancy", "rollout", "gradient", "lens", "locate": readings, see `readings`; "registers": `registers`.
         tokens, unit, block, positions: what is hidden, see `Selection`.
         row: "last", the row that predicts the next token; a position; or "all" rows, of which local maps are means.
         layers: which; by default all.
@@ -187,6 +189,8 @@ class Study:
                 self.part,
             )
             return [self._of(model, answer, find_row(found, "last"))]
+        if self.mode == "registers":
+            return [self._of(model, register_norms(anatomy, inputs, found, self.layers), find_row(found, "last"))]
         if self.mode in READINGS:
             sources = self._sources(model, inputs, found, find_row(found, "last"))
             answer = read(self.mode, model, anatomy, inputs, sources, self.target, self.layers)

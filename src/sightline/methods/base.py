@@ -81,6 +81,7 @@ METHODS: Registry[type[Method]] = Registry(
         "projectaway": "sightline.methods.projectaway",
         "prune_random": "sightline.methods.random_tokens",
         "pyramiddrop": "sightline.methods.pyramiddrop",
+        "registers": "sightline.methods.registers",
         "repeat": "sightline.methods.repeat",
         "sid": "sightline.methods.sid",
         "sparsevlm": "sightline.methods.sparsevlm",

@@ -76,6 +76,7 @@ _RULES: dict[str, Callable[[Any], tuple[str, ...]]] = {
     "pai": _pai,
     "projectaway": _random,
     "pyramiddrop": _pruned,
+    "registers": _random,
     "sid": _contrast,
     "sparsevlm": _pruned,
     "spin": _spin,

@@ -41,7 +41,9 @@ PANELS = 12
 """Layers that the picture is shown for; of more, evenly spaced ones with the first and the last."""
 
 
-ACTS = {"patch": "restored"} | dict.fromkeys(("relevancy", "rollout", "gradient", "lens", "locate"), "looked at")
+ACTS = {"patch": "restored"} | dict.fromkeys(
+    ("relevancy", "rollout", "gradient", "lens", "locate", "registers"), "looked at"
+)
 """What a mode does with its sources, where they are not hidden."""
 
 

@@ -51,6 +51,8 @@ def _show_map(output: Sections, document: dict[str, Any]) -> None:
     if is_of_heads(found):
         _show_heads(output, found)
         return
+    if found.mode == "registers":
+        output.text(_outliers(found))
     name = found.measure
     rows = []
     for stage, layers in _stages(found).items():
@@ -68,6 +70,18 @@ def _show_map(output: Sections, document: dict[str, Any]) -> None:
         _show_reference(output, found)
     if document.get("every_row"):
         _show_parts(output, ImpactMap.from_dict(document["every_row"]))
+
+
+def _outliers(found: ImpactMap) -> str:
+    """How many patches of the vision tower are outliers, and the neurons that make them."""
+    about = found.baseline
+    if not about["neurons"]:
+        return f"None of {about['patches']} patches is an outlier in the vision tower, so it has no register neurons."
+    first = ", ".join(about["neurons"][:TOP])
+    return (
+        f"{about['outliers']} of {about['patches']} patches are outliers, of {about['ratio']:.1f} median norms on "
+        f"average; register neurons (layer.neuron) that make them: {first}."
+    )
 
 
 def _show_heads(output: Sections, found: ImpactMap) -> None:
@@ -197,6 +211,14 @@ def _show_prompts(output: Sections, document: dict[str, Any]) -> None:
         worst = [(name, _short(effect)) for name, effect in zip(heads["heads"], heads["effects"], strict=True)]
         output.table(
             f"Heads that the tokens owe most to, mean over {heads['prompts']} prompts", ("head", "logprob"), worst
+        )
+    if document.get("registers"):
+        named = document["registers"]
+        first = [(name, _short(score)) for name, score in zip(named["neurons"], named["scores"], strict=True)]
+        output.table(
+            f"Register neurons, mean over the {named['pictures']} prompts with outliers",
+            ("neuron", "activation"),
+            first,
         )
 
 

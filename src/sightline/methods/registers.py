@@ -1,0 +1,189 @@
+"""Test-time registers: the vision tower's outlier patches lose their norm to a token of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sightline.attention import EditedCall, ForwardPass, attach
+from sightline.attention.hooks import Hooks
+from sightline.attention.passes import LayoutSource
+from sightline.errors import InputError
+from sightline.methods.base import Method, anatomy_and_layout, register, setting
+from sightline.methods.generating import check_least
+from sightline.methods.scoring import require_image
+from sightline.methods.tower_tokens import Pictures, TowerTokens, tower_neurons
+from sightline.models.anatomy import Anatomy
+
+
+@register
+@dataclass(frozen=True)
+class Registers(Method):
+    """Moves what makes outlier patches in the vision tower to tokens added at test time (arXiv 2506.08010).
+
+        r = 0                                                    `count` registers, behind each picture's patches
+        a_r[n] <- max over tokens t of a_t[n]                    for each register neuron n
+        a_j[n] <- 0                                              at the patches j; a class token keeps its own
+
+    a: [tokens, neurons], activations of a layer's feed-forward part in the vision tower, before its last projection.
+    Register neurons write the large norms that a few patches of little content have in many towers. The registers take
+    them over; they go from layer to layer and nowhere else, so that the projector and the language model see as many
+    tokens as ever. Confirmed in its public code, which takes a picture at a time; here each has registers of its own.
+
+    Which neurons: a list for each tower, by `sl.find_register_neurons(model, pictures).save(FILE)`, or
+    `sightline impact MODEL --mode registers`, which writes it as `registers.json`. Control: `random` = true, as many
+    other neurons of the same layers.
+    """
+
+    name: ClassVar[str] = "registers"
+    neurons: tuple[str, ...] | None = setting(
+        None, "the neurons, as 5.120+7.33 (layer.neuron), or a registers.json of `impact`"
+    )
+    count: int = setting(1, "registers of each picture, 1 or more")
+    random: bool = setting(False, "a control: as many other neurons of the same layers")
+    seed: int = setting(0, "of the draw of other neurons")
+
+    def __post_init__(self) -> None:
+        check_least(self.name, 1, count=self.count)
+        names = None if self.neurons is None else tuple(map(str, self.neurons))
+        if names is not None and len(names) == 1 and names[0].endswith(".json"):
+            names = read_neurons(names[0])
+        object.__setattr__(self, "neurons", names)
+        self._pairs()
+
+    def require_complete(self) -> None:
+        """InputError without neurons."""
+        if self.neurons is None:
+            raise InputError(
+                "registers needs the tower's register neurons: give the field neurons, as 5.120+7.33, or a file of "
+                "`find_register_neurons`."
+            )
+
+    @contextmanager
+    def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
+        """Act on every picture that goes through the tower inside.
+
+        Raises:
+            InputError: without neurons, for one that the tower has not, and for a prompt without a picture.
+            ModelError: for a model whose vision tower can't have another token.
+        """
+        anatomy, source = anatomy_and_layout(model, layout)
+        self.require_complete()
+        chosen = self.chosen(anatomy)
+
+        def shift(layer: int, a: Float[Tensor, "*rows places neurons"], pictures: Pictures) -> Tensor:
+            return self.move(a, chosen[layer], pictures)
+
+        tokens = TowerTokens(self.name, anatomy, self.count, shift, tuple(chosen))
+        watch = _Watch(self.name, tokens)
+        with tokens.standing(), Hooks(anatomy) as hooks:
+            hooks.before(anatomy.layers[0], watch.look)
+            with attach(anatomy, reader=watch, layout=source, layers=()):
+                yield
+
+    def chosen(self, anatomy: Anatomy) -> dict[int, list[int]]:
+        """The neurons of each layer."""
+        layers = tower_neurons(self.name, anatomy)
+        found: dict[int, list[int]] = {}
+        for layer, neuron in self._pairs():
+            if not 0 <= layer < len(layers):
+                raise InputError(
+                    f"Layer {layer} is out of range in registers: the vision tower has layers 0 to {len(layers) - 1}."
+                )
+            width = layers[layer].projection.in_features
+            if not 0 <= neuron < width:
+                raise InputError(
+                    f"Neuron {layer}.{neuron} is out of range in registers: the layer has neurons 0 to {width - 1}."
+                )
+            found.setdefault(layer, []).append(neuron)
+        if not self.random:
+            return found
+        source = torch.Generator().manual_seed(self.seed)
+        for layer, named in sorted(found.items()):
+            others = sorted(set(range(layers[layer].projection.in_features)) - set(named))
+            if len(others) < len(named):
+                raise InputError(f"registers has {len(named)} neurons of layer {layer} named and too few others.")
+            order = torch.randperm(len(others), generator=source)[: len(named)].tolist()
+            found[layer] = sorted(others[place] for place in order)
+        return found
+
+    def move(
+        self, a: Float[Tensor, "*rows places neurons"], n: list[int], pictures: Pictures
+    ) -> Float[Tensor, "*rows places neurons"]:
+        """The activations, with those of the neurons n at the registers alone and at class tokens."""
+        before = a[..., n]
+        seen = before if pictures.present is None else before.masked_fill(~pictures.present[..., None], -torch.inf)
+        after = torch.where(pictures.is_class[:, None], before, torch.zeros_like(before))
+        for number in range(len(pictures.sizes)):
+            mine = pictures.picture == number
+            highest = seen[..., mine, :].amax(-2, keepdim=True)
+            after[..., mine & pictures.is_new, :] = highest.masked_fill(highest == -torch.inf, 0)
+        moved = a.clone()
+        moved[..., n] = after
+        return moved
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        pairs = []
+        for text in self.neurons or ():
+            layer, _, neuron = text.partition(".")
+            if not (layer.isdecimal() and neuron.isdecimal()):
+                raise InputError(f"'{text}' is no neuron in registers: write layer.neuron, as 5.120.")
+            pairs.append((int(layer), int(neuron)))
+        return pairs
+
+
+class _Watch:
+    """Sees to it that the pictures of each prompt went through the tower."""
+
+    def __init__(self, name: str, tokens: TowerTokens) -> None:
+        self._name, self._tokens = name, tokens
+        self._is_start = False
+        self._before = 0  # passes of the tower up to the last prompt
+
+    def begin(self, step: ForwardPass) -> None:
+        """A pass of the model; a prompt must come with a picture."""
+        self._is_start = step.is_start
+        if step.is_start:
+            require_image(self._name, step.layout)
+
+    def look(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Before the decoder's first layer."""
+        if self._is_start and self._tokens.passes == self._before:
+            raise InputError(
+                f"{self._name} has to see the image go through the vision tower: enter it before the image is encoded, "
+                "and give pixels, not features."
+            )
+
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
+        """Attention is no matter."""
+
+    def end(self, step: ForwardPass) -> None:
+        """The pass is over."""
+        self._is_start = False
+        self._before = self._tokens.passes
+
+
+def read_neurons(path: str | Path) -> tuple[str, ...]:
+    """The neurons of a file {"neurons": ["5.120", ...]}, as `RegisterNeurons.save` writes it.
+
+    Raises:
+        InputError: for a file that is not there or holds no such list.
+    """
+    way = "give a registers.json of `sightline impact --mode registers`, or of `find_register_neurons`"
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))["neurons"]
+        if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
+            raise ValueError
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}: {way}.") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path} holds no list of neurons: {way}.") from None
+    return tuple(found)
