@@ -58,6 +58,8 @@ def test_the_chosen_setting_is_run_once_on_the_held_out_half(tmp_path: Path) -> 
     assert len(found.held_out.plot(metric="cost").texts) == 3
     assert "half held out" in str(found)
     assert "Gain against cost" in str(found)
+    assert "cache MB" in str(found)
+    assert found.held_out.plot(metric="cache").get_xlabel() == "megabytes of cache an answer"
     with pytest.raises(InputError, match="one benchmark and one model"):
         sl.evaluate(["tiny-llava", "tiny-llava-early"], "shapes-pope", methods, limit=36)
 

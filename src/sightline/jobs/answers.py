@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sightline.integrations.served import ServedModel
     from sightline.methods.base import Method
     from sightline.models.vlm import VLM
+    from sightline.probes.generation_cost import GenerationCost
 
 LONG_TOKEN = 128
 """Letters; longer tokens are hardly in any vocabulary."""
@@ -37,8 +38,9 @@ def answerer(
 ) -> Callable[[Sequence[Item]], list[dict[str, Any]]]:
     """What answers a batch: for each item {"response", "tokens", "question"}. temperature: None decodes greedily.
 
-    view: makes an item the one that is shown, as one without its image; None: as it is. thinking: more new tokens for
-    a model that writes its thoughts first; each of its results then has its "limit".
+    Where they are known, "prefill_seconds" and "cache_bytes" are an item's share of its batch's. view: makes an item
+    the one that is shown, as one without its image; None: as it is. thinking: more new tokens for a model that writes
+    its thoughts first; each of its results then has its "limit".
     """
     drawing: dict[str, Any] = {}
     more = thinking if getattr(vlm, "thinks", False) else 0
@@ -48,13 +50,15 @@ def answerer(
     def answer(batch: Sequence[Item]) -> list[dict[str, Any]]:
         import torch
 
+        from sightline.probes.generation_cost import generation_cost
+
         shown = batch if view is None else [view(item) for item in batch]
         is_meant = view is not None or bench.asks_without_image
         inputs = vlm.encode([sample_of(vlm, bench, item) for item in shown], allow_text_only=is_meant)
         # For answers that are drawn, and methods that draw without a seed of their own; of the batch, since they draw
         # for all of it at once.
         torch.manual_seed(seed_of(seed, batch[0].id))
-        with nullcontext() if method is None else method.on(vlm):
+        with generation_cost(vlm) as cost, nullcontext() if method is None else method.on(vlm):
             rows = vlm.generate_tokens(inputs, max_new_tokens=new_tokens + more, **drawing)
         return [
             {
@@ -63,10 +67,21 @@ def answerer(
                 "question": question_digest(item),
             }
             | ({"limit": new_tokens + more} if more else {})
+            | cost_of(cost, len(batch))
             for item, row in zip(batch, rows, strict=True)
         ]
 
     return answer
+
+
+def cost_of(cost: GenerationCost, rows: int) -> dict[str, Any]:
+    """An item's share of what a batch cost, as its result has it."""
+    found: dict[str, Any] = {}
+    if cost.prefill_seconds is not None:
+        found["prefill_seconds"] = round(cost.prefill_seconds / rows, 4)
+    if cost.cache_bytes is not None:
+        found["cache_bytes"] = cost.cache_bytes // rows
+    return found
 
 
 def served_answerer(

@@ -167,8 +167,16 @@ def _of_method(
         "at_limit": _at_limit([record for record in records if record.id in answers], plan.longest_answer(items)),
         "failed": len(records) - len(answers),
         "seconds_per_item": sum(seconds) / len(seconds) if seconds else None,
+        "prefill_seconds_per_item": _mean(records, "prefill_seconds"),
+        "cache_bytes_per_item": _mean(records, "cache_bytes"),
         "method": spec.name,
     }
+
+
+def _mean(records: Sequence[Record], name: str) -> float | None:
+    """Over the answers that have such a figure."""
+    known = [float(record.result[name]) for record in records if record.result is not None and name in record.result]
+    return sum(known) / len(known) if known else None
 
 
 def _response(record: Record) -> str:

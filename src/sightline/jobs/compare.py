@@ -203,6 +203,8 @@ def _document(
             **{f"{name}_ci95": interval and list(interval) for name, (_, interval) in bounds.items()},
             "failed": 0,
             "seconds_per_item": None,
+            "prefill_seconds_per_item": None,
+            "cache_bytes_per_item": None,
             "method": label,
         }
     paired = [

@@ -89,8 +89,8 @@ class Evaluation(Result):
 
         Args:
             ax: matplotlib axes to draw on; by default those of a new figure.
-            metric: "difference" to the first method, "score", each benchmark's headline, or "cost", the gain in it
-                against seconds an answer, of one benchmark and model.
+            metric: "difference" to the first method, "score", each benchmark's headline, or the gain in it against
+                "cost", seconds an answer, "prefill" or "cache", of one benchmark and model.
             style: "paper" or "screen".
             width: of the new figure, "column" or "page".
         """

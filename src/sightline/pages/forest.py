@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
-from sightline.pages.pareto import pareto
+from sightline.pages.pareto import COSTS, pareto
 from sightline.results.style import COLOURS, axes_of, look
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ def effects(found: Sequence[dict[str, Any]], metric: str) -> list[Effect]:
 
 def effects_axes(found: Sequence[dict[str, Any]], ax: Any, metric: str, style: Style, width: Width) -> Axes:
     """A forest of `effects` on axes; InputError for another metric, and where there is no difference to draw."""
-    if metric not in ("difference", "score", "cost"):
-        raise InputError(f"There is no figure of {metric!r}: give difference, score or cost.")
-    if metric == "cost":
+    if metric not in ("difference", "score", *COSTS):
+        raise InputError(f"There is no figure of {metric!r}: give difference, score, cost, prefill or cache.")
+    if metric in COSTS:
         with look(style):
-            return pareto(found[0], axes_of(ax, width, 0.7))
+            return pareto(found[0], axes_of(ax, width, 0.7), metric)
     lines = effects(found, metric)
     if not lines:
         raise InputError("One method alone has no difference: give metric='score'.")
