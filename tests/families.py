@@ -11,8 +11,8 @@ how the prompt was written and not from the package.
 
 from __future__ import annotations
 
-from family_builders import gemma, llava, more, newer, newest, queries, qwen, texts, tiles
-from family_builders.core import AUDIO, IMAGE, PADDING, TEXT, VIDEO, Case, Family
+from support.families import gemma, llava, more, newer, newest, queries, qwen, texts, tiles
+from support.families.core import AUDIO, IMAGE, PADDING, TEXT, VIDEO, Case, Family
 
 FAMILIES: list[Family] = [
     *llava.FAMILIES,

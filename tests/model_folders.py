@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from families import BY_NAME
-from family_builders import core
-from family_builders.llava import PINPOINTS
+from support.families import core
+from support.families.table import PINPOINTS
 
 VOCABULARY = 512
 """Room for every byte and for the special tokens."""
@@ -67,7 +67,7 @@ def save(
     """A family's folder with the files that its hub folders have.
 
     Args:
-        markers: ids of the special tokens; the model's own are those of `family_builders.core`.
+        markers: ids of the special tokens; the model's own are those of `support.families.core`.
         processor: the class of the processor; "" for a text-only model.
         image, video, audio: what the chat template writes for each.
         named: special tokens that the tokenizer knows by name.

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from families import BY_NAME, EVERY, IMAGE, TEXT, VIDEO, Family, str_of
-from family_builders import core
-from family_builders.qwen import thinker_config
 from sightline.attention.checks import check_model
 from sightline.errors import ModelError
 from sightline.models.anatomy import find_anatomy
 from sightline.models.layout import layout_of
+from support.families import core
+from support.families.table import RECIPES
 
 
 @pytest.mark.parametrize("family", EVERY, ids=str_of)
@@ -91,7 +91,8 @@ def test_wrappers_are_taken_off() -> None:
 def test_of_an_omni_model_the_thinker() -> None:
     from transformers import AutoConfig, Qwen2_5OmniForConditionalGeneration
 
-    config = AutoConfig.for_model("qwen2_5_omni", thinker_config=thinker_config(), enable_audio_output=False)
+    thinker = RECIPES["qwen2_5_omni_thinker"].parts
+    config = AutoConfig.for_model("qwen2_5_omni", thinker_config=thinker, enable_audio_output=False)
     model = Qwen2_5OmniForConditionalGeneration._from_config(config)
     anatomy = find_anatomy(model)
     assert anatomy.model is model.thinker

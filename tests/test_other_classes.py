@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-from family_builders.core import seeded
-from family_builders.shrunk import WANTED, small_config
 from sightline.attention.checks import check_model
 from sightline.errors import ModelError
 from sightline.models.anatomy import find_anatomy
 from sightline.models.layout import layout_of
+from support.families.core import seeded
+from support.families.shrunk import WANTED, small_config
 
 PAGE = Path(__file__).parent.parent / "docs" / "families.md"
 LARGEST = 60_000_000

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from attention.plain import Rows
-from family_builders.core import from_config
 from sightline.attention import attach
 from sightline.methods.pai import PAI
 from sightline.models.anatomy import find_anatomy
 from sightline.models.layout import Modality, TokenLayout
 from sightline.probes.dominance import Dominance
+from support.families.core import from_config
 
 TOP = 4
 IDS = torch.arange(10, 34).reshape(1, -1)
@@ -49,11 +49,11 @@ def sparse_model(kind: str) -> Any:
     if kind == "mistral_large4":
         return from_config(kind, text_config=LATENT)
     if kind == "dots3_note":
-        return from_config(f"{kind}_text", causal=True, **LATENT)
+        return from_config(f"{kind}_text", made_by="AutoModelForCausalLM", **LATENT)
     if kind == "glm5_next":
         pool = {"index_kpool": 2, "qk_rope_head_dim": 0, "head_dim": 0, "linear_head_dim": 8, "linear_num_heads": 4}
         return from_config(kind, text_config={**LATENT, **pool})
-    return from_config(kind, causal=True, **LATENT)
+    return from_config(kind, made_by="AutoModelForCausalLM", **LATENT)
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])

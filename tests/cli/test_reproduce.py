@@ -175,7 +175,7 @@ def test_video(sightline: Run, tmp_path: Path) -> None:
     """Frames as images: video itself needs torchvision, which need not be there."""
     from transformers.models.video_llama_3.image_processing_pil_video_llama_3 import VideoLlama3ImageProcessorPil
 
-    from family_builders import core
+    from support.families import core
 
     model = save(
         tmp_path / "model",

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from families import BY_NAME, IMAGE, PADDING, Case
-from family_builders.core import IMAGE_ID
 from methods.plain_decoding import GREEDY, RECORD, STEPS, grown
 from sightline.methods.fastervlm import FasterVLM
 from sightline.methods.shorten import TokenSelection
 from sightline.probes.dominance import Dominance
+from support.families.core import IMAGE_ID
 
 pytestmark = pytest.mark.filterwarnings("ignore:fastervlm.*this vision tower")
 

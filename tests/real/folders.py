@@ -139,7 +139,7 @@ def save_onevision(folder: Path) -> Path:
         LlavaOnevisionImageProcessorPil,
     )
 
-    from family_builders.llava import PINPOINTS
+    from support.families.table import PINPOINTS
 
     tokenizer = qwen_tokenizer({"image_token": "<image>", "video_token": "<video>"})
     turns = {"": "<|im_start|>{{ message['role'] }} TEXT<|im_end|>"}
@@ -181,7 +181,7 @@ def save_llava_next(folder: Path) -> Path:
     """LLaVA-NeXT on Mistral."""
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
-    from family_builders.llava import PINPOINTS
+    from support.families.table import PINPOINTS
 
     tokenizer = _llama_tokenizer()
     turns = {"system": "<<SYS>>\nTEXT\n<</SYS>>\n\n", "user": "[INST] TEXT [/INST]", "assistant": " TEXT</s> "}

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from family_builders.core import CLIP, IMAGE_ID, Case, from_config, image, prompts, text_sizes, write
+from support.families.core import CLIP, IMAGE_ID, Case, from_config, image, prompts, text_sizes, write
 
 SINK_PATCHES = (0, 4)
 """Of the three by three patches of every image; the BOS token is a sink too."""

@@ -37,19 +37,28 @@ class Family:
 
     `model()` is built once a process (seeded, float32, in evaluation mode). Do not change its weights; make a fresh
     one with `build()` where a test must. `make_inputs` returns the Case of a batch.
+
+    Attributes:
+        recipe: the line of `table.RECIPES`; by default that of its name.
     """
 
     name: str
-    build: Callable[[], nn.Module]
     make_case: Callable[..., Case]
     modality: int = IMAGE
     layers_without_attention: tuple[int, ...] = ()
     tags: frozenset[str] = field(default_factory=frozenset)
     max_images: int = 2
+    recipe: str = ""
+
+    def build(self) -> Any:
+        """A model of its own."""
+        from .table import RECIPES
+
+        return RECIPES[self.recipe or self.name].build()
 
     def model(self) -> Any:
         """The family's model, the same object each time."""
-        return _built(self.name, self.build)
+        return _built(self)
 
     def make_inputs(self, batch: int = 1, padding: str | None = None, images: int = 1) -> Case:
         """Forward inputs of `batch` prompts of `images` images each; prompts differ in length when they are padded.
@@ -61,8 +70,8 @@ class Family:
 
 
 @cache
-def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
-    return build()
+def _built(family: Family) -> Any:
+    return family.build()
 
 
 Row = list[tuple[int, int]]
@@ -160,18 +169,18 @@ CLIP: dict[str, Any] = {
 SIGLIP: dict[str, Any] = {**CLIP, "model_type": "siglip_vision_model"}
 
 
-def from_config(model_type: str, causal: bool = False, **config: Any) -> nn.Module:
+def from_config(model_type: str, made_by: str = "AutoModelForImageTextToText", **config: Any) -> nn.Module:
     """A seeded random float32 model of this configuration, in evaluation mode.
 
     Weights are drawn wider than the library does, so that attention differs between positions, heads and layers.
     """
-    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    import transformers
 
-    if model_type not in CONFIG_MAPPING:
+    if model_type not in transformers.CONFIG_MAPPING:
         pytest.skip(f"this version of Transformers has no {model_type}")
-    auto = AutoModelForCausalLM if causal else AutoModelForImageTextToText
-    built = AutoConfig.for_model(model_type, **config)
-    return seeded(lambda: auto.from_config(built, dtype=torch.float32))
+    built, maker = transformers.AutoConfig.for_model(model_type, **config), getattr(transformers, made_by)
+    make = maker.from_config if made_by.startswith("Auto") else maker._from_config
+    return seeded(lambda: make(built))
 
 
 def seeded(make: Callable[[], nn.Module]) -> nn.Module:

@@ -2,68 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import nn
 
 from .core import (
     BREAK_ID,
     END_ID,
-    IMAGE_ID,
     START_ID,
     TAG_ID,
     Case,
     Family,
     Row,
-    from_config,
     image,
     prompts,
     special,
-    text_sizes,
     write,
 )
-
-IDEFICS_VISION: dict[str, Any] = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 8,
-}
-PIXTRAL: dict[str, Any] = {
-    "model_type": "pixtral",
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 64,
-    "patch_size": 4,
-    "head_dim": 8,
-}
-
-
-def build_idefics3() -> nn.Module:
-    return from_config(
-        "idefics3",
-        text_config=text_sizes("llama"),
-        vision_config=IDEFICS_VISION,
-        image_token_id=IMAGE_ID,
-        scale_factor=2,
-        pad_token_id=0,
-    )
-
-
-def build_smolvlm() -> nn.Module:
-    return from_config(
-        "smolvlm",
-        text_config=text_sizes("llama"),
-        vision_config=IDEFICS_VISION,
-        image_token_id=IMAGE_ID,
-        scale_factor=2,
-        pad_token_id=0,
-    )
 
 
 def idefics3_case(batch: int, padding: str | None, images: int) -> Case:
@@ -88,23 +41,6 @@ def idefics3_case(batch: int, padding: str | None, images: int) -> Case:
     return Case(inputs, modality, [[(2, 2)] * count for count in counts])
 
 
-def build_idefics2() -> nn.Module:
-    return from_config(
-        "idefics2",
-        text_config=text_sizes("mistral", sliding_window=None),
-        vision_config=IDEFICS_VISION,
-        perceiver_config={
-            "resampler_n_latents": 4,
-            "resampler_depth": 1,
-            "resampler_n_heads": 2,
-            "resampler_head_dim": 8,
-            "num_key_value_heads": 1,
-            "hidden_size": 32,
-        },
-        image_token_id=IMAGE_ID,
-    )
-
-
 def idefics2_case(batch: int, padding: str | None, images: int) -> Case:
     """Four latents an image, each of which sees all of it: they have no grid."""
 
@@ -115,25 +51,6 @@ def idefics2_case(batch: int, padding: str | None, images: int) -> Case:
     inputs["pixel_values"] = torch.randn(batch, images, 3, 32, 32)
     inputs["pixel_attention_mask"] = torch.ones(batch, images, 32, 32, dtype=torch.bool)
     return Case(inputs, modality, [[]] * batch)
-
-
-def build_internvl() -> nn.Module:
-    return from_config(
-        "internvl",
-        text_config=text_sizes("qwen2"),
-        vision_config={
-            "hidden_size": 16,
-            "intermediate_size": 24,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": [24, 24],
-            "patch_size": [4, 4],
-        },
-        image_token_id=IMAGE_ID,
-        downsample_ratio=0.5,
-        image_seq_length=9,
-        vision_feature_layer=-1,
-    )
 
 
 def internvl_case(batch: int, padding: str | None, images: int) -> Case:
@@ -149,28 +66,6 @@ def internvl_case(batch: int, padding: str | None, images: int) -> Case:
     counts = [[tiles(sample, index) for index in range(images)] for sample in range(batch)]
     inputs["pixel_values"] = torch.randn(sum(map(sum, counts)), 3, 24, 24)
     return Case(inputs, modality, [[(3, 3)] * sum(row) for row in counts])
-
-
-def build_mistral3() -> nn.Module:
-    return from_config(
-        "mistral3",
-        text_config=text_sizes("mistral", sliding_window=None),
-        vision_config=PIXTRAL,
-        image_token_index=IMAGE_ID,
-        spatial_merge_size=2,
-        vision_feature_layer=-1,
-    )
-
-
-def build_pixtral() -> nn.Module:
-    return from_config(
-        "llava",
-        text_config=text_sizes("mistral", sliding_window=None),
-        vision_config=PIXTRAL,
-        image_token_index=IMAGE_ID,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
-    )
 
 
 SIZES = [(16, 24), (24, 16), (16, 16)]
@@ -209,10 +104,10 @@ def pixtral_case(batch: int, padding: str | None, images: int) -> Case:
 
 
 FAMILIES = [
-    Family("idefics3", build_idefics3, idefics3_case),
-    Family("smolvlm", build_smolvlm, idefics3_case),
-    Family("idefics2", build_idefics2, idefics2_case),
-    Family("internvl", build_internvl, internvl_case),
-    Family("mistral3", build_mistral3, mistral3_case),
-    Family("pixtral", build_pixtral, pixtral_case),
+    Family("idefics3", idefics3_case),
+    Family("smolvlm", idefics3_case),
+    Family("idefics2", idefics2_case),
+    Family("internvl", internvl_case),
+    Family("mistral3", mistral3_case),
+    Family("pixtral", pixtral_case),
 ]
