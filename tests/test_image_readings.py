@@ -9,11 +9,10 @@ import torch
 
 import sightline as sl
 from families import BY_NAME, IMAGE, VIDEO, Case
-from methods.test_hidden import read_out
-from methods.test_second_looks import last_rows
 from sightline.errors import InputError
 from sightline.probes.localization import LocatingHead, elbow, frequent_heads, spatial_entropy
 from support.leftovers import state_of
+from support.plain_readings import last_rows, read_out
 
 FAMILIES = ["llava", "qwen2_5_vl", "gemma3"]
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import sightline
-from attention.test_refusals import Renaming
 from families import BY_NAME, FAMILIES, Family, str_of
 from sightline.attention import checks, passes
 from sightline.attention.checks import check_model, check_reading
@@ -20,6 +19,7 @@ from sightline.models.anatomy import find_anatomy
 from sightline.models.layout import layout_of
 from sightline.models.vlm import VLM
 from support.leftovers import state_of
+from support.renaming import Renaming
 
 LLAVA = BY_NAME["llava"]
 

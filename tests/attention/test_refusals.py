@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlavaForConditionalGeneration
 
 from families import BY_NAME
 from sightline.attention import AttentionCall, ForwardPass, attach
@@ -23,6 +22,7 @@ from sightline.models.transformers_api import cache_name
 from sightline.probes.dominance import Dominance
 from sightline.probes.grounding import Grounding
 from support.leftovers import state_of
+from support.renaming import Renaming
 
 LLAVA = BY_NAME["llava"]
 FOUR = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
@@ -31,26 +31,6 @@ ACTING = [Dominance(), Grounding(), VAR(dims=(0,), tau=0.1), PAI(), VAF(), Faste
 
 def names_of(method: Any) -> str:
     return type(method).__name__
-
-
-class Renaming(LlavaForConditionalGeneration):
-    """A release of Transformers that calls the cache by a third name."""
-
-    def forward(  # type: ignore[override]
-        self,
-        input_ids: Any = None,
-        pixel_values: Any = None,
-        attention_mask: Any = None,
-        memory: Any = None,
-        **inputs: Any,
-    ) -> Any:
-        inputs |= {"pixel_values": pixel_values, "attention_mask": attention_mask}
-        return super().forward(input_ids=input_ids, **{cache_name(LLAVA.model()): memory}, **inputs)
-
-    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> Any:
-        given = super().prepare_inputs_for_generation(*args, **kwargs)
-        name = cache_name(LLAVA.model())
-        return {"memory" if key == name else key: value for key, value in given.items()}
 
 
 class Swallowing(Renaming):

@@ -8,7 +8,7 @@ import pytest
 
 from docs.pages import ROOT
 from families import AUDIO, EVERY, FAMILIES, TEXT
-from methods.test_matrix import BASES, CELLS, NAMES, refusal
+from support.cells import BASES, CELLS, NAMES, refusal
 
 TABLE = (ROOT / "docs" / "families.md").read_text(encoding="utf-8").partition("<!-- end of table -->")[0]
 ROWS = {

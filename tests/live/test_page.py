@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image, ImageDraw
 
-from live.test_server import address
-from report.test_browser import CHROMIUM, browser
+from support.browsing import NEEDED, address, browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 __all__ = ["address", "browser"]  # fixtures
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")

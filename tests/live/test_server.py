@@ -7,21 +7,20 @@ import base64
 import contextlib
 import io
 import json
-import socket
 import threading
-import time
-from collections.abc import Iterator
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-import uvicorn
 from PIL import Image, ImageDraw
 
 from sightline.live.engine import Engine
 from sightline.live.server import Line, build
 from sightline.models.vlm import load
+from support.browsing import address, serve
+
+__all__ = ["address"]  # a fixture
 
 
 def picture(side: int = 64) -> str:
@@ -30,25 +29,6 @@ def picture(side: int = 64) -> str:
     file = io.BytesIO()
     drawn.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def serve(page: Any) -> tuple[uvicorn.Server, str]:
-    """A server on a free port of the loopback, in a thread of its own."""
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(page, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    return server, f"http://127.0.0.1:{bound.getsockname()[1]}/"
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    server, found = serve(build("tiny-llava", lambda: Engine(load("tiny-llava"))))
-    yield found
-    server.should_exit = True
 
 
 def post(address: str, body: Any) -> Any:

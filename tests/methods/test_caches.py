@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from families import BY_NAME
-from methods.test_matrix import NAMES, method_of, refusal, run
 from sightline.errors import SightlineError
 from sightline.probes.dominance import Dominance
 from sightline.probes.grounding.scores import Grounding
+from support.cells import NAMES, method_of, refusal, run
 
 WAYS: dict[str, dict[str, Any]] = {
     "static": {"cache_implementation": "static", "disable_compile": True},

@@ -10,8 +10,7 @@ import torch
 from attention.plain import Rows
 from families import BY_NAME, IMAGE, PADDING
 from methods.plain_var import MILD as ALL_FIELDS
-from methods.plain_var import States, plain_sinks
-from methods.test_var import generate
+from methods.plain_var import States, generate, plain_sinks
 from sightline.attention import ForwardPass, attach
 from sightline.methods.base import parse_spec
 from sightline.methods.controls import MaskRandom, MaskSinks, RandomVAR, draw_image_tokens

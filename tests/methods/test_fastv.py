@@ -11,10 +11,11 @@ from torch import Tensor
 from attention.plain import Rows
 from families import BY_NAME, IMAGE, VIDEO
 from methods.plain_decoding import GREEDY, RECORD
-from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
+from sightline.attention import attach
 from sightline.methods.fastv import FastV
 from sightline.methods.shorten import TokenSelection
 from sightline.models.anatomy import find_anatomy
+from support.hiding import Hide
 
 NAMES = ["llava", "llava_next", "llava_onevision_video", "internvl", "paligemma", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 NAMES += ["idefics3", "idefics2", "pixtral", "mistral3"]
@@ -40,26 +41,6 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return seen
 
 
-class Hide:
-    """The plain twin, an editor: from layer `first` on, no row sees what was dropped."""
-
-    def __init__(self, keep: Tensor, first: int) -> None:
-        self.keep, self.first = keep, first
-
-    def begin(self, step: ForwardPass) -> None:
-        pass
-
-    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
-        if layer < self.first:
-            return None
-        gone = ~torch.nn.functional.pad(self.keep, (0, call.keys - self.keep.shape[1]), value=True)
-
-        def hidden(block: Block) -> Tensor:
-            return block.values.masked_fill(gone[:, None, None], -torch.inf)
-
-        return Edit(torch.arange(call.queries), scores=hidden)
-
-
 @pytest.mark.parametrize(("family", "batch", "padding", "images"), CASES)
 def test_generation_equals_hiding(
     family: str, batch: int, padding: str | None, images: int, kept: list[Tensor]
@@ -74,7 +55,7 @@ def test_generation_equals_hiding(
     with FastV(K=first, R=0.6).on(model):
         output = model.generate(**case.inputs, **options)
     (keep,) = kept
-    with attach(find_anatomy(model), editor=Hide(keep, first)):
+    with attach(find_anatomy(model), editor=Hide(~keep, first)):
         plain = model.generate(**case.inputs, **options)
     for ours, theirs in zip(output.logits, plain.logits, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4), (ours - theirs).abs().max()

@@ -18,23 +18,10 @@ from sightline.methods.deco import DeCo
 from sightline.methods.dola import DoLa
 from sightline.methods.vista import VISTA
 from sightline.models.anatomy import find_anatomy
+from support.plain_readings import read_out, states
 
 FAMILIES = ["llava", "qwen2_5_vl", "gemma3"]
 SETTINGS = [(1, None), (2, "left")]
-
-
-def states(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """[batch, vocabulary], and [batch, hidden] behind the embedding and each layer, at the last position."""
-    with torch.no_grad():
-        output = model(**inputs, use_cache=False, output_hidden_states=True)
-    return output.logits[:, -1].float(), [state[:, -1] for state in output.hidden_states]
-
-
-def read_out(model: Any, state: Tensor, norm: bool = True) -> Tensor:
-    anatomy = find_anatomy(model)
-    logits = anatomy.head(anatomy.norm(state) if norm else state)
-    cap = getattr(anatomy.text_config, "final_logit_softcapping", None)
-    return torch.tanh(logits / cap) * cap if cap else logits
 
 
 def deco(model: Any, logits: Tensor, hidden: list[Tensor]) -> Tensor:

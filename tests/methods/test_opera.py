@@ -10,11 +10,12 @@ from torch import Tensor
 
 from families import BY_NAME, Case
 from methods.plain_decoding import NO_END, grown
-from methods.test_matrix import alone, state_of
-from methods.test_second_looks import last_rows
 from sightline.errors import InputError
 from sightline.methods.opera import OPERA
 from sightline.models.anatomy import find_anatomy
+from support.cells import alone
+from support.leftovers import state_of
+from support.plain_readings import last_rows
 
 STEPS = 4
 GREEDY: dict[str, Any] = {"max_new_tokens": STEPS, "eos_token_id": NO_END, "pad_token_id": 0}

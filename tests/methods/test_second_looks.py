@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from torch import Tensor
 
 from families import BY_NAME, IMAGE, PADDING, VIDEO, Case
 from methods.plain_decoding import GREEDY, RECORD, STEPS, contrasted, grown, last_logits
-from methods.test_hidden import read_out, states
-from sightline.attention import AttentionCall, Block, Edit, EditedCall, ForwardPass, attach
+from sightline.attention import attach
 from sightline.errors import InputError
 from sightline.methods.avisc import AvisC
 from sightline.methods.base import Method
@@ -25,6 +23,8 @@ from sightline.methods.projectaway import ProjectAway
 from sightline.methods.sid import SID
 from sightline.methods.steer import VTI, Steer, find_direction, read_direction
 from sightline.models.anatomy import find_anatomy
+from support.hiding import Hide
+from support.plain_readings import hooked, last_rows, read_out, states
 
 FAMILIES = ["llava", "qwen2_5_vl", "llava_next"]
 
@@ -42,39 +42,6 @@ def agree(scores: Tensor, expected: Tensor) -> bool:
 
 def images(case: Case) -> list[list[int]]:
     return [[at for at, kind in enumerate(row) if kind in (IMAGE, VIDEO)] for row in case.modality]
-
-
-class LastRows:
-    """The calls of a plain pass, and the weights of its last row."""
-
-    def __init__(self) -> None:
-        self.weights: dict[int, Tensor] = {}
-        self.calls: dict[int, AttentionCall] = {}
-
-    def begin(self, step: ForwardPass) -> None: ...
-
-    def end(self, step: ForwardPass) -> None: ...
-
-    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
-        self.weights[layer] = attention.row_weights(torch.tensor([attention.call.queries - 1]))[:, :, 0]
-        self.calls[layer] = attention.call
-
-
-def last_rows(model: Any, inputs: dict[str, Tensor]) -> LastRows:
-    reader = LastRows()
-    with torch.no_grad(), attach(find_anatomy(model), reader=reader):
-        model(**inputs)
-    return reader
-
-
-@contextmanager
-def hooked(*pairs: tuple[Any, Callable[..., Any]]) -> Iterator[None]:
-    handles = [module.register_forward_hook(hook) for module, hook in pairs]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -105,27 +72,6 @@ def test_avisc_keeps_blind_tokens_alone(family: str) -> None:
         second = last_logits(model, case.inputs, tokens[:, :step])
         handle.remove()
         assert agree(output.scores[step], contrasted(output.logits[step], second, 0.7, 0.1))
-
-
-class Hide:
-    """Hides keys from every row in layers K and up."""
-
-    def __init__(self, hidden: Tensor, first: int) -> None:
-        self.hidden, self.first = hidden, first
-
-    def begin(self, step: ForwardPass) -> None: ...
-
-    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
-        if layer < self.first:
-            return None
-        hidden = torch.nn.functional.pad(self.hidden, (0, call.keys - self.hidden.shape[1]))
-
-        def hide(block: Block) -> Tensor:
-            # A dropped row is read by nobody: it may go on seeing what it likes.
-            seen = block.values.masked_fill(hidden[:, None, None], float("-inf"))
-            return torch.where(seen.isfinite().any(-1, keepdim=True), seen, block.values)
-
-        return Edit(torch.arange(call.queries), scores=hide)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

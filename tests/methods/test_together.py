@@ -13,7 +13,6 @@ from torch import Tensor
 
 from families import BY_NAME
 from methods.plain_decoding import GREEDY, RECORD, STEPS, text_alone
-from methods.test_fastv import Hide
 from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.errors import InputError, SightlineError
 from sightline.methods.adaptvis import AdaptVis
@@ -27,6 +26,7 @@ from sightline.methods.var import VAR
 from sightline.methods.vcd import VCD
 from sightline.models.anatomy import find_anatomy
 from sightline.probes.dominance import Dominance
+from support.hiding import Hide
 from support.leftovers import state_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:fastervlm.*this vision tower")
@@ -174,7 +174,7 @@ def test_dropping_equals_hiding_in_any_decoding(name: str, way: str, monkeypatch
         ours = model.generate(**case.inputs, **options)
     (keep,) = seen
     torch.manual_seed(5)
-    with attach(find_anatomy(model), editor=Hide(keep, 2 if name == "fastv" else 0)):
+    with attach(find_anatomy(model), editor=Hide(~keep, 2 if name == "fastv" else 0)):
         plain = model.generate(**case.inputs, **options)
     assert torch.equal(ours, plain)
 
@@ -203,7 +203,7 @@ def test_a_probe_and_editors_see_the_whole_prompt_behind_dropped_tokens(method: 
         patch.setattr(TokenSelection, "of", classmethod(record))
         with FastV(R=0.7).on(model), method.on(model), Dominance().on(model) as probe:
             ours = model.generate(**case.inputs, **NO_IMAGES, **RECORD)
-    hide = Hide(seen[0], 2)
+    hide = Hide(~seen[0], 2)
     with attach(find_anatomy(model), editor=hide), method.on(model), Dominance().on(model) as other:
         plain = model.generate(**case.inputs, **NO_IMAGES, **RECORD)
     for a, b in zip(ours.logits, plain.logits, strict=True):
