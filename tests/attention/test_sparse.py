@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -42,17 +43,18 @@ EAGER_ONLY = {"hy_v4"}
 KINDS = ["deepseek_v32", "glm_moe_dsa", "minimax_m3_vl", "mistral_large4", "hy_v4", "axk2", "dots3_note", "glm5_next"]
 
 
+@cache
 def sparse_model(kind: str) -> Any:
     if kind == "minimax_m3_vl":
         ids = {"image_token_index": 120, "video_token_index": 121, "projector_hidden_size": 32}
         return from_config(kind, text_config=BLOCKS, vision_config=TOWER, **ids)
     if kind == "mistral_large4":
-        return from_config(kind, text_config=LATENT)
+        return from_config(kind, text_config=LATENT, vision_config={**TOWER, "head_dim": 16})
     if kind == "dots3_note":
         return from_config(f"{kind}_text", made_by="AutoModelForCausalLM", **LATENT)
     if kind == "glm5_next":
         pool = {"index_kpool": 2, "qk_rope_head_dim": 0, "head_dim": 0, "linear_head_dim": 8, "linear_num_heads": 4}
-        return from_config(kind, text_config={**LATENT, **pool})
+        return from_config(kind, text_config={**LATENT, **pool}, vision_config={**TOWER, "depth": 2, "num_heads": 2})
     return from_config(kind, made_by="AutoModelForCausalLM", **LATENT)
 
 

@@ -179,8 +179,9 @@ def from_config(model_type: str, made_by: str = "AutoModelForImageTextToText", *
     if model_type not in transformers.CONFIG_MAPPING:
         pytest.skip(f"this version of Transformers has no {model_type}")
     built, maker = transformers.AutoConfig.for_model(model_type, **config), getattr(transformers, made_by)
-    make = maker.from_config if made_by.startswith("Auto") else maker._from_config
-    return seeded(lambda: make(built))
+    if made_by.startswith("Auto"):
+        return seeded(lambda: maker.from_config(built, dtype=torch.float32))
+    return seeded(lambda: maker._from_config(built))
 
 
 def seeded(make: Callable[[], nn.Module]) -> nn.Module:

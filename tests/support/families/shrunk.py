@@ -57,6 +57,10 @@ WANTED: dict[str, dict[str, dict[str, Any]]] = {
     "ernie4_5_vl_moe": {"text": {"rope_parameters": {**TURNED, "mrope_section": [1, 1, 2]}}},
     "glm46v": {"text": {"rope_parameters": {**TURNED, "mrope_section": [2, 1, 1]}}},
     "glmga": {"text": {"rope_parameters": {**TURNED, "mrope_section": [2, 1, 1]}}},
+    "glm5_next": {
+        "text": {"linear_head_dim": 8, "linear_num_heads": 4},
+        "vision": {"projection_intermediate_size": 48, "out_hidden_size": 32},
+    },
     "granite4_vision": {"more": {"deepstack_layer_map": []}},
     "hunyuan_vl": {"text": {"head_dim": 8}},
 }
