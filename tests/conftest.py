@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Generator
+from importlib.metadata import version
 from importlib.util import find_spec
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -30,24 +32,30 @@ RUNS = {"cli", "jobs", "reproduce"}
 NO_TORCH = find_spec("torch") is None
 """As under `make test-python310`, where tests that need a model library are skipped."""
 
+SEEN = [0]
+"""How many modules there may be before what they hold is set aside once more."""
+
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "huggingface_hub")
 
 
-def pytest_collection_finish() -> None:
-    """What is imported by now stays: else each run's `gc.collect()` looks through all of it, for half a second."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    """What was imported stays: else each `gc.collect()` of a run looks through a million objects, for half a second."""
+    yield
+    if len(sys.modules) > SEEN[0]:
+        SEEN[0] = len(sys.modules) + 50
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if NO_TORCH:
         return
-    import transformers
-
     from releases.differences import difference
 
+    release = version("transformers")
     for item in items:
-        if (found := difference(item.name, transformers.__version__)) is not None:
+        if (found := difference(item.name, release)) is not None:
             item.add_marker(pytest.mark.xfail(raises=found.raises, strict=True, reason=found.why))
 
 
@@ -92,6 +100,6 @@ def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Elsewhere they are not: writing them takes most of the time of a small run."""
     if NO_TORCH or "drawn" in request.fixturenames or request.path.parent.name not in RUNS:
         return
-    monkeypatch.setattr("sightline.pages.figures.dominance_figures", lambda documents, folder: [])
+    monkeypatch.setattr("sightline.jobs.measurement.dominance_figures", lambda documents, folder: [])
     for module in ("compare_figures", "impact_figures"):  # the first imports from the second
         monkeypatch.setattr(f"sightline.pages.{module}.save_figures", lambda figures, folder: [])
