@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from attention.plain import eager_twin
 from families import BY_NAME, EVERY, IMAGE, Family, str_of
