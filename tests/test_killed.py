@@ -38,7 +38,7 @@ def commands(folder: Path, name: str, count: int) -> dict[str, tuple[object, ...
     prompts = {"images": [picture.name], "settings": {"mode": "local", "layers": [0]}}
     prompts["prompts"] = [{"id": f"p{number}", "prompt": "Is there a red circle?"} for number in range(count)]
     (folder / "prompts.yaml").write_text(json.dumps(prompts))
-    shapes = ("--data", "shapes", "--limit", count)
+    shapes = ("--data", "shapes", "--limit", count, "--batch-size", 1)  # padding moves the last digits
     return {
         "measure": ("measure", name, *shapes, "--new-tokens", 2, "--maps", 1),
         "eval": ("eval", name, "--bench", "shapes-pope", "--limit", count, "--batch-size", 2),

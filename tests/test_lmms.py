@@ -33,12 +33,15 @@ class Echo:
         self.batches: list[list[str]] = []
         self.options: list[dict[str, Any]] = []
 
-    def encode(self, samples: list[Sample], allow_text_only: bool) -> list[str]:
+    def prepare(self, samples: list[Sample], allow_text_only: bool) -> list[str]:
         assert allow_text_only
         assert len({bool(sample.images) for sample in samples}) == 1
         if any(self.refuses in sample.prompt for sample in samples):
             raise InputError("The image is broken.")
         return [sample.prompt for sample in samples]
+
+    def encode(self, ready: list[str]) -> list[str]:
+        return ready
 
     def generate(self, inputs: list[str], **options: Any) -> Any:
         if len(inputs) > self.fits:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError, RunError
+from sightline.runs.ahead import TwoSteps
 from sightline.runs.folder import Run
 from sightline.runs.progress import Progress
 from sightline.runs.records import Records, read_records
@@ -72,6 +74,85 @@ def test_a_bad_entry_fails_alone() -> None:
     with Runner(run) as runner:
         runner.work(WORDS, [Condition("m", "none", attempt)], Arrangement(4))
     assert {record.id: record.error for record in run.all_records() if record.error} == {"cc": "ValueError: odd word"}
+
+
+def test_the_next_batch_is_prepared_by_another_thread_and_no_batch_beyond_it() -> None:
+    prepared: list[tuple[str, str]] = []
+    begun = threading.Semaphore(0)
+
+    def prepare(batch: Sequence[Word]) -> str:
+        prepared.append((batch[0].id, threading.current_thread().name))
+        begun.release()
+        return batch[0].id.upper()
+
+    def work(batch: Sequence[Word], made: str) -> list[dict[str, Any]]:
+        assert begun.acquire(timeout=10)  # its own
+        number = [word.id for word in WORDS].index(batch[0].id)
+        if number < len(WORDS) - 1:
+            assert begun.acquire(timeout=10)  # the next one's, while this one is at work
+            begun.release()
+        assert len(prepared) == min(number + 2, len(WORDS))
+        return [{"text": made}]
+
+    run = Records()
+    with Runner(run) as runner:
+        runner.work(WORDS, [Condition("m", "none", TwoSteps(prepare, work))])
+    assert [record.result for record in run.records.values()] == [{"text": word.id.upper()} for word in WORDS]
+    ahead = {word for word, name in prepared if name.startswith("sightline-ahead")}
+    assert ahead == {"bbb", "cc", "dddd", "eeeee"}
+    assert run.batch_size("m") == 1
+
+
+def test_what_cannot_be_prepared_is_its_own_entry_s_error() -> None:
+    def prepare(batch: Sequence[Word]) -> list[str]:
+        if any(word.id == "cc" for word in batch):
+            raise InputError("The picture is torn.")
+        return [word.id for word in batch]
+
+    run = Records()
+    with Runner(run) as runner:
+        attempt = TwoSteps(prepare, lambda batch, made: [{"text": each} for each in made])
+        runner.work(WORDS, [Condition("m", "none", attempt)], Arrangement(2))
+    assert {record.id: record.error for record in run.records.values() if record.error} == {
+        "cc": "The picture is torn."
+    }
+    assert {record.id for record in run.records.values() if record.result == {"text": record.id}} == {
+        "a", "bbb", "dddd", "eeeee"
+    }  # fmt: skip
+
+
+def test_what_was_prepared_for_too_large_a_batch_is_prepared_again_in_parts() -> None:
+    sizes: list[int] = []
+
+    def work(batch: Sequence[Word], made: list[str]) -> list[dict[str, Any]]:
+        assert made == [word.id for word in batch]
+        if len(batch) > 1:
+            raise MemoryError
+        sizes.append(len(batch))
+        return echo(batch)
+
+    run = Records()
+    with Runner(run) as runner:
+        attempt = TwoSteps(lambda batch: [word.id for word in batch], work)
+        runner.work(WORDS, [Condition("m", "none", attempt)], Arrangement(2))
+    assert sizes == [1] * 5
+    assert run.batch_size("m") == 1
+
+
+def test_stopped_while_the_next_is_prepared_it_keeps_what_is_done_and_leaves_no_thread(tmp_path: Path) -> None:
+    def work(batch: Sequence[Word], made: Sequence[Word]) -> list[dict[str, Any]]:
+        if batch[0].id == "cc":
+            raise KeyboardInterrupt
+        return echo(batch)
+
+    def prepare(batch: Sequence[Word]) -> Sequence[Word]:
+        time.sleep(0.02)
+        return batch
+
+    with Run.open(tmp_path / "run", "test", {}) as run, Runner(run) as runner, pytest.raises(KeyboardInterrupt):
+        runner.work(WORDS, [Condition("m", "none", TwoSteps(prepare, work))])
+    assert [record.id for record in read_records(tmp_path / "run")] == ["a", "bbb"]
+    assert not any(thread.name.startswith("sightline-ahead") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize(

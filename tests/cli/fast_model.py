@@ -23,8 +23,12 @@ class FastModel:
         self.seconds, self.left = seconds, most
         self.tokenizer = SimpleNamespace(decode=lambda row, **_: f" answer to {row[0]} " if said is None else said)
 
-    def encode(self, samples: Any, **_: Any) -> dict[str, Any]:
+    def prepare(self, samples: Any, **_: Any) -> dict[str, Any]:
         return {"input_ids": [sample.prompt for sample in samples]}
+
+    def encode(self, samples: Any, **options: Any) -> dict[str, Any]:
+        ready: dict[str, Any] = samples if isinstance(samples, dict) else self.prepare(samples, **options)
+        return ready
 
     def generate_tokens(self, inputs: dict[str, Any], **_: Any) -> list[list[str]]:
         if self.left is not None:

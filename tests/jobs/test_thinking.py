@@ -23,8 +23,11 @@ class Model:
     def __init__(self, thinks: bool) -> None:
         self.thinks = thinks
 
-    def encode(self, samples: Any, **_: Any) -> Any:
+    def prepare(self, samples: Any, **_: Any) -> Any:
         return samples
+
+    def encode(self, ready: Any) -> Any:
+        return ready
 
     def generate_tokens(self, inputs: Any, max_new_tokens: int, **_: Any) -> list[list[int]]:
         return [[0] * max_new_tokens for _ in inputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,12 +18,12 @@ from sightline.cli.options import (
 )
 from sightline.cli.output import Output
 from sightline.errors import InputError
-from sightline.jobs.impact import STUDY, run_impact
-from sightline.jobs.impact_config import Request, read_config
-from sightline.jobs.impact_plan import ImpactPlan, ImpactSettings, requests_of
-from sightline.jobs.models import model_sources
-from sightline.knockout.study import Study
+from sightline.jobs.impact_settings import STUDY, ImpactSettings
+from sightline.knockout.study_settings import StudySettings
 from sightline.runs.folder import fresh_folder
+
+if TYPE_CHECKING:
+    from sightline.jobs.impact_config import Request
 
 EPILOG = """\b
 Examples:
@@ -36,7 +36,7 @@ Examples:
 @click.command("impact", epilog=EPILOG)
 @click.argument("model", callback=known_model)
 @sample_options
-@settings_options(Study, parse=PARSE)
+@settings_options(StudySettings, parse=PARSE)
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A YAML file of prompts and settings.")
 @click.option("--compare", metavar="MODEL", help="Align with this model on the same prompt.")
 @out_option()
@@ -63,7 +63,13 @@ def command(
     typed = click.core.ParameterSource.COMMANDLINE
     given = {name: fields[name] for name in STUDY if context.get_parameter_source(name) is typed and name != "seed"}
     with output.guarded():
+        if config is None:
+            StudySettings(**given)  # a wrong one is refused before anything is loaded
         settings = ImpactSettings(**{name: fields[name] for name in fields.keys() - set(STUDY) | {"seed"}})
+        from sightline.jobs.impact import run_impact
+        from sightline.jobs.impact_plan import ImpactPlan
+        from sightline.jobs.models import model_sources
+
         requests = _requests(config, images, prompt, given, settings.seed)
         other = None if compare is None else model_sources(compare, settings)[0]
         plan = ImpactPlan(model_sources(model, settings)[0], requests, settings, other, config is None)
@@ -80,8 +86,12 @@ def _requests(
 ) -> tuple[Request, ...]:
     if config is not None and (images or prompt is not None):
         raise InputError("Give --config, or --image with --prompt, not both.")
+    if config is None and prompt is None and not images:
+        raise InputError("There is nothing to look at: give --prompt, mostly with --image FILE, or --config FILE.")
+    from sightline.jobs.impact_config import read_config
+    from sightline.jobs.impact_plan import requests_of
+    from sightline.knockout.study import Study
+
     if config is not None:
         return tuple(read_config(config, given, seed))
-    if prompt is None and not images:
-        raise InputError("There is nothing to look at: give --prompt, mostly with --image FILE, or --config FILE.")
     return requests_of([given_sample(images, prompt)], Study(**given, seed=seed))

@@ -11,6 +11,7 @@ from sightline.cli.options import out_option, output_options, settings_options
 from sightline.cli.output import Output
 from sightline.errors import InputError
 from sightline.jobs.reproduction_plan import ReproduceSettings
+from sightline.published.table import find_reproduction
 from sightline.runs.folder import fresh_folder
 from sightline.runs.processes import launched_as
 
@@ -22,8 +23,15 @@ Examples:
   sightline reproduce vcd-pope --model tiny-llava --data shapes-pope --limit 10"""
 
 
+def _known(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A wrong name is refused before anything is loaded."""
+    if value is not None:
+        find_reproduction(value)
+    return value
+
+
 @click.command("reproduce", epilog=EPILOG)
-@click.argument("name", required=False)
+@click.argument("name", required=False, callback=_known)
 @click.option("--list", "is_list", is_flag=True, help="The published tables there are.")
 @out_option()
 @settings_options(ReproduceSettings)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.jobs.benchmark_items import question_digest
+from sightline.runs.ahead import TwoSteps
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Benchmark, Item
@@ -35,7 +36,7 @@ def answerer(
     temperature: float | None = None,
     view: Callable[[Item], Item] | None = None,
     thinking: int = 0,
-) -> Callable[[Sequence[Item]], list[dict[str, Any]]]:
+) -> TwoSteps[Item, Any]:
     """What answers a batch: for each item {"response", "tokens", "question"}. temperature: None decodes greedily.
 
     Where they are known, "prefill_seconds" and "cache_bytes" are an item's share of its batch's. view: makes an item
@@ -47,14 +48,17 @@ def answerer(
     if temperature is not None:
         drawing = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
 
-    def answer(batch: Sequence[Item]) -> list[dict[str, Any]]:
+    def prepare(batch: Sequence[Item]) -> Any:
+        shown = batch if view is None else [view(item) for item in batch]
+        is_meant = view is not None or bench.asks_without_image
+        return vlm.prepare([sample_of(vlm, bench, item) for item in shown], allow_text_only=is_meant)
+
+    def answer(batch: Sequence[Item], ready: Any) -> list[dict[str, Any]]:
         import torch
 
         from sightline.probes.generation_cost import generation_cost
 
-        shown = batch if view is None else [view(item) for item in batch]
-        is_meant = view is not None or bench.asks_without_image
-        inputs = vlm.encode([sample_of(vlm, bench, item) for item in shown], allow_text_only=is_meant)
+        inputs = vlm.encode(ready)
         # For answers that are drawn, and methods that draw without a seed of their own; of the batch, since they draw
         # for all of it at once.
         torch.manual_seed(seed_of(seed, batch[0].id))
@@ -71,7 +75,7 @@ def answerer(
             for item, row in zip(batch, rows, strict=True)
         ]
 
-    return answer
+    return TwoSteps(prepare, answer)
 
 
 def cost_of(cost: GenerationCost, rows: int) -> dict[str, Any]:

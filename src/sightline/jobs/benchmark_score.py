@@ -12,7 +12,7 @@ from sightline.benchmarks.tilt import tilt_of
 from sightline.errors import InputError
 from sightline.jobs.blind import earned
 from sightline.jobs.by_field import scores_by
-from sightline.runs.records import Record, damaged
+from sightline.runs.records import Record, Records, damaged
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Verdict
@@ -103,7 +103,7 @@ RESERVED = ("id", "model", "method", "layer", "stage", "head", "image", "answer"
 
 
 def score_of(
-    plan: EvaluationPlan, items: BenchmarkItems, folder: Path | None, model: str, lines: Mapping[str, Answers]
+    plan: EvaluationPlan, items: BenchmarkItems, run: Records, model: str, lines: Mapping[str, Answers]
 ) -> BenchmarkScore:
     bench, names, seed = items.bench, items.ids, plan.settings.seed
     verdicts: dict[str, dict[str, Verdict]] = {}
@@ -120,6 +120,7 @@ def score_of(
         | {"tilt": tilt_of(items.items, verdicts[first.label], verdicts[spec.label])}
         for spec in others
     ]
+    folder = run.folder
     answered = [name for name in names if all(name in verdicts[spec.label] for spec in plan.specs)]
     document = {
         "model": model,
@@ -132,6 +133,7 @@ def score_of(
         "paired": paired,
         "parser": plan.parser,
         "new_tokens": plan.longest_answer(items),
+        "batch_size": run.batch_size(model),
         "seed": seed,
         "items": {"asked": len(names), "of": len(items.loaded) + len(items.bad)},
         "fields": items.fields,

@@ -171,7 +171,7 @@ def evaluation_of(plan: EvaluationPlan, runs: Sequence[Records], folder: Path | 
             lines = {
                 spec.label: {name: records[model.name, spec.name, name] for name in items.ids} for spec in plan.specs
             }
-            scores.append(score_of(plan, items, run.folder, model.name, lines))
+            scores.append(score_of(plan, items, run, model.name, lines))
         failed += [
             record
             for record in records.values()

@@ -57,7 +57,7 @@ class EvaluateSettings(BenchmarkSettings):
     )
     batch_size: int | Literal["auto"] = setting(
         "auto",
-        "Items in one pass; auto begins by the free memory. Either is halved when memory does not suffice.",
+        "Items in one pass; auto: by the free memory. Either is halved when memory does not suffice.",
         least=1,
     )
     sinks: Any = setting(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.errors import InputError
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.settings import ModelSettings, job, setting, settings_of
-from sightline.jobs.sources import Data, find_data
+from sightline.jobs.sources import Data, chosen_batch_size, find_data, sample_length, sample_media
+from sightline.runs.ahead import TwoSteps
 from sightline.runs.folder import Run
 from sightline.runs.processes import launched_as
 from sightline.runs.progress import OnProgress
@@ -30,7 +31,9 @@ class FindSinksSettings(ModelSettings):
     """How sinks are looked for."""
 
     limit: int | None = setting(None, "Only so many samples, the first.", least=1)
-    batch_size: int = setting(1, "Samples in one pass.", least=1)
+    batch_size: int | Literal["auto"] = setting(
+        "auto", "Samples in one pass; auto: by the free memory. Either is halved when memory does not suffice.", least=1
+    )
     tau: float | None = setting(None, "Threshold of phi; by default 20, less if small.", above=0)
     factor: float = setting(
         3.0, "A sink by attention draws so many times what uniform attention would give it.", above=0
@@ -99,7 +102,8 @@ def _on_inputs(model: Any, data: Any, settings: FindSinksSettings, out: Any) -> 
 
     if isinstance(model, str) or out is not None:
         raise InputError("Forward inputs go with a model in memory and without out=: give Samples for a run folder.")
-    return search_sinks(model, data, settings.tau, settings.factor, settings.batch_size)
+    size = 1 if settings.batch_size == "auto" else settings.batch_size
+    return search_sinks(model, data, settings.tau, settings.factor, size)
 
 
 def _opened(source: ModelSource, data: Data, settings: FindSinksSettings, out: Path | None) -> Any:
@@ -119,25 +123,29 @@ def _find(
     from sightline.probes.sinks.search import Search
 
     source.pin(run)
-    search = Search.on(source.open(settings, run), tau=settings.tau, factor=settings.factor)
+    vlm = source.open(settings, run)
+    search = Search.on(vlm, tau=settings.tau, factor=settings.factor)
+    samples = data.samples
+    size = chosen_batch_size(settings.batch_size, vlm, samples, 0)
+    arrangement: Arrangement[Sample] = Arrangement(size, sample_length if size > 1 else None, sample_media)
     with ExitStack() as stack:
         runner = Runner(run, on_progress=on_progress, raises=lambda error: data.is_single)
         stack.enter_context(runner)
 
-        def over(name: str, title: str, attempt: Callable[[Sequence[Sample]], list[Any]]) -> list[dict[str, Any]]:
-            def results(batch: Sequence[Sample]) -> list[dict[str, Any]]:
-                return [entry.to_dict() for entry in attempt(batch)]
+        def over(name: str, title: str, attempt: Callable[[Sequence[Sample], Any], list[Any]]) -> list[dict[str, Any]]:
+            def results(batch: Sequence[Sample], ready: Any) -> list[dict[str, Any]]:
+                return [entry.to_dict() for entry in attempt(batch, ready)]
 
-            condition = Condition(source.name, name, results, title)
-            runner.work(data.samples, [condition], Arrangement(settings.batch_size))
-            return _good(run, source.name, name, data.samples)
+            runner.work(samples, [Condition(source.name, name, TwoSteps(search.prepare, results), title)], arrangement)
+            return _good(run, source.name, name, samples)
 
         surveys = [Survey.from_dict(each) for each in over(SURVEY, "looking for sinks", search.survey)]
         found = search.choose(surveys)
         # Other samples may lead to other dimensions, with which each is to be checked anew.
         name = f"check {'+'.join(map(str, found.dims)) or 'none'} {found.tau:g}"
-        checks = over(name, "checking them", lambda batch: search.check(batch, found))
-    return search.summarise(found, [SampleCheck.from_dict(each) for each in checks], len(data.samples) - len(checks))
+        checks = over(name, "checking them", lambda batch, ready: search.check(batch, found, ready))
+    every = [SampleCheck.from_dict(each) for each in checks]
+    return replace(search.summarise(found, every, len(samples) - len(checks)), batch_size=run.batch_size(source.name))
 
 
 def _good(run: Records, model: str, name: str, samples: Sequence[Sample]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,13 +14,15 @@ from sightline.files.json import plain, read_object
 from sightline.jobs.impact_config import Request
 from sightline.jobs.impact_files import JSON_FILE, PromptImpact, document_of, maps_in
 from sightline.jobs.impact_lists import lists_over_prompts
-from sightline.jobs.impact_plan import ImpactPlan, ImpactSettings, requests_of
+from sightline.jobs.impact_plan import ImpactPlan, requests_of
+from sightline.jobs.impact_settings import STUDY, ImpactSettings
 from sightline.jobs.impacts import Impacts
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.settings import job, settings_of
 from sightline.jobs.sources import find_data
 from sightline.knockout.result import ImpactMap
-from sightline.knockout.study import Mode, Study
+from sightline.knockout.study import Study
+from sightline.knockout.study_rules import Mode
 from sightline.models.vlm import VLM, wrap
 from sightline.runs.batches import free_memory
 from sightline.runs.folder import Run
@@ -29,9 +30,6 @@ from sightline.runs.processes import launched_as
 from sightline.runs.progress import OnProgress, Progress
 from sightline.runs.records import Record, Records
 from sightline.runs.runner import Condition, Runner
-
-STUDY = tuple(each.name for each in dataclasses.fields(Study))
-"""The settings of `impact` that say what is hidden."""
 
 
 @overload

@@ -13,15 +13,8 @@ from sightline.data.sources import samples_digest
 from sightline.errors import InputError
 from sightline.files.digest import digest_of
 from sightline.jobs.impact_config import Request
+from sightline.jobs.impact_settings import ImpactSettings
 from sightline.jobs.models import ModelSource
-from sightline.jobs.settings import ModelSettings, setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImpactSettings(ModelSettings):
-    """How the model is loaded and the run continued; what is hidden is set by a `Study`."""
-
-    retry_failed: bool = setting(False, "Do prompts that failed before again.")
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +22,11 @@ from sightline.jobs.methods import NONE, MethodSpec, method_specs
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.sample_maps import keeping_maps
 from sightline.jobs.settings import job, settings_of
-from sightline.jobs.sources import find_data
+from sightline.jobs.sources import chosen_batch_size, find_data, sample_length, sample_media
+from sightline.pages.pictures import thumbnails
 from sightline.probes.dominance import Dominance
 from sightline.probes.dominance.queries import name_of
-from sightline.runs.batch_size import first_batch_size
+from sightline.runs.ahead import TwoSteps
 from sightline.runs.batches import free_memory
 from sightline.runs.description import RUN_FILE
 from sightline.runs.folder import SUMMARY_FILE, Run
@@ -151,48 +151,45 @@ def _opened(plan: MeasurementPlan, out: Path | None, rank: int, world: int) -> A
 
 
 def _on_model(plan: MeasurementPlan, runner: Runner, model: ModelSource) -> None:
-    samples, size = plan.data.samples, plan.settings.batch_size
+    samples = plan.data.samples
     for spec in plan.specs:
         runner.take_up(model.name, spec.name)
     if not any(runner.open(samples, model.name, spec.name) for spec in plan.specs):
         return
     vlm = model.open(plan.settings, runner.run, plan.sinks)
-    if size == "auto":
-        longest = sorted(samples, key=_length, reverse=True)[:5]
-        tokens = plan.settings.new_tokens if plan.is_answering else 1
-        size = first_batch_size(vlm, (partial(replace, sample) for sample in longest), tokens)
+    tokens = plan.settings.new_tokens if plan.is_answering else 1
+    size = chosen_batch_size(plan.settings.batch_size, vlm, samples, tokens)
     conditions = [
         Condition(model.name, spec.name, _measurer(vlm, plan, spec.method), f"measuring {model.name} {spec.label}")
         for spec in plan.specs
     ]
-    runner.work(samples, conditions, Arrangement(size, _length if size > 1 else None))
+    runner.work(samples, conditions, Arrangement(size, sample_length if size > 1 else None, sample_media))
     del vlm, conditions
     free_memory()
 
 
-def _length(sample: Sample) -> tuple[int, int]:
-    """Images count most, then words."""
-    return len(sample.images), len(sample.prompt)
-
-
-def _measurer(
-    vlm: VLM, plan: MeasurementPlan, method: Method | None
-) -> Callable[[Sequence[Sample]], list[dict[str, Any]]]:
+def _measurer(vlm: VLM, plan: MeasurementPlan, method: Method | None) -> TwoSteps[Sample, tuple[Any, list[Any]]]:
     """What measures a batch on one model under one method; a result a sample."""
     settings = plan.settings
     reading = Dominance(queries=settings.queries, sinks=plan.sinks, metrics=settings.metrics)
     others = partners(plan.data.samples) if settings.reliance else {}
     mapped = {sample.id for sample in plan.data.samples[: settings.maps]}
 
-    def results(batch: Sequence[Sample]) -> list[dict[str, Any]]:
+    def prepare(batch: Sequence[Sample]) -> tuple[Any, list[Any]]:
+        ready = vlm.prepare([replace(sample, id="") for sample in batch] if plan.data.is_single else batch)
+        pictures = zip(batch, ready.pictures, strict=True)
+        return ready, [thumbnails(images) if sample.id in mapped else [] for sample, images in pictures]
+
+    def results(batch: Sequence[Sample], prepared: tuple[Any, list[Any]]) -> list[dict[str, Any]]:
         torch.manual_seed(seed_of(settings.seed, batch[0].id))
-        inputs = vlm.encode([replace(sample, id="") for sample in batch] if plan.data.is_single else batch)
+        ready, images = prepared
+        inputs = vlm.encode(ready)
         has_maps = any(sample.id in mapped for sample in batch)
         with ExitStack() as stack:
             if method is not None:
                 stack.enter_context(method.on(vlm))
             probe = stack.enter_context(reading.on(vlm))
-            keep = stack.enter_context(keeping_maps(vlm, batch, inputs, plan.sinks)) if has_maps else None
+            keep = stack.enter_context(keeping_maps(vlm, batch, inputs, images, plan.sinks)) if has_maps else None
             # One new token is the prompt's forward pass, with the logits of its last position alone.
             count = settings.new_tokens if plan.is_answering else 1
             tokens = vlm.generate_tokens(inputs, max_new_tokens=count)
@@ -208,7 +205,7 @@ def _measurer(
             for place, (text, sample) in enumerate(zip(texts, found, strict=True))
         ]
 
-    return results
+    return TwoSteps(prepare, results)
 
 
 def _effects(

@@ -23,6 +23,7 @@ class Measured:
     ids     of these samples, in the data's order
     texts   their answers, where some were generated
     about   what the data say of each beside its prompt, as its subject
+    batch_size  samples in one pass, at most; None where an older run does not say
     effects what another sample's picture does to each answer, see `calibration.reliance`; None where not read
     """
 
@@ -33,13 +34,15 @@ class Measured:
     texts: tuple[str | None, ...] = field(repr=False)
     about: tuple[Mapping[str, Any], ...] = field(repr=False)
     effects: tuple[float | None, ...] = field(default=(), repr=False)
+    batch_size: int | None = field(default=None, repr=False, compare=False)
 
     def document(self) -> dict[str, Any]:
         """The `measure` document, with the method; and the answer, where there is one sample."""
         extra = {"text": self.texts[0]} if len(self.texts) == 1 else {}
         effects = [effect for effect in self.effects if effect is not None]
         predicted = {"reliance": bundled_fit().estimate(effects).to_dict()} if effects else {}
-        return self.result.to_dict() | {"method": self.method} | predicted | extra
+        about = {"method": self.method, "batch_size": self.batch_size}
+        return self.result.to_dict() | about | predicted | extra
 
     def parts(self, name: str) -> dict[str, Measured]:
         """By the values of a field of the data, in their order; InputError where no sample has the field."""

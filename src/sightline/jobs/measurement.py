@@ -220,8 +220,9 @@ def measurement_of(plan: MeasurementPlan, run: Records, folder: Path | None) -> 
         for model in plan.models
         for spec in plan.specs
     ]
+    measured = (measured_of(of, plan.query_set, plan.settings.stages) for of in wanted)
     return Measurement(
-        tuple(measured_of(of, plan.query_set, plan.settings.stages) for of in wanted),
+        tuple(replace(each, batch_size=run.batch_size(each.model)) for each in measured),
         len(plan.specs),
         plan.settings.published,
         plan.settings.by,

@@ -11,16 +11,10 @@ from sightline.jobs.methods import MethodSpec
 from sightline.jobs.models import ModelSource
 from sightline.jobs.settings import ModelSettings, setting
 from sightline.jobs.sources import Data
+from sightline.probes.dominance.published import PUBLISHED
 
 if TYPE_CHECKING:
     from sightline.probes.sinks import Sinks
-
-
-def _dominance() -> Any:
-    """The package, which loads torch: where it is needed alone."""
-    from sightline.probes import dominance
-
-    return dominance
 
 
 QUERY_SETS = ("generated", "prompt", "all")
@@ -44,7 +38,7 @@ class MeasureSettings(ModelSettings):
     )
     limit: int | None = setting(None, "Only so many samples, the first.", least=1)
     batch_size: int | Literal["auto"] = setting(
-        1, "Samples in one pass; auto: as many as the free memory lets hope for, halved where it does not.", least=1
+        "auto", "Samples in one pass; auto: by the free memory. Either is halved when memory does not suffice.", least=1
     )
     maps: int = setting(
         100, "Of so many samples, the first, maps and a small picture are kept for `sightline report`; 0: of none.",
@@ -65,11 +59,9 @@ class MeasureSettings(ModelSettings):
         super().__post_init__()
         if isinstance(self.queries, str) and self.queries not in QUERY_SETS:
             raise InputError(f"queries is {self.queries!r}: give {' or '.join(QUERY_SETS)}.")
-        if self.published is not None:
-            rows = _dominance().PUBLISHED
-            if self.published not in rows:
-                known = ", ".join(sorted(rows))
-                raise InputError(f"There is no published row named '{self.published}'; there are {known}.")
+        if self.published is not None and self.published not in PUBLISHED:
+            known = ", ".join(sorted(PUBLISHED))
+            raise InputError(f"There is no published row named '{self.published}'; there are {known}.")
 
 
 @dataclass(frozen=True)
@@ -93,8 +85,9 @@ class MeasurementPlan:
         queries = self.settings.queries
         if isinstance(queries, str):
             return queries
-        package = _dominance()
-        return str(package.queries.name_of(package.queries.check_queries(queries)))
+        from sightline.probes.dominance.queries import check_queries, name_of  # which load torch
+
+        return name_of(check_queries(queries))
 
     @property
     def is_answering(self) -> bool:

@@ -132,7 +132,7 @@ def _measure(plan: ReproductionPlan, out: Path | None, on_progress: OnProgress |
         queries=table.queries,
         stages=table.stages,  # type: ignore[arg-type]
         new_tokens=table.new_tokens or 32,
-        batch_size=plan.settings.batch_size or 1,
+        batch_size=plan.settings.batch_size or "auto",
         maps=0,
         **_shared(plan),
     )

@@ -21,9 +21,15 @@ Keep = Callable[[Tokens], list[dict[str, Any]]]
 
 @contextmanager
 def keeping_maps(
-    vlm: VLM, samples: Sequence[Sample], inputs: Mapping[str, Any], sinks: Sinks | None = None
+    vlm: VLM,
+    samples: Sequence[Sample],
+    inputs: Mapping[str, Any],
+    images: Sequence[list[dict[str, Any]]],
+    sinks: Sinks | None = None,
 ) -> Iterator[Keep]:
     """Around one `generate` of a batch; yields what turns its new tokens into a document a sample.
+
+    images: the small pictures of each.
 
     That of `SampleMaps`, with "question" and "truth" as the data have them, "words", the generated tokens, and
     "prompt", those at the maps' positions, each as [text, whether it goes on the word before it]; "grounding", a score
@@ -38,17 +44,22 @@ def keeping_maps(
         def keep(tokens: Tokens) -> list[dict[str, Any]]:
             maps = reader.maps([_length_of_answer(vlm, row) for row in tokens])
             scores = _grounding(probe, len(samples))
-            rows = zip(samples, inputs["input_ids"].tolist(), tokens, maps, scores, strict=True)
+            rows = zip(samples, inputs["input_ids"].tolist(), tokens, maps, scores, images, strict=True)
             return [_document(vlm, *row) for row in rows]
 
         yield keep
 
 
 def _document(
-    vlm: VLM, sample: Sample, ids: Sequence[int], tokens: Sequence[int], maps: SampleMaps, scores: list[float | None]
+    vlm: VLM,
+    sample: Sample,
+    ids: Sequence[int],
+    tokens: Sequence[int],
+    maps: SampleMaps,
+    scores: list[float | None],
+    images: list[dict[str, Any]],
 ) -> dict[str, Any]:
     from sightline.knockout.words import pieces_of
-    from sightline.pages.pictures import thumbnails
 
     count = maps.mean.shape[0]
     pieces, words = pieces_of(ids, vlm.tokenizer), pieces_of(tokens, vlm.tokenizer)[:count]
@@ -58,7 +69,7 @@ def _document(
         "words": [[piece.text, piece.joined] for piece in words],
         "prompt": [[pieces[at].text, pieces[at].joined] for at in maps.positions],
         "grounding": [None if score is None else round(score, 4) for score in scores[:count]],
-        "images": thumbnails(sample.load_images()),
+        "images": images,
     }
 
 

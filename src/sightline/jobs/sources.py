@@ -6,9 +6,10 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.data.json_lines import read_samples, sample_of
 from sightline.data.sample import Sample
@@ -16,6 +17,10 @@ from sightline.data.sources import as_samples, samples_digest
 from sightline.errors import InputError, SightlineWarning
 from sightline.files.digest import digest_of
 from sightline.jobs.benchmark_items import find_items, is_bench, question_digest
+from sightline.runs.batch_size import first_batch_size
+
+if TYPE_CHECKING:
+    from sightline.models.vlm import VLM
 
 SHAPES = "shapes"
 SINGLE = "1"
@@ -125,3 +130,21 @@ def _shapes(count: int, seed: int) -> Data:
 
     samples = tuple(sample_of(scene, scene["id"]) for scene in shapes_samples(count, seed))
     return Data(SHAPES, samples, {"data": SHAPES})
+
+
+def sample_length(sample: Sample) -> tuple[int, int]:
+    """Images count most, then words."""
+    return len(sample.images), len(sample.prompt)
+
+
+def sample_media(sample: Sample) -> tuple[bool, bool, bool]:
+    """What a batch has in all its samples or in none."""
+    return bool(sample.images), bool(sample.video), sample.audio is not None
+
+
+def chosen_batch_size(size: int | Literal["auto"], vlm: VLM, samples: Sequence[Sample], new_tokens: int) -> int:
+    """Samples in one pass, of a setting that may leave it open."""
+    if size != "auto":
+        return size
+    longest = sorted(samples, key=sample_length, reverse=True)[:5]
+    return first_batch_size(vlm, (partial(replace, sample) for sample in longest), new_tokens)

@@ -2,7 +2,7 @@
 
     sightline.impact(vlm, sample, mode="causal")      a map, layer by token: to_pandas(), to_csv(), plot()
 
-study.py       Study: the settings; the maps of one prompt or of each token of an answer
+study.py       Study: the maps of one prompt or of each token of an answer, by `StudySettings`
 sources.py     what is hidden: tokens, words, blocks of patches, modalities, random controls
 result.py      ImpactMap: the document, the table, a figure
 maps.py        local and causal maps of a decoder, exactly
@@ -10,8 +10,25 @@ vision.py      parts of the picture painted over; tower.py cuts inside the visio
 compare.py     two models side by side
 """
 
-from sightline.knockout.result import ImpactMap
-from sightline.knockout.source import Selection, Source
-from sightline.knockout.study import Study
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sightline.lazy import names_of
+
+if TYPE_CHECKING:
+    from sightline.knockout.result import ImpactMap
+    from sightline.knockout.source import Selection, Source
+    from sightline.knockout.study import Study
 
 __all__ = ["ImpactMap", "Selection", "Source", "Study"]
+
+__getattr__ = names_of(
+    __name__,
+    {
+        "ImpactMap": "sightline.knockout.result",
+        "Selection": "sightline.knockout.source",
+        "Source": "sightline.knockout.source",
+        "Study": "sightline.knockout.study",
+    },
+)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -30,14 +30,11 @@ from sightline.errors import InputError, ModelError
 from sightline.knockout.heads import AT_ONCE, repeating
 from sightline.knockout.logits import followed, row_logits
 from sightline.knockout.source import Source
+from sightline.knockout.study_rules import PARTS, Part
 from sightline.knockout.vision import Answers, in_batches
 from sightline.methods.hidden import feed_forward
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import with_cache
-
-Part = Literal["layer", "attention", "mlp"]
-
-PARTS: tuple[str, ...] = get_args(Part)
 
 LEAST = 1e-3
 """A difference of m below it, in logits, is none that could be recovered."""

@@ -20,10 +20,9 @@ from sightline.knockout.every_row import causal_whole
 from sightline.knockout.local import local_row
 from sightline.knockout.prompts import anatomy_of, check_groups, check_row, chosen_layers, extended, present_of
 from sightline.knockout.rerun import Rerun
+from sightline.knockout.study_rules import Scope
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import LogitsProcessorList
-
-Scope = Literal["row", "every-row"]
 
 
 @dataclass

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from sightline.errors import InputError
-from sightline.models.layout.patches import Box
+
+if TYPE_CHECKING:
+    from sightline.models.layout.patches import Box
 
 Tokens = Literal["text", "image", "all"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Literal
 
 from sightline.errors import InputError
 from sightline.knockout.source import Selection, Source
@@ -19,10 +18,9 @@ from sightline.knockout.source_groups import (
     modality_sources,
     named_sources,
 )
+from sightline.knockout.study_rules import Among
 from sightline.knockout.words import Piece, words_of
 from sightline.models.layout import TokenLayout
-
-Among = Literal["same", "other"]
 
 
 def find_row(layout: TokenLayout, row: str | int, sample: int = 0) -> int:

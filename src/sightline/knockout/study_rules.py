@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sightline.errors import InputError
+
+Mode = Literal[
+    "local", "causal", "vision", "tower", "deepstack", "patch",
+    "relevancy", "rollout", "gradient", "lens", "locate", "registers",
+]  # fmt: skip
+Scope = Literal["row", "every-row"]
+
+MODES: tuple[str, ...] = get_args(Mode)
+SCOPES: tuple[str, ...] = get_args(Scope)
+
+Among = Literal["same", "other"]
+
+Fill = Literal["gray", "blur", "mean"]
+FILLS: tuple[str, ...] = get_args(Fill)
+
+Part = Literal["layer", "attention", "mlp"]
+PARTS: tuple[str, ...] = get_args(Part)
 
 
 def group(entry: Any) -> int | tuple[int, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sightline.errors import InputError
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
 from sightline.knockout.source import Source
 from sightline.knockout.sources import find_row
+from sightline.knockout.study_rules import FILLS
 from sightline.memory import with_less_memory
 from sightline.models.layout import Modality
 from sightline.models.layout.patches import WHOLE, Box
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from sightline.models.layout import TokenLayout
     from sightline.models.vlm import VLM
 
-Fill = Literal["gray", "blur", "mean"]
-FILLS: tuple[str, ...] = get_args(Fill)
 
 GRAY = (128, 128, 128)
 FALLBACK = 8

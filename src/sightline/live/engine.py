@@ -62,11 +62,11 @@ class Engine:
         vlm, started = self.vlm, time.perf_counter()
         sample, method = question.sample(), find_method(question.method, self.sinks)
         inputs = vlm.encode(sample, allow_text_only=True)
-        seen = Written(vlm, on_text, stop)
+        seen, images = Written(vlm, on_text, stop), thumbnails(sample.load_images(), SIDE)
         with ExitStack() as stack:
             if method is not None:
                 stack.enter_context(method.on(vlm))
-            keep = stack.enter_context(keeping_maps(vlm, [sample], inputs, self.sinks))
+            keep = stack.enter_context(keeping_maps(vlm, [sample], inputs, [images], self.sinks))
             options = {"logits_processor": LogitsProcessorList([seen]), "stopping_criteria": [seen.stopped]}
             (tokens,) = vlm.generate_tokens(inputs, question.new_tokens, streamer=seen, **options)
             kept = keep([tokens])[0]
@@ -79,7 +79,7 @@ class Engine:
             "words": seen.words(tokens)[: len(kept["words"])],
             "maps": maps,
             "columns": columns_of(maps, kept["positions"], vlm.layout(inputs)),
-            "images": thumbnails(sample.load_images(), SIDE),
+            "images": images,
             "decoder": {"layers": len(vlm.anatomy.layers), "heads": vlm.anatomy.num_heads},
             "seconds": round(time.perf_counter() - started, 3),
         }

@@ -1,8 +1,15 @@
 """Published tables as small files that say what was run: model, data, methods, decoding, and the figures to reach."""
 
-from sightline.knockout.flow import FLOWS, FlowResult, information_flow, question_positions
-from sightline.methods.repeat import Repeat
-from sightline.published.table import Published, Reproduction, find_reproduction, reproductions
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sightline.lazy import names_of
+
+if TYPE_CHECKING:
+    from sightline.knockout.flow import FLOWS, FlowResult, information_flow, question_positions
+    from sightline.methods.repeat import Repeat
+    from sightline.published.table import Published, Reproduction, find_reproduction, reproductions
 
 __all__ = [
     "FLOWS",
@@ -15,3 +22,18 @@ __all__ = [
     "question_positions",
     "reproductions",
 ]
+
+__getattr__ = names_of(
+    __name__,
+    {
+        "FLOWS": "sightline.knockout.flow",
+        "FlowResult": "sightline.knockout.flow",
+        "Published": "sightline.published.table",
+        "Repeat": "sightline.methods.repeat",
+        "Reproduction": "sightline.published.table",
+        "find_reproduction": "sightline.published.table",
+        "information_flow": "sightline.knockout.flow",
+        "question_positions": "sightline.knockout.flow",
+        "reproductions": "sightline.published.table",
+    },
+)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 MOST = {"cpu": 16}
 MOST_ELSEWHERE = 64
 """Larger batches gain nothing: on a processor nothing above a few, on a GPU little once it is busy."""
+
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 USED_SHARE = 0.5
 """Of the memory that is free; the rest is for the methods' second passes and what the estimate leaves out. Too much is
@@ -57,8 +61,25 @@ def free_bytes(kind: str) -> float:
 
     if kind == "cuda":
         return float(torch.cuda.mem_get_info()[0])
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        free = 2**30  # a system that does not tell
-    return float(free) / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    free = min(_free_of_machine(), _free_of_container())
+    return free / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _free_of_machine() -> float:
+    """What the system could give; what it keeps of files counts as free."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    with suppress(ValueError, OSError, AttributeError):
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return 2.0**30  # a system that does not tell
+
+
+def _free_of_container() -> float:
+    """What the control group leaves, beyond which the system kills; endless where there is none."""
+    with suppress(OSError, ValueError):
+        most, used = (
+            int((CONTROL_GROUP / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current")
+        )
+        return float(max(0, most - used))
+    return math.inf

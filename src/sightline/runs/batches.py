@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from sightline.errors import SightlineError
@@ -55,11 +54,13 @@ class Batches:
         self.size, self._is_of_run = size, is_of_run
         self._block_bytes = block_bytes()
 
-    def outcomes(self, samples: Iterable[Entry], attempt: Attempt[Entry]) -> Iterator[Outcome]:
-        """The outcome of each sample, in order, as soon as it is there; a batch is taken from `samples` when due."""
-        queue = iter(samples)
-        while batch := list(islice(queue, self.size)):
-            yield from self._batch(batch, attempt)
+    def outcomes(self, batch: Sequence[Entry], attempt: Attempt[Entry]) -> Iterator[Outcome]:
+        """The outcome of each sample, in order, as soon as it is there; in parts where fewer fit by now."""
+        start = 0
+        while start < len(batch):
+            part = batch if len(batch) <= self.size else batch[start : start + self.size]
+            yield from self._batch(part, attempt)
+            start += len(part)
 
     def _batch(self, batch: Sequence[Entry], attempt: Attempt[Entry]) -> Iterator[Outcome]:
         begun = time.monotonic()

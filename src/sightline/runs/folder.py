@@ -95,8 +95,7 @@ class Run(Records):
         run.refresh()  # from where on lines are new
         run.records = {record.key: record for record in read_records(folder)}
         run._log.begin(command, settings, rank, f"{len(run.records)} records are here" if run.records else "")
-        if info is not None and rank == 0:
-            run._inform(plain(info))
+        run.inform(**(plain(info or {}) if rank == 0 else {}))
         return run
 
     def __enter__(self) -> Run:
@@ -131,12 +130,13 @@ class Run(Records):
                 raise difference(self.folder, name, known, value)
             write_atomically(path, json_text(about, indent=2))
 
-    def _inform(self, info: Mapping[str, Any]) -> None:
-        path = self.folder / RUN_FILE
+    def inform(self, **values: Any) -> None:
+        """Notes in run.json what is worth knowing of the run and decides nothing; the latest stands."""
         with self.alone():
             about = described(self.folder)
-            if about.get("info") != info:
-                write_atomically(path, json_text(about | {"info": info}, indent=2))
+            self.info = about["info"] | values
+            if self.info != about["info"]:
+                write_atomically(self.folder / RUN_FILE, json_text(about | {"info": self.info}, indent=2))
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -50,6 +50,7 @@ class Records:
 
     records         one a sample
     settings        what decides the results
+    info            what else is worth knowing, as the sizes of batches by model
     retry_failed    whether samples recorded with an error are done again
     rank            of this process among those that share the run
     folder          where the run is kept, if it is
@@ -57,6 +58,7 @@ class Records:
 
     def __init__(self, settings: Mapping[str, Any] | None = None, *, retry_failed: bool = False, rank: int = 0) -> None:
         self.settings: dict[str, Any] = dict(settings or {})
+        self.info: dict[str, Any] = {}
         self.retry_failed, self.rank = retry_failed, rank
         self.records: dict[Key, Record] = {}
         self.folder: Path | None = None
@@ -107,6 +109,15 @@ class Records:
         known = self.settings.setdefault(name, value)
         if known != value:
             raise InputError(f"The {name} is {value} now and was {known} before: begin another run.")
+
+    def inform(self, **values: Any) -> None:
+        """Notes what is worth knowing of the run and decides nothing."""
+        self.info |= values
+
+    def batch_size(self, model: str) -> int | None:
+        """Entries that went through a model at once, at most; None where none did, or an older run does not say."""
+        found = (self.info.get("batches") or {}).get(model)
+        return found if isinstance(found, int) else None
 
     def refresh(self) -> set[Key]:
         """Takes up what other processes recorded since the last call, and returns the keys of what is new."""

@@ -5,6 +5,7 @@
 
 A finished entry is recorded before the next batch begins. A bad entry is recorded with its error and the others go on;
 what no entry is to blame for (a full disk, a folder that is gone, a lost device) ends the run and is nobody's record.
+Of an attempt in `TwoSteps` the first is done ahead, one batch, by another thread.
 Several processes share the entries; what a dead one had not finished, the others do.
 """
 
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic
@@ -22,6 +24,7 @@ from typing import Any, Generic
 from sightline.errors import OthersAtWork, RunError
 from sightline.files.json import write_error
 from sightline.memory import is_out_of_memory
+from sightline.runs.ahead import Due, prepared_ahead
 from sightline.runs.batches import Attempt, Batches, Entry, Outcome
 from sightline.runs.claims import Claims
 from sightline.runs.processes import shard
@@ -150,15 +153,34 @@ class Runner:
         batches = Batches(laid.size, self._is_of_run)
         while any(self._is_open(entry, condition) for condition in conditions for entry in order):
             is_at_work = False
-            for turn in (*laid.turns(own), *laid.turns(others if self._has_claims else [])):
-                for condition, part in zip(conditions, shown, strict=True):
-                    for outcome in batches.outcomes(self._claimed(turn, condition), condition.attempt):
+            turns = (*laid.turns(own), *laid.turns(others if self._has_claims else []))
+            with prepared_ahead(self._dues(turns, conditions, shown, batches)) as dues:
+                for due in dues:
+                    condition, part = due.tag
+                    for outcome in batches.outcomes(due.batch, due.attempt):
                         self._settle(condition, outcome)
                         part.advance(1, "" if on_outcome is None else on_outcome(condition, outcome))
-                        is_at_work = True
+                    is_at_work = True
             self._settled |= self.run.refresh()
-            if not is_at_work:
+            if is_at_work:
+                sizes = {condition.model: batches.size for condition in conditions}
+                self.run.inform(batches=self.run.info.get("batches", {}) | sizes)
+            else:
                 self._wait()
+
+    def _dues(
+        self,
+        turns: Sequence[list[Entry]],
+        conditions: Sequence[Condition[Entry]],
+        shown: Sequence[Part],
+        batches: Batches,
+    ) -> Iterator[Due[tuple[Condition[Entry], Part], Entry]]:
+        """The batches in their turn, each claimed when it is taken."""
+        for turn in turns:
+            for condition, part in zip(conditions, shown, strict=True):
+                claimed = self._claimed(turn, condition)
+                while batch := list(islice(claimed, batches.size)):
+                    yield Due((condition, part), batch, condition.attempt)
 
     def _wait(self) -> None:
         if not self._has_claims:

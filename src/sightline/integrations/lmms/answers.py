@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.data.messages import IMAGE_MARKER
 from sightline.data.sample import Sample
 from sightline.errors import InputError
+from sightline.runs.ahead import TwoSteps
 from sightline.runs.batches import Outcome
 from sightline.runs.records import Records
 from sightline.runs.runner import Arrangement, Condition, Runner
@@ -107,8 +108,11 @@ def answer_all(
     answers = [""] * len(requests)
     open_requests = [OpenRequest(place, request) for place, request in enumerate(requests) if request is not None]
 
-    def attempt(batch: Sequence[OpenRequest]) -> list[dict[str, Any]]:
-        texts = _generated(vlm, method, [each.request for each in batch])
+    def prepare(batch: Sequence[OpenRequest]) -> Any:
+        return vlm.prepare([each.request.sample for each in batch], allow_text_only=True)
+
+    def attempt(batch: Sequence[OpenRequest], ready: Any) -> list[dict[str, Any]]:
+        texts = _generated(vlm, method, ready, batch[0].request.options)
         return [{"text": _cut(text, each.request.until)} for each, text in zip(batch, texts, strict=True)]
 
     def keep(condition: Condition[OpenRequest], outcome: Outcome) -> str:
@@ -124,14 +128,14 @@ def answer_all(
         batch_size, lambda each: len(each.request.sample.prompt), lambda each: each.request.kind
     )
     with Runner(Records(), raises=lambda error: not isinstance(error, InputError)) as runner:
-        runner.work(open_requests, [Condition("", "none", attempt)], arrangement, keep)
+        runner.work(open_requests, [Condition("", "none", TwoSteps(prepare, attempt))], arrangement, keep)
     return answers
 
 
-def _generated(vlm: VLM, method: Method | None, requests: Sequence[Request]) -> list[str]:
-    inputs = vlm.encode([request.sample for request in requests], allow_text_only=True)
+def _generated(vlm: VLM, method: Method | None, ready: Any, options: Mapping[str, Any]) -> list[str]:
+    inputs = vlm.encode(ready)
     with nullcontext() if method is None else method.on(vlm):
-        answer = vlm.generate(inputs, **requests[0].options)
+        answer = vlm.generate(inputs, **options)
     return [answer] if isinstance(answer, str) else list(answer)
 
 

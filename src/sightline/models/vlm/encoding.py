@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
 
     from sightline.data.sample import Sample
     from sightline.models.anatomy import Anatomy
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedInputs:
+    """Samples encoded as far as no model is needed: `VLM.encode` takes them the rest of the way.
+
+    inputs    what the processor made of them, on the CPU
+    pictures  of each sample
+    options   keyword arguments that the processor was given
+    """
+
+    inputs: Any = field(repr=False)
+    pictures: Sequence[Sequence[Image.Image]] = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def encode_samples(

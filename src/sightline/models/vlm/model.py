@@ -18,7 +18,7 @@ from sightline.models.layout import TokenLayout, layout_of
 from sightline.models.layout.by_hand import GivenLayout
 from sightline.models.vlm.answers import Answer, answer, answer_tokens, run_generate, stream
 from sightline.models.vlm.chat import thinks
-from sightline.models.vlm.encoding import encode_samples
+from sightline.models.vlm.encoding import PreparedInputs, encode_samples
 from sightline.models.vlm.generation import generation_record
 from sightline.models.vlm.limits import refuse_endless_words, refuse_too_long
 from sightline.models.vlm.reading import check_reading_of, trial
@@ -74,8 +74,9 @@ class VLM:
         """What the model's forward takes, on its device: token ids, masks, pixels and so on, left-padded.
 
         Args:
-            samples: a `Sample` or a conversation (chat messages), or a list for a batch. The chat template is applied
-                where the model has one; else the image tokens are put before the words.
+            samples: a `Sample` or a conversation (chat messages), or a list for a batch; or what `prepare` made of
+                some. The chat template is applied where the model has one; else the image tokens are put before the
+                words.
             allow_text_only: lets a vision-language model read a prompt without an image.
             endings: what follows each prompt behind the words that ask for an answer, as the answer itself in training.
             device: where to put the inputs instead of the model's own device.
@@ -87,6 +88,23 @@ class VLM:
         """
         from transformers import BatchFeature
 
+        ready = samples
+        if not isinstance(ready, PreparedInputs):
+            ready = self.prepare(samples, allow_text_only=allow_text_only, endings=endings, **options)
+        place = self.device if device is None else torch.device(device)
+        names = _accepted(self.model)
+        accepted = {name: value for name, value in ready.inputs.items() if name in names}
+        found = BatchFeature(accepted).to(place, dtype=getattr(self.model, "dtype", torch.float32))
+        self.tiles.note(self.processor, ready.pictures, found, ready.options)
+        return found
+
+    def prepare(
+        self, samples: Any, *, allow_text_only: bool = False, endings: Sequence[str] = (), **options: Any
+    ) -> PreparedInputs:
+        """The part of `encode` that needs no model: pictures are read, and all is put in the processor's words.
+
+        Another thread may do it while the model is at work. Raises InputError as `encode` does.
+        """
         self.require_processor("encode a sample: give what its forward takes")
         many = [as_sample(each) for each in (samples if _is_list(samples) else [samples])]
         if not many:
@@ -97,12 +115,7 @@ class VLM:
             self.processor, self.anatomy, many, allow_text_only, options, endings, self.chat
         )
         refuse_too_long(self.anatomy, inputs, many)
-        names = _accepted(self.model)
-        accepted = {name: value for name, value in inputs.items() if name in names}
-        place = self.device if device is None else torch.device(device)
-        found = BatchFeature(accepted).to(place, dtype=getattr(self.model, "dtype", torch.float32))
-        self.tiles.note(self.processor, pictures, found, options)
-        return found
+        return PreparedInputs(inputs, pictures, options)
 
     def layout(self, inputs: Mapping[str, Any]) -> TokenLayout:
         """Which position of encoded inputs is text, image, video, audio or padding, and the patch grids."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
-from sightline.probes.dominance.result import DominanceResult
+
+if TYPE_CHECKING:
+    from sightline.probes.dominance.result import DominanceResult
 
 STAGES = ("early", "middle", "late")
 _ROUNDING = 0.005

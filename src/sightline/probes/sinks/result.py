@@ -58,6 +58,7 @@ class Sinks(Result):
         would give it
     on_border, on_background: the share of image sinks there; None where it is not known
     border, background: the share of all image tokens there, to hold it against
+    batch_size: samples in one pass, at most
     """
 
     model: str
@@ -78,6 +79,7 @@ class Sinks(Result):
     on_background: float | None = None
     background: float | None = None
     content: str | None = None
+    batch_size: int | None = None
     path: str | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +20,7 @@ from sightline.probes.sinks.find import Found, Survey, choose, survey
 from sightline.probes.sinks.result import Sinks, content_of, summarise
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from sightline.models.vlm.encoding import PreparedInputs
 
 Item = Sample | Mapping[str, Any]
 
@@ -92,18 +92,30 @@ class Search:
         anatomy, source = anatomy_and_layout(model, layout)
         return cls(model, anatomy, source, tau, factor)
 
-    def survey(self, batch: Sequence[Item]) -> list[Survey]:
-        """What each sample of a batch says about the dimensions."""
-        run, _ = self._runner(batch)
+    def prepare(self, batch: Sequence[Item]) -> PreparedInputs | None:
+        """Samples read and in the processor's words, which another thread may do ahead; None for forward inputs."""
+        if isinstance(batch[0], Mapping):
+            return None
+        if not hasattr(self.model, "prepare"):
+            raise InputError(
+                f"{type(self.model).__name__} has no processor to encode a Sample with: give forward inputs, or a "
+                "model loaded with sightline.load."
+            )
+        ready: PreparedInputs = self.model.prepare(list(batch))
+        return ready
+
+    def survey(self, batch: Sequence[Item], ready: PreparedInputs | None = None) -> list[Survey]:
+        """What each sample of a batch says about the dimensions. ready: what `prepare` made of it, where it did."""
+        run, _ = self._runner(batch, ready)
         return survey(self.anatomy, run, self.layout)
 
     def choose(self, surveys: Sequence[Survey]) -> Found:
         """The dimensions that the surveys agree on."""
         return choose(surveys, self.anatomy.hidden_size, self.tau)
 
-    def check(self, batch: Sequence[Item], found: Found) -> list[SampleCheck]:
+    def check(self, batch: Sequence[Item], found: Found, ready: PreparedInputs | None = None) -> list[SampleCheck]:
         """Each sample of a batch, its sinks held against attention."""
-        run, pictures = self._runner(batch)
+        run, pictures = self._runner(batch, ready)
         return check(self.anatomy, run, found.dims, found.tau, self.factor, self.layout, pictures)
 
     def summarise(self, found: Found, checks: Sequence[SampleCheck], failed: int = 0) -> Sinks:
@@ -113,21 +125,17 @@ class Search:
         content = content_of(name) if hasattr(self.model, "name") else None
         return summarise(name, found, checks, revision, self.anatomy.hidden_size, self.factor, failed, content)
 
-    def _runner(self, batch: Sequence[Item]) -> tuple[Callable[[], Any], list[list[Image.Image]] | None]:
+    def _runner(self, batch: Sequence[Item], ready: PreparedInputs | None) -> tuple[Callable[[], Any], Any]:
         """What runs the model once on a batch, and the pictures of its samples where they are known."""
         first = batch[0]
         if isinstance(first, Mapping):
             return lambda: _run(self.anatomy.model, first), None
-        if not hasattr(self.model, "encode"):
-            raise InputError(
-                f"{type(self.model).__name__} has no processor to encode a Sample with: give forward inputs, or a "
-                "model loaded with sightline.load."
-            )
-        # Images are opened once, and of the size that the processor is given.
-        opened = [replace(sample, images=tuple(sample.load_images())) for sample in batch if isinstance(sample, Sample)]
-        inputs = self.model.encode(opened)
-        pictures: list[list[Image.Image]] = [list(sample.images) for sample in opened]  # type: ignore[arg-type]
-        return lambda: _run(self.anatomy.model, inputs), pictures
+        ready = self.prepare(batch) if ready is None else ready
+        if ready is None:
+            raise InputError("Samples and forward inputs are of one batch each: give them apart.")
+        inputs = self.model.encode(ready)
+        # The pictures are of the size that the processor was given.
+        return lambda: _run(self.anatomy.model, inputs), ready.pictures
 
 
 def _run(model: Any, inputs: Mapping[str, Any]) -> None:
