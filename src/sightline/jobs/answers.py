@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
@@ -36,12 +36,13 @@ def answerer(
     temperature: float | None = None,
     view: Callable[[Item], Item] | None = None,
     thinking: int = 0,
+    meter: Callable[[VLM], AbstractContextManager[GenerationCost]] | None = None,
 ) -> TwoSteps[Item, Any]:
     """What answers a batch: for each item {"response", "tokens", "question"}. temperature: None decodes greedily.
 
-    Where they are known, "prefill_seconds" and "cache_bytes" are an item's share of its batch's. view: makes an item
-    the one that is shown, as one without its image; None: as it is. thinking: more new tokens for a model that writes
-    its thoughts first; each of its results then has its "limit".
+    view: makes an item the one that is shown, as one without its image; None: as it is. thinking: more new tokens for
+    a model that writes its thoughts first; each of its results then has its "limit". meter: what a batch costs;
+    where it is known, results have "prefill_seconds" and "cache_bytes", an item's share of its batch's.
     """
     drawing: dict[str, Any] = {}
     more = thinking if getattr(vlm, "thinks", False) else 0
@@ -56,13 +57,12 @@ def answerer(
     def answer(batch: Sequence[Item], ready: Any) -> list[dict[str, Any]]:
         import torch
 
-        from sightline.probes.generation_cost import generation_cost
-
         inputs = vlm.encode(ready)
         # For answers that are drawn, and methods that draw without a seed of their own; of the batch, since they draw
         # for all of it at once.
         torch.manual_seed(seed_of(seed, batch[0].id))
-        with generation_cost(vlm) as cost, nullcontext() if method is None else method.on(vlm):
+        metering: Any = nullcontext() if meter is None else meter(vlm)
+        with metering as cost, nullcontext() if method is None else method.on(vlm):
             rows = vlm.generate_tokens(inputs, max_new_tokens=new_tokens + more, **drawing)
         return [
             {
@@ -78,9 +78,11 @@ def answerer(
     return TwoSteps(prepare, answer)
 
 
-def cost_of(cost: GenerationCost, rows: int) -> dict[str, Any]:
+def cost_of(cost: GenerationCost | None, rows: int) -> dict[str, Any]:
     """An item's share of what a batch cost, as its result has it."""
     found: dict[str, Any] = {}
+    if cost is None:
+        return found
     if cost.prefill_seconds is not None:
         found["prefill_seconds"] = round(cost.prefill_seconds / rows, 4)
     if cost.cache_bytes is not None:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.benchmarks.answer_files import run_folders
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.integrations.served import served_model
@@ -147,8 +148,6 @@ def _keep(found: Evaluation, runs: Sequence[Records], out: Path) -> None:
 
 def _places(plan: EvaluationPlan, out: Path | None) -> list[Path | None]:
     """Each benchmark's run folder: the folder itself for one, else a folder below it."""
-    from sightline.benchmarks.answer_files import run_folders
-
     if out is None:
         return [None] * len(plan.benches)
     if len(plan.benches) == 1:
@@ -252,6 +251,8 @@ def _on_served(plan: EvaluationPlan, runners: Sequence[Runner], model: str) -> N
 
 
 def _on_bench(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner, vlm: VLM, model: str) -> None:
+    from sightline.probes.generation_cost import generation_cost
+
     left = [item for item in items.items if any(runner.open([item], model, spec.name) for spec in plan.specs)]
     if not left:
         return
@@ -265,8 +266,8 @@ def _on_bench(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner, vlm: 
 
     def attempt(spec: MethodSpec) -> Attempt[Item]:
         drawing = settings.seed, settings.temperature if spec.temperature is None else spec.temperature
-        thinking = THINKING_TOKENS if settings.new_tokens is None else 0
-        return answerer(vlm, items.bench, spec.method, new_tokens, *drawing, _view(spec, items), thinking)
+        view, more = _view(spec, items), THINKING_TOKENS if settings.new_tokens is None else 0
+        return answerer(vlm, items.bench, spec.method, new_tokens, *drawing, view, more, generation_cost)
 
     _ask(plan, items, runner, model, size, attempt)
 

@@ -119,13 +119,6 @@ def cache_from(output: Any) -> Any:
     return next((found for name in CACHE_NAMES if (found := getattr(output, name, None)) is not None), None)
 
 
-def cache_bytes(cache: Any) -> int:
-    """What a cache holds: keys, values and other states of all layers."""
-    parts = [cache, *getattr(cache, "layers", ())]
-    values = [value for part in parts for value in vars(part).values() if isinstance(value, Tensor)]
-    return sum(value.numel() * value.element_size() for value in values)
-
-
 def is_static(cache: Any) -> bool:
     """Whether a cache has its full length from the start (StaticCache, and sliding ones of fixed size)."""
     return bool(getattr(cache, "is_compileable", False))

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.attention.hooks import Hooks
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import cache_bytes, cache_from
+from sightline.models.transformers_api import cache_from
 
 
 @dataclass
@@ -39,7 +39,7 @@ class GenerationCost:
             self.note_first_token()
 
     def note_first_token(self) -> None:
-        """The clock is read once all that was asked of the device is done."""
+        """The clock is read once the device has done all that it was given."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.prefill_seconds = time.perf_counter() - self._begun
@@ -49,7 +49,7 @@ class GenerationCost:
         cache = cache_from(output)
         if cache is not None:
             self._caches.add(cache)
-            self.cache_bytes = sum(map(cache_bytes, self._caches))
+            self.cache_bytes = sum(map(held_bytes, self._caches))
 
 
 @contextmanager
@@ -69,3 +69,10 @@ def generation_cost(model: Any) -> Iterator[GenerationCost]:
         yield cost
     if cost._passes == 1:
         cost.note_first_token()
+
+
+def held_bytes(cache: Any) -> int:
+    """What a cache holds: keys, values and other states, its own and those of the layers that it lists."""
+    layers = [layer for value in vars(cache).values() if isinstance(value, list) for layer in value]
+    states = [state for part in (cache, *layers) for state in vars(part).values() if isinstance(state, Tensor)]
+    return sum(state.numel() * state.element_size() for state in states)
