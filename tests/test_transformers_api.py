@@ -13,6 +13,7 @@ from torch import nn
 import sightline
 from sightline.errors import ModelError
 from sightline.models import transformers_api as api
+from sightline.models.caches import has_same_start
 
 PRIVATE = re.compile(
     r"_attn_implementation|ALL_ATTENTION_FUNCTIONS|ALL_MASK|AttentionInterface|get_interface|masking_utils"
@@ -92,10 +93,10 @@ def test_a_copy_of_a_cache_begins_as_it_does() -> None:
     cache = DynamicCache()
     cache.update(torch.rand(1, 2, 5, 4), torch.rand(1, 2, 5, 4), 0)
     twin = deepcopy(cache)
-    assert api.has_same_start(twin, cache, 0, 5)
+    assert has_same_start(twin, cache, 0, 5)
     twin.update(torch.rand(1, 2, 1, 4), torch.rand(1, 2, 1, 4), 0)
-    assert api.has_same_start(twin, cache, 0, 5)
-    assert not api.has_same_start(twin, cache, 0, 6)
+    assert has_same_start(twin, cache, 0, 5)
+    assert not has_same_start(twin, cache, 0, 6)
     other = DynamicCache()
     other.update(torch.rand(1, 2, 5, 4), torch.rand(1, 2, 5, 4), 0)
-    assert not api.has_same_start(other, cache, 0, 5)
+    assert not has_same_start(other, cache, 0, 5)

@@ -138,14 +138,14 @@ def test_nothing_is_left_after_an_exception_either(family: str, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["pai", "vcd"])
-def test_two_forward_passes_a_token_of_which_a_probe_sees_one(name: str) -> None:
+def test_one_forward_pass_a_token_of_whose_rows_a_probe_sees_the_first(name: str) -> None:
     case, model = BY_NAME["llava"].make_inputs(), BY_NAME["llava"].model()
     passes: list[int] = []
     handle = model.register_forward_hook(lambda *_: passes.append(1))
     with METHODS[name].on(model), Dominance().on(model) as probe:
         tokens = model.generate(**case.inputs, **GREEDY)
     handle.remove()
-    assert len(passes) == 2 * STEPS
+    assert len(passes) == STEPS + 1
     (sample,) = probe.result().samples
     assert sample.rows == STEPS
     forced = {**case.inputs, "input_ids": tokens, "attention_mask": torch.ones_like(tokens)}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sightline.attention.call import AttentionCall, AttentionFunction
 from sightline.attention.edits import Edit, EditedCall
 from sightline.attention.hooks import Hooks
+from sightline.attention.ownership import OwnRows
 from sightline.attention.passes import ForwardPass
 from sightline.attention.roles import Editor, LayerPruner, Reader
 from sightline.attention.row_buffer import Row
@@ -52,6 +53,7 @@ class Attending:
         self._readers: list[tuple[Reader, frozenset[int]]] = []
         self._editors: list[tuple[Editor, frozenset[int]]] = []
         self._by_layer: dict[int, _AtLayer] = {}
+        self._rows: OwnRows | None = None
         self._is_short = False
         self._intercepted: set[int] = set()
         self._seen: set[int] = set()
@@ -88,17 +90,22 @@ class Attending:
             hooks.intercept([self._modules[layer] for layer in new], self)
             self._intercepted.update(new)
 
-    def begin(self, step: ForwardPass) -> None:
-        """The decoder is entered."""
+    def begin(self, step: ForwardPass, rows: OwnRows | None = None) -> None:
+        """The decoder is entered. rows: those of the pass, where others stand beside them."""
         for editor, _ in self._editors:
             editor.begin(step)
         for reader, _ in self._readers:
             reader.begin(step)
         if self.dropper is not None:
             self.dropper.begin(step)
-        self.step = step
+        self.step, self._rows = step, rows
         self._is_short = step.is_decoding and step.length == 1 and step.offset > 0 and not torch.is_grad_enabled()
         self._seen.clear()
+
+    @property
+    def spares_start(self) -> bool:
+        """Whether every editor leaves rows up to a prompt's last image token as they are."""
+        return all(getattr(editor, "spares_start", False) for editor, _ in self._editors)
 
     def end(self) -> set[int]:
         """The pass is over; returns the layers that should have been seen in it and were not."""
@@ -120,6 +127,19 @@ class Attending:
         # Gradient checkpointing computes a layer again outside the model's forward pass: nothing is read twice.
         if step is None or layer not in self._by_layer:
             return original(module, query, key, value, attention_mask, **options)
+        if self._rows is None:
+            return self._attend(original, implementation, module, query, key, value, attention_mask, options)
+        own, others = self._rows.split(query, key, value, mask=attention_mask, options=options)
+        output, _ = self._attend(original, implementation, module, *own)
+        beside, _ = original(module, *others[:-1], **others[-1])
+        return torch.cat([output, beside]), None
+
+    def _attend(
+        self, original: AttentionFunction, implementation: str, module: nn.Module, query: Tensor, key: Tensor,
+        value: Tensor, attention_mask: Any, options: Mapping[str, Any],
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        step, layer = self.step, self._layers[id(module)]
+        assert step is not None
         editors, readers, takers = self._by_layer[layer]
         self._seen.add(layer)
         if takers and self._is_short:

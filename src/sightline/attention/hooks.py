@@ -46,6 +46,7 @@ class _Holder:
     threads: Counter[int | None] = field(default_factory=Counter)
     names: dict[int | None, str] = field(default_factory=dict)
     undo: list[Callable[[], Any]] = field(default_factory=list)
+    filled: list[Hooks] = field(default_factory=list)
 
     @property
     def others(self) -> str:
@@ -60,18 +61,26 @@ _HANDLERS: dict[int, list[tuple[Owner, Handler]]] = {}
 """By the id of an attention module, in the order of entry; empty whenever no `with` is open."""
 
 
+def filled_hooks(anatomy: Anatomy) -> list[Hooks]:
+    """All that this thread has on the model."""
+    holder = _HOLDERS.get(id(anatomy.model))
+    return [] if holder is None else [hooks for hooks in holder.filled if hooks.thread == get_ident()]
+
+
 class Hooks:
     """What one `with` puts on a model, all taken away together, also after an exception; it may be filled again.
 
-    in_bypassed: act in passes that are bypassed, as what runs such passes does.
+    in_bypassed: act in passes that are bypassed, as what runs such passes does. keeps_rows: what is installed looks at
+    `ownership.own_rows`, or at no tensor of a decoding step, so that other rows may stand beside those of a pass.
 
     Raises:
         ModelError: by whatever installs, where another thread has something on a model that keeps a state of its last
             prompt, so that two threads can't run it at a time.
     """
 
-    def __init__(self, anatomy: Anatomy, in_bypassed: bool = False) -> None:
+    def __init__(self, anatomy: Anatomy, in_bypassed: bool = False, keeps_rows: bool = False) -> None:
         self._anatomy = anatomy
+        self.keeps_rows = keeps_rows
         self._owner = Owner(get_ident(), id(anatomy.model), in_bypassed)
         self._undo: list[Callable[[], Any]] = []
 
@@ -85,6 +94,11 @@ class Hooks:
     def is_open(self) -> bool:
         """Whether anything is installed."""
         return bool(self._undo)
+
+    @property
+    def thread(self) -> int | None:
+        """The one that installed it."""
+        return self._owner.thread
 
     def before(self, module: nn.Module, hook: BeforeHook, prepend: bool = False) -> None:
         """Call `hook` before each forward of the module."""
@@ -143,7 +157,8 @@ class Hooks:
                 )
             holder.threads[owner.thread] += 1
             holder.names[owner.thread] = current_thread().name
-            self._undo.append(lambda: _let_go(owner))
+            holder.filled.append(self)
+            self._undo.append(lambda: _let_go(owner, self))
 
 
 def _guarded(anatomy: Anatomy) -> _Holder:
@@ -159,9 +174,10 @@ def _guarded(anatomy: Anatomy) -> _Holder:
     return holder
 
 
-def _let_go(owner: Owner) -> None:
+def _let_go(owner: Owner, hooks: Hooks) -> None:
     with LOCK:
         holder = _HOLDERS[owner.model]
+        holder.filled.remove(hooks)
         holder.threads[owner.thread] -= 1
         if not holder.threads[owner.thread]:
             del holder.threads[owner.thread]

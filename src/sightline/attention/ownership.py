@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import RLock, get_ident
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.models.anatomy import Anatomy, find_anatomy
 from sightline.models.transformers_api import kept_prompts
@@ -48,6 +48,46 @@ def bypassed(model: Any) -> Iterator[None]:
 def is_bypassed(anatomy: Anatomy) -> bool:
     """Whether this thread is inside a pass of the model that nothing may see or change."""
     return (get_ident(), id(anatomy.model)) in _BYPASSED
+
+
+@dataclass(frozen=True)
+class OwnRows:
+    """The first `count` rows of a batch are the pass at hand; what is attached neither sees nor changes the others.
+
+    pad: keys before those rows' own that only fill up. is_open: they see every key of theirs, as without a mask.
+    """
+
+    count: int
+    pad: int
+    is_open: bool
+
+    def split(self, *tensors: Tensor, mask: Any, options: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Query, key, value, mask and options of the own rows, as if they were alone, and those of the others."""
+        query, key, value = tensors
+        count, pad = self.count, self.pad
+        own_mask = None if mask is None or self.is_open else mask[:count, ..., pad:]
+        bias = options.get("position_bias")
+        own_options = options if bias is None else {**options, "position_bias": bias[..., pad:]}
+        own = query[:count], key[:count, :, pad:], value[:count, :, pad:], own_mask, own_options
+        return own, (query[count:], key[count:], value[count:], None if mask is None else mask[count:], options)
+
+
+_OWN_ROWS: dict[tuple[int, int], OwnRows] = {}
+"""By thread and id of the model; empty whenever no pass with rows beside it runs."""
+
+
+def own_rows(anatomy: Anatomy) -> OwnRows | None:
+    """Which rows of this thread's pass are its own; None for all."""
+    return _OWN_ROWS.get((get_ident(), id(anatomy.model))) if _OWN_ROWS else None
+
+
+def set_own_rows(anatomy: Anatomy, rows: OwnRows | None) -> None:
+    """Let these rows be the pass at hand."""
+    key = (get_ident(), id(anatomy.model))
+    if rows is None:
+        _OWN_ROWS.pop(key, None)
+    else:
+        _OWN_ROWS[key] = rows
 
 
 @dataclass(frozen=True)

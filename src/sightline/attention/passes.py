@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sightline.errors import LayoutError, ModelError
 from sightline.models.anatomy import Anatomy
+from sightline.models.caches import has_same_start
 from sightline.models.layout import PatchGrid, TokenLayout, layout_of
-from sightline.models.transformers_api import cache_from, cache_of, has_same_start
+from sightline.models.transformers_api import cache_from, cache_of
 
 LayoutSource = TokenLayout | Callable[[Mapping[str, Any]], TokenLayout]
 

@@ -19,6 +19,7 @@ from torch import nn
 from sightline.attention.attending import Attending, decoder_attentions
 from sightline.attention.hooks import BeforeHook, Hooks
 from sightline.attention.inner import find_inner, joined_inputs
+from sightline.attention.ownership import own_rows
 from sightline.attention.passes import ForwardPass, LayoutSource, PassTracker
 from sightline.attention.roles import Editor, LayerPruner, PromptPruner, Reader
 from sightline.errors import InputError, ModelError
@@ -88,19 +89,28 @@ def attach(
     if shortener is not None:
         session.shorteners.append(shortener)
     attending = session.attending
+    hooks = session.hooks
+    hooks.keeps_rows = not session.shorteners and attending.dropper is None and dropper is None
     try:
         attending.add(reader, editor, dropper, layers)
-        attending.intercept(session.hooks)
+        attending.intercept(hooks)
         yield
     finally:
         attending.remove(reader, editor, dropper)
         if shortener is not None:
             session.shorteners.remove(shortener)
+        hooks.keeps_rows = not session.shorteners and attending.dropper is None
         session.counter.source = previous_layout
         session.users -= 1
         if not session.users:
             del _SESSIONS[key]
-            session.hooks.close()
+            hooks.close()
+
+
+def spares_start(anatomy: Anatomy) -> bool:
+    """Whether nothing that this thread has attached edits rows up to a prompt's last image token."""
+    session = _SESSIONS.get((get_ident(), id(anatomy.model)))
+    return session is None or session.attending.spares_start
 
 
 def _installed(anatomy: Anatomy) -> _Session:
@@ -190,7 +200,7 @@ def _starter(session: _Session) -> BeforeHook:
             step, kwargs = shortener.at_decoder(step, kwargs)
             session.counter.layout = step.layout
             session.counter.reached = max(session.counter.reached, step.offset + step.length)
-        session.attending.begin(step)
+        session.attending.begin(step, own_rows(session.anatomy))
         return args, kwargs
 
     return start

@@ -66,7 +66,7 @@ class StateTap:
     def __init__(self, anatomy: Anatomy, layers: Collection[int], take: Taker) -> None:
         self._layers = [(layer, anatomy.layers[layer]) for layer in sorted(layers)]
         self._take = take
-        self._hooks = Hooks(anatomy)
+        self._hooks = Hooks(anatomy, keeps_rows=True)
         self._step: ForwardPass | None = None
 
     def begin(self, step: ForwardPass) -> None:

@@ -129,6 +129,7 @@ class _Editor:
         self._places, self._known = PlacesOf(), None
         self._shared: dict[tuple[int, int, int], tuple[Tensor, Keys]] = {}
         self._has_at_call = type(method).at_call is not AttentionEdit.at_call
+        self.spares_start = method.rows != "all of the prompt"
 
     def begin(self, step: ForwardPass) -> None:
         """A prompt must have an image."""

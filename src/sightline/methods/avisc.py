@@ -15,9 +15,10 @@ from sightline.attention import EditedCall, ForwardPass, attach, is_bypassed
 from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
 from sightline.methods.base import register, setting
-from sightline.methods.contrast import Change, ContrastMethod, contrast, same_prompt
+from sightline.methods.contrast import ContrastMethod, contrast
 from sightline.methods.generating import check_least, check_share
 from sightline.methods.scoring import VISUAL, prompt_layout, require_image
+from sightline.methods.second_pass import Change, same_prompt
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import TokenLayout
 
@@ -85,7 +86,7 @@ class _Blind:
     @contextmanager
     def acting(self) -> Iterator[None]:
         """For one `generate`."""
-        with Hooks(self._anatomy, in_bypassed=True) as hooks:
+        with Hooks(self._anatomy, in_bypassed=True, keeps_rows=True) as hooks:
             hooks.before(self._anatomy.decoder, self._silence)
             with attach(self._anatomy, reader=self, layout=self._source):
                 yield

@@ -53,14 +53,14 @@ def processed(name: str, anatomy: Anatomy, begin: Begin) -> Iterator[None]:
                 raise InputError(
                     f"{name} needs the prompt's input_ids: give generate the inputs that a processor makes."
                 )
-            with begin(given) as processor, Hooks(anatomy) as making:
+            with begin(given) as processor, Hooks(anatomy, keeps_rows=True) as making:
                 making.shadow(model, PROCESSOR_MAKER, lambda make: placed_first(make, processor))
                 processors = LogitsProcessorList([processor, *(options.get("logits_processor") or ())])
                 return original(**{**options, "logits_processor": processors})
 
         return generate
 
-    with Hooks(anatomy) as hooks:
+    with Hooks(anatomy, keeps_rows=True) as hooks:
         hooks.shadow(model, "generate", steered)
         yield
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import register, setting
-from sightline.methods.contrast import Change, ContrastMethod, contrast, image_inputs
+from sightline.methods.contrast import ContrastMethod, contrast
 from sightline.methods.generating import check_least, check_share
 from sightline.methods.scoring import VISUAL, prompt_layout, require_image
+from sightline.methods.second_pass import Change, same_prompt
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import without_encoder_outputs
 
 ROLE = "You are a confused objects detector to provide a fuzzy overview or impression of the image."
 """The disturbing role of the paper that its public code runs."""
@@ -85,7 +85,7 @@ def _first_present(ids: Tensor, mask: Tensor | None) -> Int[Tensor, " batch"]:
 
 
 class Inserted:
-    """The change (see `sightline.methods.contrast`) that puts tokens into a prompt.
+    """The change (see `sightline.methods.second_pass`) that puts tokens into a prompt.
 
     What stands behind them moves on by their number, in every dimension of its position.
     """
@@ -99,11 +99,11 @@ class Inserted:
         place: Int[Tensor, " batch"],
     ) -> None:
         self._name, self._anatomy, self._given, self._tokens, self._place = name, anatomy, given, tokens, place
+        self.least_shared = int(place.max())
 
     def at_start(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The prompt with the tokens in it, and the images again where they were encoded ahead."""
-        rest = {name: value for name, value in without_encoder_outputs(inputs).items() if value is not None}
-        rest |= image_inputs(self._anatomy, self._given, rest)
+        rest = same_prompt(self._anatomy, self._given, inputs)
         shape = inputs["input_ids"].shape
         changed = {
             name: self._with_tokens(name, value) if isinstance(value, Tensor) and value.shape[-2:] == shape else value

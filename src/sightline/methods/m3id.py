@@ -13,9 +13,10 @@ from torch import Tensor
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import register, setting
-from sightline.methods.contrast import Change, ContrastMethod
+from sightline.methods.contrast import ContrastMethod
 from sightline.methods.generating import check_least, check_share, cut_off
 from sightline.methods.scoring import prompt_layout
+from sightline.methods.second_pass import Change
 from sightline.methods.text_only import TextOnly
 from sightline.models.anatomy import Anatomy
 

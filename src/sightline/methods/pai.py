@@ -16,8 +16,9 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.attention_edit import AttentionEdit, Keys, Rows
 from sightline.methods.base import register, setting
-from sightline.methods.contrast import Change, ContrastMethod, contrast
+from sightline.methods.contrast import ContrastMethod, contrast
 from sightline.methods.scoring import Target, check_range, check_target, prompt_layout
+from sightline.methods.second_pass import Change
 from sightline.methods.text_only import TextOnly
 from sightline.models.anatomy import Anatomy
 

@@ -15,11 +15,12 @@ from sightline.attention import AttentionCall, EditedCall, ForwardPass
 from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
 from sightline.methods.base import register, setting
-from sightline.methods.contrast import Change, ContrastMethod, contrast, same_prompt
+from sightline.methods.contrast import ContrastMethod, contrast
 from sightline.methods.dropping import LayerPruning
 from sightline.methods.generating import check_least, check_share
 from sightline.methods.pruning import best_tokens, check_keep, kept_count
 from sightline.methods.scoring import prompt_layout, require_image
+from sightline.methods.second_pass import Change, same_prompt
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import cache_of
 

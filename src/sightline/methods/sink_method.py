@@ -137,6 +137,8 @@ class SinkEditor:
 
     prompt_in_pieces: ClassVar[bool] = True
     """Whether a prompt may come in several passes."""
+    spares_start: ClassVar[bool] = True
+    """Rows up to the last image token keep their attention."""
 
     def __init__(self, method: SinkMethod, anatomy: Anatomy, watch: SinkTracker, layers: frozenset[int]) -> None:
         self._name, self._watch, self._layers = method.name, watch, layers

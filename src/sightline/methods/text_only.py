@@ -16,11 +16,13 @@ _FLAGS = ("use_cache", "return_dict", "logits_to_keep", *CACHE_NAMES)
 
 
 class TextOnly:
-    """The change (see `sightline.methods.contrast`) that leaves a prompt's images out.
+    """The change (see `sightline.methods.second_pass`) that leaves a prompt's images out.
 
     Text keeps its order, the markers around an image included, and its positions are counted anew; prompts that are
     then shorter than others of their batch are padded on the left.
     """
+
+    least_shared = 0
 
     def __init__(self, name: str, layout: TokenLayout) -> None:
         require_image(name, layout)

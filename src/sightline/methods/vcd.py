@@ -14,7 +14,8 @@ from torch import Tensor
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import register, setting
-from sightline.methods.contrast import Change, ContrastMethod, contrast, image_inputs
+from sightline.methods.contrast import ContrastMethod, contrast
+from sightline.methods.second_pass import Change, image_inputs
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api import without_encoder_outputs
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
-from transformers import Cache, GenerationMixin, LogitsProcessorList
+from torch import nn
+from transformers import Cache, DynamicCache, GenerationMixin, LogitsProcessorList
 from transformers import __version__ as RELEASE
+from transformers.cache_utils import DynamicLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from sightline.errors import ModelError, SightlineWarning
@@ -124,17 +125,10 @@ def is_static(cache: Any) -> bool:
     return bool(getattr(cache, "is_compileable", False))
 
 
-def has_same_start(cache: Any, other: Any, layer: int, length: int) -> bool:
-    """Whether two caches keep the same keys in a layer at their first positions; False where that can't be seen."""
-    kept = [getattr(held.layers[layer], "keys", None) for held in (cache, other) if hasattr(held, "layers")]
-    tensors = [keys for keys in kept if isinstance(keys, Tensor) and keys.dim() == 4]
-    if len(tensors) < 2:
-        return False
-    first, second = (keys[:, :, :length] for keys in tensors)
-    if first.shape[1:] != second.shape[1:] or first.shape[2] < length or first.device != second.device:
-        return False
-    # A prompt may be copied for several answers, or one of several rows kept.
-    return bool((first[:, None] == second[None]).flatten(2).all(-1).any(1).all())
+def grows(cache: Any, config: Any) -> bool:
+    """Whether a cache, and one made for this model, keeps all keys of every layer and grows by them."""
+    layers = (*getattr(cache, "layers", ()), *DynamicCache(config=config).layers)
+    return all(type(layer) is DynamicLayer for layer in layers) and not getattr(cache, "offloading", False)
 
 
 def prompt_keepers(model: nn.Module) -> tuple[nn.Module, ...]:
@@ -151,6 +145,11 @@ def kept_prompts(keepers: Collection[nn.Module]) -> Iterator[None]:
     finally:
         for module, state in states:
             module.rope_deltas = state
+
+
+def has_encoder_outputs(inputs: Mapping[str, Any]) -> bool:
+    """Whether features that were encoded ahead are among a forward's inputs."""
+    return bool(inputs.get(ENCODER_OUTPUTS))
 
 
 def without_encoder_outputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
