@@ -34,9 +34,11 @@ def decoder_attentions(anatomy: Anatomy) -> dict[int, nn.Module]:
     return modules
 
 
-_AtLayer = tuple[tuple[Editor, ...], tuple[Reader, ...], tuple[Callable[[int, Row, ForwardPass], None], ...]]
-"""Who edits and reads a layer; and, where nobody edits and every reader has one, each reader's `take_row`, which gets a
-decoding step's row in the place of `read`."""
+_Take = Callable[[int, Row, ForwardPass], None]
+_Takers = dict[int, tuple[int, tuple[_Take, ...]]]
+"""By the id of an attention module its layer, and what gets a decoding step's row there in the place of `read`."""
+_AtLayer = tuple[tuple[Editor, ...], tuple[Reader, ...]]
+"""Who edits and reads a layer."""
 
 
 class Attending:
@@ -54,7 +56,8 @@ class Attending:
         self._editors: list[tuple[Editor, frozenset[int]]] = []
         self._by_layer: dict[int, _AtLayer] = {}
         self._rows: OwnRows | None = None
-        self._is_short = False
+        self._takers: _Takers = {}
+        self._quick: _Takers = {}
         self._intercepted: set[int] = set()
         self._seen: set[int] = set()
 
@@ -99,7 +102,8 @@ class Attending:
         if self.dropper is not None:
             self.dropper.begin(step)
         self.step, self._rows = step, rows
-        self._is_short = step.is_decoding and step.length == 1 and step.offset > 0 and not torch.is_grad_enabled()
+        is_short = step.is_decoding and step.length == 1 and step.offset > 0 and rows is None
+        self._quick = self._takers if is_short and not torch.is_grad_enabled() else {}
         self._seen.clear()
 
     @property
@@ -109,7 +113,7 @@ class Attending:
 
     def end(self) -> set[int]:
         """The pass is over; returns the layers that should have been seen in it and were not."""
-        step, self.step = self.step, None
+        step, self.step, self._quick = self.step, None, {}
         if step is None:
             return set()
         for reader, _ in self._readers:
@@ -123,9 +127,16 @@ class Attending:
         value: Tensor, attention_mask: Any = None, **options: Any,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """The attention of one layer."""
-        step, layer = self.step, self._layers[id(module)]
+        quick, step = self._quick.get(id(module)), self.step
+        if quick is not None and step is not None:
+            layer, takers = quick
+            self._seen.add(layer)
+            row = (module, query, key, value, attention_mask, implementation, original, options, step.offset)
+            for take in takers:
+                take(layer, row, step)
+            return original(module, query, key, value, attention_mask, **options)
         # Gradient checkpointing computes a layer again outside the model's forward pass: nothing is read twice.
-        if step is None or layer not in self._by_layer:
+        if step is None or self._layers[id(module)] not in self._by_layer:
             return original(module, query, key, value, attention_mask, **options)
         if self._rows is None:
             return self._attend(original, implementation, module, query, key, value, attention_mask, options)
@@ -140,14 +151,8 @@ class Attending:
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         step, layer = self.step, self._layers[id(module)]
         assert step is not None
-        editors, readers, takers = self._by_layer[layer]
+        editors, readers = self._by_layer[layer]
         self._seen.add(layer)
-        if takers and self._is_short:
-            result = original(module, query, key, value, attention_mask, **options)
-            row = (module, query, key, value, attention_mask, implementation, original, options, step.offset)
-            for take in takers:
-                take(layer, row, step)
-            return result
         call = AttentionCall(
             module, query, key, value, attention_mask, implementation, original, options, offset=step.offset
         )
@@ -181,12 +186,12 @@ class Attending:
             self.dropper.read(layer, shown, step)
 
     def _arrange(self) -> None:
-        self._by_layer = {}
-        for layer in self._modules:
+        self._by_layer, self._takers = {}, {}
+        for layer, module in self._modules.items():
             editors = tuple(editor for editor, layers in self._editors if layer in layers)
             readers = tuple(reader for reader, layers in self._readers if layer in layers)
-            takers = tuple(take for reader in readers if (take := getattr(reader, "take_row", None)) is not None)
-            if editors or self.dropper is not None or len(takers) < len(readers):
-                takers = ()
             if editors or readers or self.dropper is not None:
-                self._by_layer[layer] = editors, readers, takers
+                self._by_layer[layer] = editors, readers
+            takers = tuple(take for reader in readers if (take := getattr(reader, "take_row", None)) is not None)
+            if takers and len(takers) == len(readers) and not editors and self.dropper is None:
+                self._takers[id(module)] = layer, takers

@@ -228,9 +228,11 @@ def _dispatcher(implementation: str, function: AttentionFunction) -> AttentionFu
 def _dispatch(
     implementation: str, function: AttentionFunction, module: nn.Module, *tensors: Any, **options: Any
 ) -> tuple[Tensor, Tensor | None]:
-    for owner, handler in _HANDLERS.get(id(module), ()):
-        if owner.acts:
-            function = functools.partial(handler, function, implementation)
+    handlers = [handler for owner, handler in _HANDLERS.get(id(module), ()) if owner.acts]
+    if len(handlers) == 1:
+        return handlers[0](function, implementation, module, *tensors, **options)
+    for handler in handlers:
+        function = functools.partial(handler, function, implementation)
     return function(module, *tensors, **options)
 
 

@@ -32,7 +32,7 @@ LONGEST = 64
 
 @dataclass
 class _Waiting:
-    """One layer's rows that were not computed yet: by row its query, its mask and its position.
+    """One layer's rows that were not computed yet: of each its query, its mask, its position and its step's number.
 
     last: the newest call; row: the same not yet made, where it is newer. key: its keys. place: of the layer in the
     cache.
@@ -42,10 +42,7 @@ class _Waiting:
     key: Tensor
     place: int
     row: Row | None = None
-    queries: list[Tensor] = field(default_factory=list)
-    masks: list[Any] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    steps: list[int] = field(default_factory=list)
+    kept: list[tuple[Tensor, Any, int, int]] = field(default_factory=list)
 
 
 class RowBuffer:
@@ -64,22 +61,23 @@ class RowBuffer:
         self._held = held = getattr(step.cache, "layers", ())
         for layer, waiting in list(self._waiting.items()):
             kept = getattr(held[waiting.place], "keys", None) if waiting.place < len(held) else None
-            if step.is_start or len(waiting.steps) >= LONGEST or kept is not waiting.key:
+            if step.is_start or len(waiting.kept) >= LONGEST or kept is not waiting.key:
                 self._flush(layer)
 
     def take(self, layer: int, row: Row, step: ForwardPass, number: int) -> None:
         """As `keep`, of a decoding step's call that nothing has changed, with the least to do at every token."""
         waiting = self._waiting.get(layer)
         _, query, key, _, mask, _, _, options, offset = row
-        is_plain = mask is None and "position_bias" not in options
-        if waiting is None or not is_plain or self._held[waiting.place].keys is not key:
+        if (
+            waiting is None
+            or mask is not None
+            or "position_bias" in options
+            or self._held[waiting.place].keys is not key
+        ):
             self.keep(layer, EditedCall(AttentionCall(*row)), step, number)
             return
         waiting.row, waiting.key = row, key
-        waiting.queries.append(query)
-        waiting.masks.append(None)
-        waiting.offsets.append(offset)
-        waiting.steps.append(number)
+        waiting.kept.append((query, None, offset, number))
 
     def keep(self, layer: int, attention: EditedCall, step: ForwardPass, number: int) -> None:
         """Take the last row of this call; `number` says which step it is."""
@@ -94,10 +92,7 @@ class RowBuffer:
         # Only the newest call holds on to keys: those of older ones are prefixes of them.
         last = call if call.queries == 1 else self._last_row(call)
         waiting.last, waiting.key, waiting.row = last, call.key, None
-        waiting.queries.append(last.query)
-        waiting.masks.append(last.mask)
-        waiting.offsets.append(last.offset)
-        waiting.steps.append(number)
+        waiting.kept.append((last.query, last.mask, last.offset, number))
 
     def flush(self) -> None:
         """Compute all rows that wait, and let go of the keys."""
@@ -111,8 +106,8 @@ class RowBuffer:
             return
         if waiting.row is not None:
             waiting.last, waiting.row = AttentionCall(*waiting.row), None
-        rows = torch.arange(len(waiting.steps), device=waiting.last.query.device)
-        self._consume(layer, EditedCall(self._joined(waiting)), rows, waiting.steps)
+        rows = torch.arange(len(waiting.kept), device=waiting.last.query.device)
+        self._consume(layer, EditedCall(self._joined(waiting)), rows, [number for *_, number in waiting.kept])
 
     def _last_row(self, call: AttentionCall) -> AttentionCall:
         """The last row of a prompt as a call of its own, copied so that the other rows can be freed."""
@@ -128,32 +123,33 @@ class RowBuffer:
         return replace(call, query=call.query[:, :, last:].clone(), mask=mask, offset=call.offset + last)
 
     def _joined(self, waiting: _Waiting) -> AttentionCall:
-        last, count = waiting.last, len(waiting.steps)
-        query = torch.cat(waiting.queries, dim=2)
+        last, count = waiting.last, len(waiting.kept)
+        query = torch.cat([query for query, *_ in waiting.kept], dim=2)
         # Its end is the end of the last row, so that all keys up to there count as filled.
         joined = replace(last, query=query, mask=None, offset=last.offset + 1 - count)
         return replace(joined, mask=self._visible(waiting, joined.keys))
 
     def _visible(self, waiting: _Waiting, keys: int) -> Tensor:
         """[batch, heads or 1, rows, keys], bool. Layers share masks, so that of the layer before is tried first."""
-        name = (keys, *map(id, waiting.masks), *waiting.offsets)
+        masks, offsets = [mask for _, mask, *_ in waiting.kept], [offset for *_, offset, _ in waiting.kept]
+        name = (keys, *map(id, masks), *offsets)
         if self._mask is not None and self._mask[0] == name:
             return self._mask[1]
         row = torch.zeros(1, dtype=torch.long, device=waiting.last.query.device)
         batch = int(waiting.last.query.shape[0])
-        if "flash" not in waiting.last.implementation and all(mask is None for mask in waiting.masks):
+        if "flash" not in waiting.last.implementation and all(mask is None for mask in masks):
             # Rows without a mask see all keys up to their own.
             index = torch.arange(keys, device=row.device)
-            joined = (index <= torch.tensor(waiting.offsets, device=row.device)[:, None])[None, None]
-            self._mask = (name, joined, list(waiting.masks))
+            joined = (index <= torch.tensor(offsets, device=row.device)[:, None])[None, None]
+            self._mask = (name, joined, masks)
             return joined
         blocks = []
-        for query, mask, offset in zip(waiting.queries, waiting.masks, waiting.offsets, strict=True):
+        for query, mask, offset, _ in waiting.kept:
             seen = replace(waiting.last, query=query, mask=mask, offset=offset).visible(row)
             blocks.append(torch.nn.functional.pad(seen, (0, keys - seen.shape[-1])).expand(batch, -1, -1, -1))
         joined = torch.cat(blocks, dim=2)
         # Their masks are kept with it, so that ids stay theirs.
-        self._mask = (name, joined, list(waiting.masks))
+        self._mask = (name, joined, masks)
         return joined
 
 

@@ -33,8 +33,8 @@ class AvisC(ContrastMethod):
         l' = (1 + alpha) l - alpha l_blind,     -inf where p < beta max p
 
     a: [heads averaged, keys], attention weights of the first pass; l_blind: the second pass, in which the embeddings of
-    all other image tokens are zeros. Each sample has its own layers and tokens. The second pass has a cache of its own
-    and runs the untouched model. It acts in `generate`. alpha = 0 changes nothing. Controls: `cut_off:beta=0.1`,
+    all other image tokens are zeros. Each sample has its own layers and tokens. The second pass
+    runs the untouched model. It acts in `generate`. alpha = 0 changes nothing. Controls: `cut_off:beta=0.1`,
     `yes_bias` for questions of yes and no.
     """
 

@@ -31,8 +31,8 @@ class ICD(ContrastMethod):
         l' = (1 + alpha) l - alpha l_disturbed,     -inf where p < beta max p
 
     l, l_disturbed: [rows, vocabulary], log-probabilities. The disturbed prompt has `role` put behind the image's last
-    token, before the instruction; in a prompt without an image it stands behind the first token. The second pass has a
-    cache of its own and runs the untouched model. It acts in `generate`. alpha = 0 changes nothing.
+    token, before the instruction; in a prompt without an image it stands behind the first token. The second pass
+    runs the untouched model. It acts in `generate`. alpha = 0 changes nothing.
 
     The paper's code puts the role before the question, for LLaVA as a system prompt; its command's alpha is 1.
     Controls: `cut_off:beta=0.1`; a harmless `role`; `yes_bias` for questions of yes and no.

@@ -32,7 +32,7 @@ class M3ID(ContrastMethod):
         code    t = 0 at the first token;  -inf where p < beta max p       (as run in the code of ONLY and AvisC)
         paper   t = 1 at the first token;  only where max p < alpha, else l alone; no cut-off
 
-    The first method of this kind has no public code. The second pass has the image tokens cut out, a cache of its own,
+    The first method of this kind has no public code. The second pass has the image tokens cut out
     and runs the untouched model. It acts in `generate`. lam = 0 changes nothing but the cut-off. Controls:
     `cut_off:beta=0.1`, and `yes_bias` for questions of yes and no.
     """

@@ -33,7 +33,7 @@ class PAI(AttentionEdit, ContrastMethod):
 
     e: [batch, heads, 1, keys], scores before the softmax, in float32 beside the model's kernel; the last row of the
     prompt, and every row while decoding. The absolute value is what keeps a negative score from falling: multiplying
-    by 1 + alpha would lower it. The second pass has the image tokens cut out of its prompt, a cache of its own, is run
+    by 1 + alpha would lower it. The second pass has the image tokens cut out of its prompt, is run
     on the untouched model, and only acts in `generate`. alpha = 0 and gamma = 1 leave either part out.
 
     target = text is a control: all text of the prompt in the place of the image.

@@ -36,7 +36,7 @@ class VCD(ContrastMethod):
 
     pixels: the processor's normalised pixel values, in any shape the family has; noise: standard normal. It acts in
     `generate` alone. Meant for sampling at temperature 1: with greedy decoding its gains are reported to vanish. The
-    second pass has a cache of its own and runs the untouched model. alpha = 0 changes nothing.
+    second pass runs the untouched model. alpha = 0 changes nothing.
     """
 
     name: ClassVar[str] = "vcd"
