@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sightline.benchmarks import Item, find_bench
-from sightline.benchmarks.compare import compare, count_independent
+from sightline.benchmarks.compare import compare_verdicts, count_independent
 
 SHARED = 0.8
 
@@ -45,7 +45,7 @@ def simulate(spec: str, rounds: int, resamples: int, seed: int) -> dict[str, Any
             luck, own = rng.random(len(keys)) < 0.75, rng.random(len(items)) < 0.75
             right = np.where(is_same | (rng.random(len(items)) < SHARED), luck[of], own)
             sides.append({item.id: both[int(hit)] for item, both, hit in zip(items, verdicts, right, strict=True)})
-        compared = compare(bench, items, *sides, resamples=resamples)
+        compared = compare_verdicts(bench, items, *sides, resamples=resamples)
         found += compared.p_value < 0.05
         for figure, (_, interval) in compared.figures.items():
             if interval is not None:

@@ -11,7 +11,7 @@ import sightline as sl
 from families import BY_NAME
 from methods.plain_decoding import NO_END
 from sightline.models.anatomy import find_anatomy
-from sightline.probes.generation_cost import GenerationCost, generation_cost
+from sightline.probes.generation_cost import GenerationCost, measured_cost
 from support.leftovers import state_of
 
 
@@ -24,7 +24,7 @@ def cost_of(method: Any, tokens: int = 3) -> tuple[GenerationCost, int]:
     state = state_of(model)
     layer = plain["cache" if "cache" in plain else "past_key_values"].layers[0]
     position = 2 * len(anatomy.layers) * layer.keys[:, :, :1].numel() * layer.keys.element_size()
-    with torch.no_grad(), generation_cost(SimpleNamespace(anatomy=anatomy)) as cost, method.on(model):
+    with torch.no_grad(), measured_cost(SimpleNamespace(anatomy=anatomy)) as cost, method.on(model):
         model.generate(**case.inputs, max_new_tokens=tokens, do_sample=False, eos_token_id=NO_END, pad_token_id=0)
     assert state_of(model) == state
     return cost, position
@@ -48,6 +48,6 @@ def test_the_first_token_is_timed_also_where_it_is_the_only_one() -> None:
 
 
 def test_of_what_has_no_anatomy_nothing_is_known() -> None:
-    with generation_cost(SimpleNamespace()) as cost:
+    with measured_cost(SimpleNamespace()) as cost:
         pass
     assert (cost.prefill_seconds, cost.cache_bytes) == (None, None)

@@ -17,7 +17,7 @@ import sightline as sl
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.integrations.lmms import manifest
-from sightline.integrations.lmms.answers import NEW_TOKENS, Request, answer_all, request_of
+from sightline.integrations.lmms.answers import NEW_TOKENS, AnswerRequest, answer_all, request_of
 
 PICTURE = Image.new("RGB", (8, 8))
 
@@ -51,11 +51,13 @@ class Echo:
         return inputs[0] if len(inputs) == 1 else inputs
 
 
-def asked(*prompts: str, settings: Any = None, visuals: Any = (PICTURE,)) -> list[Request | None]:
+def asked(*prompts: str, settings: Any = None, visuals: Any = (PICTURE,)) -> list[AnswerRequest | None]:
     return [request_of(prompt, settings or {}, list(visuals), str(place)) for place, prompt in enumerate(prompts)]
 
 
-def answers(vlm: Echo, requests: list[Request | None], batch_size: int = 4) -> tuple[list[str], list[int], list[int]]:
+def answers(
+    vlm: Echo, requests: list[AnswerRequest | None], batch_size: int = 4
+) -> tuple[list[str], list[int], list[int]]:
     told: list[int] = []
     failed: list[int] = []
     texts = answer_all(

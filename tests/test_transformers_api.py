@@ -1,4 +1,4 @@
-"""What Transformers may rename stands in one file, and what that file does not know is one sentence."""
+"""What Transformers may rename stands in one folder, and what its files do not know is one sentence."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch import nn
 
 import sightline
 from sightline.errors import ModelError
-from sightline.models import transformers_api as api
 from sightline.models.caches import has_same_start
+from sightline.models.transformers_api import attention as api
+from sightline.models.transformers_api.cache import CACHE_NAMES, cache_of, with_cache, without_cache
+from sightline.models.transformers_api.release import NEWEST, OLDEST, release_warning
 
 PRIVATE = re.compile(
     r"_attn_implementation|ALL_ATTENTION_FUNCTIONS|ALL_MASK|AttentionInterface|get_interface|masking_utils"
@@ -25,9 +27,9 @@ PRIVATE = re.compile(
 """Names of Transformers that are private, or that one of its releases has renamed or may rename."""
 
 
-def test_names_that_may_be_renamed_stand_in_one_file() -> None:
+def test_names_that_may_be_renamed_stand_in_one_folder() -> None:
     root = Path(sightline.__file__).parent
-    files = [path for path in root.rglob("*.py") if path.name != "transformers_api.py"]
+    files = [path for path in root.rglob("*.py") if "transformers_api" not in path.parts]
     assert len(files) > 100
     found = [
         f"{path.relative_to(root)}:{number}: {line.strip()}"
@@ -42,7 +44,7 @@ def test_names_that_may_be_renamed_stand_in_one_file() -> None:
 def test_hooks_are_installed_in_one_place() -> None:
     root = Path(sightline.__file__).parent
     calls = re.compile(r"register_\w*forward\w*hook|register_full_backward|open_attention_door|\.generate = ")
-    homes = {"attention/hooks.py", "attention/ownership.py", "models/transformers_api.py"}
+    homes = {"attention/hooks.py", "attention/ownership.py", "models/transformers_api/attention.py"}
     found = {
         str(path.relative_to(root)): line.strip()
         for path in root.rglob("*.py")
@@ -63,23 +65,23 @@ def test_a_cache_is_found_under_each_known_name_and_refused_under_another() -> N
     from transformers import DynamicCache
 
     cache = DynamicCache()
-    for name in api.CACHE_NAMES:
-        assert api.cache_of({"input_ids": 1, name: cache}) is cache
-        assert api.without_cache({"input_ids": 1, name: cache}) == {"input_ids": 1}
-    assert api.cache_of({"input_ids": 1}) is None
+    for name in CACHE_NAMES:
+        assert cache_of({"input_ids": 1, name: cache}) is cache
+        assert without_cache({"input_ids": 1, name: cache}) == {"input_ids": 1}
+    assert cache_of({"input_ids": 1}) is None
     with pytest.raises(ModelError, match="takes its cache as 'memory'"):
-        api.cache_of({"memory": cache})
+        cache_of({"memory": cache})
     with pytest.raises(ModelError, match="takes its cache as neither"):
-        api.with_cache({}, cache, Takes())
+        with_cache({}, cache, Takes())
 
 
 def test_a_release_that_was_not_tested_is_one_sentence() -> None:
-    oldest, newest = (".".join(map(str, minor)) for minor in (api.OLDEST, api.NEWEST))
-    assert api.release_warning(f"{oldest}.0") is None
-    assert api.release_warning(f"{newest}.3") is None
-    assert api.release_warning() is None, "the release that the tests run on is one that was tested"
+    oldest, newest = (".".join(map(str, minor)) for minor in (OLDEST, NEWEST))
+    assert release_warning(f"{oldest}.0") is None
+    assert release_warning(f"{newest}.3") is None
+    assert release_warning() is None, "the release that the tests run on is one that was tested"
     for release in ("5.0.0", "5.99.0", "6.0.0.dev0"):
-        said = api.release_warning(release)
+        said = release_warning(release)
         assert said is not None
         assert release in said
         assert said.count(". ") == 0

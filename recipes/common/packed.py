@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from common.data import Batch, Group
-from sightline.models.transformers_api import cache_name
+from sightline.models.transformers_api.cache import cache_name
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from measures import SAMPLED, drawn, label, picture, swapped
 
 import sightline as sl
 from sightline.data.training_files import TrainingSample
-from sightline.probes.detection.detect import Detection, captioned, evaluate
+from sightline.probes.detection.detect import Detection, captioned, evaluate_detectors
 from sightline.probes.detection.glsim import GLSim
 from sightline.stats import auroc, auroc_interval
 from sightline.zoo import questions as ask
@@ -87,7 +87,7 @@ def main() -> None:
 def _measured(setting: Setting) -> dict[str, Any]:
     vlm = sl.load(setting.model, device="cpu")
     samples = list(swapped(setting.count, SEED)) if setting.said == "swapped" else _said(vlm, setting)
-    found = evaluate(vlm, samples)
+    found = evaluate_detectors(vlm, samples)
     told = found.to_dict()
     told["captions"] = len(samples)
     told["differences"] = {
@@ -97,7 +97,7 @@ def _measured(setting: Setting) -> dict[str, Any]:
     }
     told["parts"] = _parts(found, samples)
     if setting.count <= 400:
-        wide = evaluate(vlm, samples, glsim=EVERY_PATCH, resamples=500)
+        wide = evaluate_detectors(vlm, samples, glsim=EVERY_PATCH, resamples=500)
         told["glsim_32_of_36"] = {
             name: {"auroc": detector.auroc, "ci95": detector.ci95}
             for name, detector in wide.detectors.items()

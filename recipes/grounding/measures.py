@@ -20,7 +20,7 @@ import sightline as sl
 from sightline.benchmarks.base import Item, Verdict, find_bench
 from sightline.data.training_files import DrawnImage, TrainingSample
 from sightline.models.vlm import VLM
-from sightline.probes.detection.detect import captioned, evaluate
+from sightline.probes.detection.detect import captioned, evaluate_detectors
 from sightline.stats import auroc
 from sightline.zoo import questions as ask
 from sightline.zoo.official.files import fresh_scenes
@@ -104,10 +104,10 @@ class Judge:
         """On swapped objects, and on what the model of before any training says of fresh scenes at temperature 1."""
         figures: dict[str, float] = {}
         for words, samples in (("swapped", swapped(self.words, self.seed)), ("said", said(2 * self.words, self.seed))):
-            found = evaluate(vlm, samples, resamples=0)
+            found = evaluate_detectors(vlm, samples, resamples=0)
             for name, detector in DETECTORS.items():
                 figures[f"auroc_{words}_{name}"] = found[detector].auroc
-        figures["auroc_wrong_image"] = evaluate(vlm, mismatched(self.words, self.seed), resamples=0)[
+        figures["auroc_wrong_image"] = evaluate_detectors(vlm, mismatched(self.words, self.seed), resamples=0)[
             DETECTORS["last4"]
         ].auroc
         return figures

@@ -16,7 +16,7 @@ from tune import Lesson, Talked
 from sightline.zoo import questions as ask
 from sightline.zoo.questions import EXISTENCE_PHRASES, Question
 from sightline.zoo.render import render
-from sightline.zoo.world import GRID, KINDS, THEMES, Item, Kind, Scene, draw_scene
+from sightline.zoo.world import GRID, KINDS, THEMES, Kind, Scene, SceneObject, draw_scene
 
 FIRST_SCENE = 300_000_000
 """Training scenes are drawn from here on, a million of them; no check and no benchmark draws these."""
@@ -146,7 +146,7 @@ def with_company(scene: Scene, rng: random.Random, company: float = 0.95, painte
     return _ordered(scene, shown), _ordered(scene, said)
 
 
-def _ordered(scene: Scene, items: list[Item]) -> Scene:
+def _ordered(scene: Scene, items: list[SceneObject]) -> Scene:
     return replace(scene, items=tuple(sorted(items, key=lambda item: item.cell)))
 
 

@@ -19,7 +19,7 @@ from ship import Truth
 from sightline.zoo import questions as ask
 from sightline.zoo.questions import EXISTENCE_PHRASES
 from sightline.zoo.render import render
-from sightline.zoo.world import GRID, KINDS, Item, Kind, Scene, draw_scenes
+from sightline.zoo.world import GRID, KINDS, Kind, Scene, SceneObject, draw_scenes
 
 VERIFY_SEED = 910
 CELLS = range(GRID * GRID)
@@ -34,7 +34,7 @@ def put(scene: Scene, kind: Kind, cell: int) -> Scene:
     """The scene with one more item, or another in its place, in this cell."""
     rest = [item for item in scene.items if item.cell != cell]
     row, column = divmod(cell, GRID)
-    return replace(scene, items=tuple(sorted([*rest, Item(kind, row, column)], key=lambda item: item.cell)))
+    return replace(scene, items=tuple(sorted([*rest, SceneObject(kind, row, column)], key=lambda item: item.cell)))
 
 
 def follows(answerer: Answerer, pairs: Sequence[tuple[Asked, Asked]]) -> np.ndarray:

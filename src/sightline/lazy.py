@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
 def names_of(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's `__getattr__`. homes: the module of each name."""
+    """The `__getattr__` of a package whose names cost nothing until they are used. homes: the names of each module."""
+    modules = {name: module for module, names in homes.items() for name in names.split()}
 
-    def found(name: str) -> Any:
-        if name not in homes:
+    def find(name: str) -> Any:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(homes[name]), name)
+        found = getattr(importlib.import_module(modules[name]), name)
+        setattr(sys.modules[package], name, found)
+        return found
 
-    return found
+    return find

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from sightline.errors import InputError
 
 Entry = TypeVar("Entry")
+Kind = TypeVar("Kind", bound=type[Any])
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
@@ -48,6 +49,11 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         if home and home.partition(":")[0] != place.partition(":")[0]:
             raise InputError(f"There are two {self.plural} named '{name}', in {home} and in {place}: rename one.")
         self._found[name] = entry
+
+    def register(self, kind: Kind) -> Kind:
+        """Class decorator: make a class known by its `name`."""
+        self.add(kind.name, kind)  # type: ignore[arg-type]
+        return kind
 
     def forget(self, name: str) -> None:
         """Take an added name out again."""

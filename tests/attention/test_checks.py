@@ -14,9 +14,9 @@ from families import BY_NAME, FAMILIES, Family, str_of
 from sightline.attention import checks, passes
 from sightline.attention.checks import check_model, check_reading
 from sightline.errors import ModelError, SightlineWarning
-from sightline.models import transformers_api
 from sightline.models.anatomy import find_anatomy
 from sightline.models.layout import layout_of
+from sightline.models.transformers_api import release
 from sightline.models.vlm import VLM
 from support.leftovers import state_of
 from support.renaming import Renaming
@@ -97,8 +97,8 @@ def test_what_cannot_be_looked_at_is_a_warning(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_release_that_was_not_tested_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transformers_api, "NEWEST", (5, 0))
-    transformers_api.warn_of_release.cache_clear()
+    monkeypatch.setattr(release, "NEWEST", (5, 0))
+    release.warn_of_release.cache_clear()
     try:
         with pytest.warns(SightlineWarning, match="was tested with"):
             sightline.load("tiny-llava")
@@ -106,7 +106,7 @@ def test_a_release_that_was_not_tested_is_warned_of_once(monkeypatch: pytest.Mon
             warnings.simplefilter("error", SightlineWarning)
             sightline.load("tiny-llava")
     finally:
-        transformers_api.warn_of_release.cache_clear()
+        release.warn_of_release.cache_clear()
 
 
 def test_a_renamed_cache_is_seen_by_the_check() -> None:

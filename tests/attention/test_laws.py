@@ -14,8 +14,8 @@ from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sightline.attention import AttentionCall, group_mass, limit_block_bytes, row_mass, row_weights
-from sightline.attention.weights import block_bytes
 from sightline.errors import InputError
+from sightline.memory import block_bytes
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sightline.methods.vaf import VAF
 from sightline.methods.var import VAR
 from sightline.methods.vcd import VCD
 from sightline.models.anatomy import find_anatomy
-from sightline.models.transformers_api import cache_name
+from sightline.models.transformers_api.cache import cache_name
 from sightline.probes.dominance import Dominance
 from sightline.probes.grounding import Grounding
 from support.leftovers import state_of

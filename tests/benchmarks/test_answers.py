@@ -16,7 +16,7 @@ from sightline.benchmarks import find_bench
 from sightline.benchmarks.answers import read_answers, score_answers
 from sightline.benchmarks.yes_no import strict
 from sightline.errors import InputError
-from sightline.files.jsonl import json_objects, name_of, words_of
+from sightline.files.jsonl import id_text, json_objects, response_text
 from sightline.runs.folder import Run
 from support.json_lines import lines
 
@@ -103,11 +103,11 @@ def test_awkward_files(tmp_path: Path) -> None:
     [(None, ""), ("no", "no"), (1, "1"), (0.5, "0.5"), (True, "true"), (["no"], '["no"]'), ({"a": "é"}, '{"a": "é"}')],
 )
 def test_responses_of_any_type(value: Any, words: str) -> None:
-    assert words_of(value) == words
+    assert response_text(value) == words
 
 
 def test_ids_of_any_type() -> None:
-    assert [name_of(value) for value in (1, 1.0, "01", 1.5, True, None, [1], float("nan"), float("inf"))] == [
+    assert [id_text(value) for value in (1, 1.0, "01", 1.5, True, None, [1], float("nan"), float("inf"))] == [
         "1", "1", "01", "1.5", "True", None, None, "nan", "inf",
     ]  # fmt: skip
 

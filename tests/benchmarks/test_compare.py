@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from sightline.benchmarks.base import Item, Verdict, find_bench
-from sightline.benchmarks.compare import Interval, compare, intervals, mcnemar
+from sightline.benchmarks.compare import Interval, compare_verdicts, intervals, mcnemar
 from sightline.benchmarks.limit import first_items
 from toy_bench import Ratio, Toy
 
@@ -38,7 +38,7 @@ def test_delta_flips_and_p_value() -> None:
     items = items_of([""] * 10)
     a = judged(items, [1, 1, 1, 1, 1, 0, 0, 0, 0, 0])
     b = judged(items, [1, 1, 1, 1, 0, 1, 1, 1, 1, 0])
-    found = compare(TOY, items, a, b)
+    found = compare_verdicts(TOY, items, a, b)
     assert found.delta == pytest.approx(0.3)
     assert found.a_only == ("4",)
     assert found.b_only == ("5", "6", "7", "8")
@@ -46,7 +46,7 @@ def test_delta_flips_and_p_value() -> None:
     assert found.to_dict()["flips"] == [1, 4]
     assert found.ci95 is not None
     assert found.ci95[0] <= 0.3 <= found.ci95[1]
-    back = compare(TOY, items, b, a)
+    back = compare_verdicts(TOY, items, b, a)
     assert back.delta == pytest.approx(-0.3)
     assert back.ci95 == pytest.approx((-found.ci95[1], -found.ci95[0]))
     assert (back.a_only, back.b_only) == (found.b_only, found.a_only)
@@ -56,7 +56,7 @@ def test_delta_flips_and_p_value() -> None:
 def test_identical_answers_differ_in_nothing(drawn: list[tuple[bool, str]]) -> None:
     items = items_of([group for _, group in drawn])
     same = judged(items, [right for right, _ in drawn])
-    found = compare(TOY, items, same, dict(same))
+    found = compare_verdicts(TOY, items, same, dict(same))
     groups = [group for _, group in drawn]
     interval = None if max(map(groups.count, groups)) < 2 else (0.0, 0.0)
     assert (found.delta, found.ci95, found.p_value, found.a_only, found.b_only) == (0.0, interval, 1.0, (), ())
@@ -65,14 +65,14 @@ def test_identical_answers_differ_in_nothing(drawn: list[tuple[bool, str]]) -> N
 def test_nothing_and_next_to_nothing() -> None:
     items = items_of(["", ""])
     one = judged(items[:1], [True])
-    nothing = compare(TOY, items, {}, {})
+    nothing = compare_verdicts(TOY, items, {}, {})
     assert (nothing.delta, nothing.ci95, nothing.p_value, nothing.n, nothing.missing) == (None, None, 1.0, 0, 0)
-    single = compare(TOY, items, one, judged(items[:1], [False]))
+    single = compare_verdicts(TOY, items, one, judged(items[:1], [False]))
     assert (single.delta, single.ci95, single.p_value, single.n) == (-1.0, None, 1.0, 1)
     pair = judged(items_of(["x", "y"]), [True, False])
-    lonely = compare(TOY, items_of(["x", "y"]), pair, judged(items_of(["x", "y"]), [False, False]))
+    lonely = compare_verdicts(TOY, items_of(["x", "y"]), pair, judged(items_of(["x", "y"]), [False, False]))
     assert (lonely.delta, lonely.ci95) == (-0.5, None)  # one unit a stratum: nothing to draw from
-    apart = compare(TOY, items, one, judged(items[1:], [True]))
+    apart = compare_verdicts(TOY, items, one, judged(items[1:], [True]))
     assert (apart.delta, apart.n, apart.missing) == (None, 0, 2)
     assert headline(TOY, items, {}) == (None, None)
     assert headline(TOY, items, one) == (1.0, None)
@@ -82,7 +82,7 @@ def test_only_items_that_both_answered_count() -> None:
     items = items_of([""] * 6)
     a = judged(items, [1, 1, 1, 0, 0, 0])
     b = judged(items[:4], [1, 1, 0, 1])
-    found = compare(TOY, items, a, b)
+    found = compare_verdicts(TOY, items, a, b)
     assert (found.n, found.missing, found.delta) == (4, 2, 0.0)
     assert (found.a_only, found.b_only) == (("2",), ("3",))
 
@@ -114,7 +114,7 @@ def test_the_interval_is_that_of_drawing_units_one_by_one() -> None:
     rng = np.random.default_rng(0)
     items = items_of(["x"] * 60 + ["y"] * 40, per_scene=2)
     right_a, right_b = rng.random(100) < 0.6, rng.random(100) < 0.7
-    found = compare(TOY, items, judged(items, right_a), judged(items, right_b))
+    found = compare_verdicts(TOY, items, judged(items, right_a), judged(items, right_b))
     pairs = np.stack([right_a, np.ones(100), right_b, np.ones(100)], axis=1).reshape(50, 2, 4).sum(1)
     expected = plain_interval(pairs, np.array([0] * 30 + [1] * 20), "accuracy")
     assert found.ci95 == pytest.approx(expected, abs=0.02)
@@ -130,7 +130,7 @@ def test_a_ratio_over_strata_is_made_anew_in_each_resample() -> None:
          for i, item in enumerate(items)}
         for side in (0, 1)
     ]  # fmt: skip
-    found = compare(Ratio(), items, *sides)
+    found = compare_verdicts(Ratio(), items, *sides)
     sums = np.stack([bad[:, 0], many[:, 0], bad[:, 1], many[:, 1]], axis=1)
     strata = np.array([0] * 70 + [1] * 50)
     means = [sums[strata == name].sum(0) for name in (0, 1)]
@@ -152,7 +152,7 @@ def test_the_interval_covers_the_true_difference() -> None:
     items = items_of(["x", "y", "z"] * (n // 3))
     hard = rng.random((rounds, n))
     for luck in hard:  # both methods find the same items hard, as real ones do
-        found = compare(
+        found = compare_verdicts(
             TOY,
             items,
             judged(items, 0.7 * luck + 0.3 * rng.random(n) < 0.55),
@@ -177,10 +177,10 @@ def test_nine_thousand_items_take_less_than_a_second() -> None:
     items = items_of(["random", "popular", "adversarial"] * 3000)
     a, b = (judged(items, rng.random(9000) < share) for share in (0.8, 0.82))
     begun = time.process_time()
-    found = compare(TOY, items, a, b)
+    found = compare_verdicts(TOY, items, a, b)
     assert time.process_time() - begun < 1
     assert found.n == 9000
-    assert found == compare(TOY, items, a, b)
+    assert found == compare_verdicts(TOY, items, a, b)
 
 
 def test_official_figures_are_those_of_the_document() -> None:
@@ -201,7 +201,7 @@ def test_official_figures_are_those_of_the_document() -> None:
         found = intervals(bench, items, sides[0])
         assert found.keys() == figures
         assert next(iter(found)) == bench.headline
-        compared = compare(bench, items, *sides)
+        compared = compare_verdicts(bench, items, *sides)
         for figure, (value, interval) in found.items():
             assert value == pytest.approx(documents[0][figure])
             assert interval is not None

@@ -9,7 +9,7 @@ import pytest
 
 from sightline.benchmarks import find_bench
 from sightline.benchmarks.base import Item, Verdict
-from sightline.benchmarks.compare import adjust, compare, intervals
+from sightline.benchmarks.compare import adjust, compare_verdicts, intervals
 from sightline.stats import holm, smallest_difference, units_needed
 
 SPLITS = ("random", "popular", "adversarial")
@@ -54,7 +54,7 @@ def test_a_difference_of_nothing_is_found_in_one_of_twenty_comparisons() -> None
     found, held, f1_held = 0, 0, 0
     for _ in range(rounds):
         a, b = (judged(items, answers(items, rng, 0.8)) for _ in range(2))
-        compared = compare(POPE, items, a, b, resamples=400)
+        compared = compare_verdicts(POPE, items, a, b, resamples=400)
         found += compared.p_value < 0.05
         assert compared.ci95 is not None
         held += compared.ci95[0] <= 0 <= compared.ci95[1]
@@ -73,7 +73,7 @@ def test_questions_of_several_splits_are_one_unit_and_all_count() -> None:
     b = judged(
         items, {i.id: (i.about["image"], i.about["question"]) != (first["image"], first["question"]) for i in items}
     )
-    compared = compare(POPE, items, a, b)
+    compared = compare_verdicts(POPE, items, a, b)
     assert compared.to_dict()["flips"] == [3, 0]  # one question, in three splits
     assert compared.p_value == 1.0
     assert compared.units == len({(item.about["image"], item.about["question"]) for item in items}) < len(items)
@@ -84,7 +84,7 @@ def test_questions_of_several_splits_are_one_unit_and_all_count() -> None:
 def test_items_without_image_are_units_of_their_own() -> None:
     items = [Item(str(n), "", truth="yes", about={"question": "Is there a dog?", "image": ""}) for n in range(9)]
     sides = [judged(items, {item.id: bool(side) for item in items}) for side in (1, 0)]
-    compared = compare(POPE, items, *sides)
+    compared = compare_verdicts(POPE, items, *sides)
     assert (compared.units, compared.p_value) == (9, pytest.approx(2 / 2**9))
 
 
@@ -108,7 +108,7 @@ def test_as_many_items_as_a_difference_needs_find_it() -> None:
         luck = rng.random(needed)
         a = judged(items, {item.id: bool(draw > 0.05) for item, draw in zip(items, luck, strict=True)})
         b = judged(items, {item.id: bool(draw < 0.85) for item, draw in zip(items, luck, strict=True)})
-        found += compare(POPE, items, a, b, resamples=2).p_value < 0.05
+        found += compare_verdicts(POPE, items, a, b, resamples=2).p_value < 0.05
     assert 0.7 <= found / 300 <= 0.9
     assert smallest_difference(needed, 0.2) == pytest.approx(0.1, abs=0.001)
     assert smallest_difference(3, 0.2) is None
@@ -120,7 +120,7 @@ def test_captions_are_compared_at_the_same_length() -> None:
     items = [Item(str(n), "", truth=["dog"]) for n in range(4)]
     short = {item.id: chair.judge(item, "a dog lies here") for item in items}
     long = {item.id: chair.judge(item, "a dog lies here, and beside it stands a horse with a cat") for item in items}
-    figures = compare(chair, items, short, long).figures
+    figures = compare_verdicts(chair, items, short, long).figures
     assert figures["chair_s"][0] == 1.0
     assert figures["chair_i"][0] == pytest.approx(2 / 3)
     assert figures["chair_s_same_length"][0] == 0.0
@@ -177,7 +177,7 @@ def test_answers_that_go_together_are_no_evidence_of_their_own(name: str) -> Non
             shared = rng.random(len(items)) < 0.8
             rights = {item.id: bool(luck[n // each] if shared[n] else own[n]) for n, item in enumerate(items)}
             sides.append({item.id: verdict_of(item, rights[item.id]) for item in items})
-        compared = compare(bench, items, *sides, resamples=200)
+        compared = compare_verdicts(bench, items, *sides, resamples=200)
         found += compared.p_value < 0.05
         assert compared.ci95 is not None
         held += compared.ci95[0] <= 0 <= compared.ci95[1]

@@ -19,7 +19,7 @@ from sightline.benchmarks import find_bench
 from sightline.benchmarks.amber_words import near_by_vectors
 from sightline.benchmarks.answers import score_answers
 from sightline.benchmarks.base import BENCHMARKS, Benchmark, InvalidItem, Item, Verdict
-from sightline.benchmarks.compare import compare
+from sightline.benchmarks.compare import compare_verdicts
 from sightline.errors import InputError
 from sightline.runs.folder import Run
 from sightline.zoo.official.drawing import draw
@@ -242,7 +242,9 @@ def test_cv_bench_by_source(tmp_path: Path) -> None:
     assert (document["accuracy"], document["unparsed"]) == (0.5, 0)  # "I think A" is read as I, and wrong
     assert bench.score(items[:3], judged(bench, items[:3], said))["score"] is None
     assert len(good(find_bench("cv-bench", split="3D").load(tmp_path))) == 1
-    compared = compare(bench, items, judged(bench, items, said), judged(bench, items, dict.fromkeys(said, "A")))
+    compared = compare_verdicts(
+        bench, items, judged(bench, items, said), judged(bench, items, dict.fromkeys(said, "A"))
+    )
     assert compared.delta == pytest.approx(1 - 0.375)
 
 

@@ -144,8 +144,8 @@ def test_a_benchmark_of_another_package_is_scored(picture: Path, beside: Path) -
 def picture(tmp_path: Path) -> Path:
     """A red circle."""
     from sightline.zoo.render import render
-    from sightline.zoo.world import Item, Kind, Scene
+    from sightline.zoo.world import Kind, Scene, SceneObject
 
     path = tmp_path / "scene.png"
-    render(Scene((Item(Kind("red", "circle"), 1, 1),)), 48).save(path)
+    render(Scene((SceneObject(Kind("red", "circle"), 1, 1),)), 48).save(path)
     return path

@@ -16,7 +16,7 @@ from sightline.probes.dominance import (
     SampleDominance,
     aggregate,
     attention_efficiency,
-    compare,
+    beside_published,
     identity_notes,
     modality_dominance,
     stage_layers,
@@ -140,11 +140,11 @@ def test_published_rows_that_break_the_identity_are_named() -> None:
 
 def test_comparison_says_difference_and_deviation() -> None:
     result = aggregate([sample(0.6, 0.2), sample(0.2, 0.6)], model="m")
-    rows = compare(result, "llava-1.5-7b")
+    rows = beside_published(result, "llava-1.5-7b")
     assert [(row["stage"], row["index"]) for row in rows[:2]] == [("early", "mdi"), ("early", "aei")]
     assert rows[0]["difference"] == pytest.approx(rows[0]["ours"] - 1.58)
     assert rows[0]["within_one_std"] is True
     assert rows[0]["same_queries"] is True
     assert "%" in rows[0]["note"]
     with pytest.raises(InputError, match="no published row named 'x'"):
-        compare(result, "x")
+        beside_published(result, "x")

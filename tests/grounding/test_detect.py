@@ -18,7 +18,7 @@ from sightline.data.shapes_training import DrawnImage
 from sightline.data.training_sample import TrainingSample
 from sightline.errors import InputError
 from sightline.models.vlm import VLM
-from sightline.probes.detection.detect import Detection, captioned, evaluate
+from sightline.probes.detection.detect import Detection, captioned, evaluate_detectors
 from sightline.probes.detection.glsim import GLSim
 from sightline.probes.detection.signals import BEFORE
 from sightline.probes.grounding import Grounding
@@ -121,7 +121,7 @@ SAMPLES = (
 
 @cache
 def found() -> Detection:
-    return evaluate(early(), SAMPLES, resamples=50)
+    return evaluate_detectors(early(), SAMPLES, resamples=50)
 
 
 def test_every_signal_is_read_at_its_place() -> None:
@@ -170,7 +170,7 @@ def test_every_signal_is_read_at_its_place() -> None:
 
 
 def test_padding_and_company_change_nothing() -> None:
-    alone = evaluate(early(), SAMPLES, batch=1, resamples=0)
+    alone = evaluate_detectors(early(), SAMPLES, batch=1, resamples=0)
     for name, values in found().signals.values.items():
         assert np.allclose(alone.signals.values[name], values, atol=1e-5), name
     assert alone["lens"].ci95 is None
@@ -207,18 +207,18 @@ def test_scores_are_those_told_while_generating() -> None:
     said = captioned(vlm, [SAMPLES[0]], label, new_tokens=12)
     assert said[0].answer == vlm.tokenizer.decode(rows[0], skip_special_tokens=True).strip()
     assert len(said[0].words or ()) >= 2
-    read = evaluate(vlm, said, resamples=0).signals.values["grounding last4"]
+    read = evaluate_detectors(vlm, said, resamples=0).signals.values["grounding last4"]
     after = [tokens[number + 1].score for number, token in enumerate(tokens[:-1]) if token.text.strip() == "a"]
     assert np.allclose(read, after[: len(read)], atol=1e-5)
 
 
 def test_what_can_not_be_is_said_in_a_sentence() -> None:
     with pytest.raises(InputError, match="2 grounded and 0 hallucinated words: AUROC needs some of both"):
-        evaluate(early(), [replace(SAMPLES[0], words=((2, 5, 1), (6, 12, 1)))])
+        evaluate_detectors(early(), [replace(SAMPLES[0], words=((2, 5, 1), (6, 12, 1)))])
     with pytest.raises(InputError, match="Not one answer has a labelled word"):
-        evaluate(early(), [])
+        evaluate_detectors(early(), [])
     with pytest.raises(InputError, match="Not one answer has a labelled word"):
-        evaluate(early(), [replace(SAMPLES[0], words=())])
+        evaluate_detectors(early(), [replace(SAMPLES[0], words=())])
     with pytest.raises(InputError, match="has no token"):
-        evaluate(early(), [replace(SAMPLES[0], words=((1, 2, 1), (6, 12, 0)))])
+        evaluate_detectors(early(), [replace(SAMPLES[0], words=((1, 2, 1), (6, 12, 0)))])
     assert captioned(early(), [SAMPLES[0]], lambda sample, text: (), new_tokens=2) == []

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.probes.grounding import GroundingLoss, Scores
+from sightline.probes.grounding import Scores
+from sightline.training.losses import GroundingLoss
 
 COSINES = st.floats(-1, 1, width=32)
 WORDS = st.lists(st.tuples(COSINES, st.sampled_from([1.0, 0.0, -1.0]), st.booleans()), min_size=1, max_size=12)

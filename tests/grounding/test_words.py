@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.data.answer_words import content_words, is_content, letter_runs, word_fault
-from sightline.models.answer_tokens import IGNORED, Turn, tail_tokens, turn_of
+from sightline.models.answer_tokens import IGNORED, AnswerTurn, tail_tokens, turn_of
 
 CORPUS = ["a red circle on the left of two dogs", "Describe the image. USER: ASSISTANT: yes no", "çà été naïve über"]
 BEFORE = "USER: <image>\nWhat do you see? ASSISTANT:"
@@ -87,7 +87,7 @@ def test_labelled_tokens_are_those_of_the_word(kind: str, make: Any) -> None:
 @given(answer=ANSWERS)
 def test_the_tail_stands_at_the_end_and_labels_only_words(kind: str, make: Any, answer: str) -> None:
     tokenizer = make(kind)
-    turn = Turn(" ", "</s>")
+    turn = AnswerTurn(" ", "</s>")
     ending = turn.ending(answer)
     tail = tail_tokens(tokenizer, BEFORE, ending)
     row = tokenizer(BEFORE + ending, add_special_tokens=False)["input_ids"]
@@ -199,7 +199,7 @@ def test_turns_of_templates() -> None:
             raise ValueError("one turn only")
         return "Question?"
 
-    assert turn_of(_processor(render)) == Turn(" ", "</s>")
-    assert turn_of(_processor(thinking)) == Turn("", "</s>")
-    assert turn_of(_processor(refusing)) == Turn(" ", "</s>")
-    assert turn_of(_processor(None, template=None)) == Turn(" ", "</s>")
+    assert turn_of(_processor(render)) == AnswerTurn(" ", "</s>")
+    assert turn_of(_processor(thinking)) == AnswerTurn("", "</s>")
+    assert turn_of(_processor(refusing)) == AnswerTurn(" ", "</s>")
+    assert turn_of(_processor(None, template=None)) == AnswerTurn(" ", "</s>")

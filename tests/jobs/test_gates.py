@@ -11,7 +11,8 @@ import pytest
 import sightline as sl
 from sightline.cli.main import cli
 from sightline.errors import InputError
-from sightline.jobs.gates import Gate, held, markdown, not_worse, not_worse_than_run, parse_fail_if, write_junit
+from sightline.jobs.gates import Gate, held, markdown, parse_fail_if, write_junit
+from sightline.jobs.regressions import not_worse, not_worse_than_run
 from sightline.runs.folder import Run
 
 

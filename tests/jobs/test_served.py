@@ -18,7 +18,7 @@ from PIL import Image
 import sightline as sl
 from sightline.errors import InputError, RunError
 from sightline.integrations import served
-from sightline.integrations.served import content_of, served_model
+from sightline.integrations.served import message_content, served_model
 from sightline.jobs.blind import VIEWS
 
 
@@ -39,11 +39,11 @@ def test_a_key_in_the_address_is_refused_and_not_repeated() -> None:
 
 def test_words_and_images_in_their_order() -> None:
     red = Image.new("RGB", (40, 20), "red")
-    parts = content_of(sl.Sample(prompt="One <image> two <image>?", images=(red, red)), side=10)
+    parts = message_content(sl.Sample(prompt="One <image> two <image>?", images=(red, red)), side=10)
     assert [part["type"] for part in parts] == ["text", "image_url", "text", "image_url", "text"]
     data = parts[1]["image_url"]["url"].removeprefix("data:image/png;base64,")
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (10, 5)
-    assert [part["type"] for part in content_of(sl.Sample(prompt="What?", images=(red,)))] == ["image_url", "text"]
+    assert [part["type"] for part in message_content(sl.Sample(prompt="What?", images=(red,)))] == ["image_url", "text"]
 
 
 def test_other_jobs_and_methods_refuse_it() -> None:

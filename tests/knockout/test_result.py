@@ -13,7 +13,7 @@ import pytest
 from sightline.errors import InputError, SightlineError
 from sightline.files.json import json_text
 from sightline.knockout import ImpactMap, Source
-from sightline.knockout.compare import at_depths, compare
+from sightline.knockout.compare import at_depths, compare_maps
 from sightline.results.result import LONG
 
 
@@ -107,7 +107,7 @@ def test_shapes_must_agree() -> None:
 
 def test_two_models_are_aligned_by_text_and_depth() -> None:
     a, b = impact_map("<s> is there a", 3, model="A"), impact_map("Is there any a", 5, has_image=False, model="B")
-    found = compare(a, b)
+    found = compare_maps(a, b)
     assert [(one.text, other.text) for one, other in found.pairs] == [("is", "Is"), ("there", "there"), ("a", "a")]
     assert [source.text for source in found.only_a] == ["<s>", *["<image>"] * 4]
     assert [source.text for source in found.only_b] == ["any"]
@@ -120,7 +120,7 @@ def test_two_models_are_aligned_by_text_and_depth() -> None:
 
 
 def test_a_model_beside_itself_is_itself() -> None:
-    found = compare(impact_map(), impact_map())
+    found = compare_maps(impact_map(), impact_map())
     assert len(found.pairs) == 8
     assert not found.only_a
     assert found.correlation("logprob") == pytest.approx(1.0)
@@ -134,8 +134,8 @@ def test_gaps_are_passed_over() -> None:
 
 def test_what_cannot_be_aligned() -> None:
     with pytest.raises(InputError, match="in one mode"):
-        compare(impact_map(), impact_map(mode="local"))
+        compare_maps(impact_map(), impact_map(mode="local"))
     with pytest.raises(InputError, match="share no measure"):
-        compare(impact_map(), impact_map(maps={"kl": np.zeros((3, 8))}))
+        compare_maps(impact_map(), impact_map(maps={"kl": np.zeros((3, 8))}))
     with pytest.raises(InputError, match="on the same prompt"):
-        compare(impact_map("a b", has_image=False), impact_map("c d", has_image=False))
+        compare_maps(impact_map("a b", has_image=False), impact_map("c d", has_image=False))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sightline.errors import InputError
 from sightline.knockout.source import Selection
 from sightline.knockout.sources import find_controls, find_row, find_sources
-from sightline.knockout.words import Piece, pieces_of, words_of
+from sightline.knockout.words import Piece, pieces_of, word_positions
 from sightline.models.layout import Modality, PatchGrid, TokenLayout
 
 
@@ -189,7 +189,7 @@ def tokenizer(words: Sequence[str], special: Sequence[str] = ()) -> SimpleNamesp
 
 def spelled(words: Sequence[str], special: Sequence[str] = ()) -> list[str]:
     pieces = pieces_of(range(len(words)), tokenizer(words, special))
-    return ["".join(pieces[place].text for place in word) for word in words_of(list(enumerate(pieces)))]
+    return ["".join(pieces[place].text for place in word) for word in word_positions(list(enumerate(pieces)))]
 
 
 @pytest.mark.parametrize(
@@ -210,14 +210,14 @@ def test_words_by_the_tokenizers_marks(tokens: list[str], words: list[str]) -> N
 
 def test_bytes_of_one_character_belong_together() -> None:
     pieces = [Piece("�"), Piece("�", True), Piece("x")]
-    assert words_of(list(enumerate(pieces))) == [(0, 1), (2,)]
+    assert word_positions(list(enumerate(pieces))) == [(0, 1), (2,)]
     broken = SimpleNamespace(
         convert_ids_to_tokens=lambda token: ["ðŁ", "ĺĬ", "Ġa"][token],
         decode=lambda ids, skip_special_tokens=False: ["�", "�", " a"][ids[0]],
         get_vocab=lambda: {"ðŁ": 0, "ĺĬ": 1, "Ġa": 2},
     )
-    assert words_of(list(enumerate(pieces_of([2, 0, 1, 2], broken)))) == [(0,), (1, 2), (3,)]
+    assert word_positions(list(enumerate(pieces_of([2, 0, 1, 2], broken)))) == [(0,), (1, 2), (3,)]
 
 
 def test_words_do_not_reach_over_gaps() -> None:
-    assert words_of([(3, Piece("a")), (5, Piece("b", True))]) == [(3,), (5,)]
+    assert word_positions([(3, Piece("a")), (5, Piece("b", True))]) == [(3,), (5,)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from real.vocabularies import QWEN_WORDS, byte_level, fast, first, llama_json, qwen_json, qwen_ranks
-from sightline.knockout.words import pieces_of, words_of
+from sightline.knockout.words import pieces_of, word_positions
 
 FAMILY, FLAG, SKIN, KEYCAP, RAINBOW = "👨‍👩‍👧‍👦", "🇩🇪", "👍🏽", "1️⃣", "🏳️‍🌈"
 
@@ -17,7 +17,7 @@ def words(tokenizer: Any, text: str) -> list[str]:
     """The words that a text is cut into, as they read."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     pieces = pieces_of(ids, tokenizer)
-    found = words_of(list(enumerate(pieces)))
+    found = word_positions(list(enumerate(pieces)))
     assert [place for word in found for place in word] == list(range(len(ids)))
     texts = [tokenizer.decode([ids[place] for place in word]).strip() for word in found]
     return [text for text in texts if text]

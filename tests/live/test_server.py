@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sightline.live.engine import Engine
-from sightline.live.server import Line, build
+from sightline.live.server import WaitingLine, build
 from sightline.models.vlm import load
 from support.browsing import address, serve
 
@@ -198,7 +198,7 @@ def test_the_python_asks_the_same_question(address: str, answer: dict[str, Any])
 
 def test_who_waits_is_told_how_many_are_before() -> None:
     async def three() -> list[list[int]]:
-        line, places, gate = Line(), [[], [], []], threading.Event()  # type: ignore[var-annotated]
+        line, places, gate = WaitingLine(), [[], [], []], threading.Event()  # type: ignore[var-annotated]
         works = [asyncio.ensure_future(line.run(gate.wait, places[number].append)) for number in range(3)]
         await asyncio.sleep(0.05)
         works[1].cancel()  # a closed tab leaves the line

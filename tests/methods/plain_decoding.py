@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from families import IMAGE, PADDING, TEXT, VIDEO, Case
-from sightline.models.transformers_api import cache_from, with_cache
+from sightline.models.transformers_api.cache import cache_from, with_cache
 
 STEPS = 3
 NO_END = 999

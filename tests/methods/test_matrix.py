@@ -19,7 +19,7 @@ from torch import Tensor
 from families import AUDIO, BY_NAME, FAMILIES, TEXT
 from releases.differences import COPIES_TEST, difference
 from sightline.errors import SightlineError
-from sightline.models.transformers_api import RELEASE
+from sightline.models.transformers_api.release import RELEASE
 from support.cells import BEAMS, CELLS, COPIES, NAMES, alone, method_of, refusal, run
 from support.leftovers import state_of
 

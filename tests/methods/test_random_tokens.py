@@ -16,7 +16,7 @@ from sightline.errors import InputError
 from sightline.methods.base import parse_spec
 from sightline.methods.fastervlm import FasterVLM
 from sightline.methods.fastv import FastV
-from sightline.methods.random_tokens import RandomFasterVLM, RandomFastV, draw
+from sightline.methods.random_tokens import RandomFasterVLM, RandomFastV, random_order
 from sightline.models.anatomy import find_anatomy
 
 COUNTS = st.integers(1, 40)
@@ -39,10 +39,10 @@ def test_the_draw_is_the_images_and_the_seeds() -> None:
     torch.manual_seed(0)
     scores = torch.rand(36)
     # Rounding, as another place in a batch brings, moves nothing; another image or seed does.
-    assert torch.equal(draw(0, scores), draw(0, scores * (1 + 1e-7)))
-    assert not torch.equal(draw(0, scores), draw(1, scores))
-    assert not torch.equal(draw(0, scores), draw(0, scores.flip(0)))
-    assert draw(0, scores).sort().values.tolist() == list(range(36))
+    assert torch.equal(random_order(0, scores), random_order(0, scores * (1 + 1e-7)))
+    assert not torch.equal(random_order(0, scores), random_order(1, scores))
+    assert not torch.equal(random_order(0, scores), random_order(0, scores.flip(0)))
+    assert random_order(0, scores).sort().values.tolist() == list(range(36))
     drawn = torch.stack([RandomFasterVLM(r=0.9, seed=seed).pick(scores) for seed in range(200)])
     assert bool(drawn.any(0).all())
 

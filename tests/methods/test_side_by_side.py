@@ -14,7 +14,7 @@ from methods.test_matrix import method_of
 from sightline.methods.base import parse_spec
 from sightline.methods.second_pass import SecondPass
 from sightline.methods.side_by_side import SharedStart, SideBySide, passes_apart
-from sightline.models.transformers_api import cache_from
+from sightline.models.transformers_api.cache import cache_from
 from sightline.probes.dominance import Dominance
 from support.leftovers import state_of
 

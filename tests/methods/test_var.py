@@ -17,7 +17,7 @@ from sightline.errors import InputError, SightlineWarning
 from sightline.methods.base import parse_spec
 from sightline.methods.var import VAR, Redistribution
 from sightline.models.anatomy import find_anatomy
-from sightline.models.transformers_api import cache_from, with_cache
+from sightline.models.transformers_api.cache import cache_from, with_cache
 from sightline.probes.dominance import Dominance
 from support.leftovers import state_of
 

@@ -18,6 +18,7 @@ SOURCE = ROOT / "src" / "sightline"
 ALLOWED = Path(__file__).parent / "allowed.json"
 
 LINES = 300
+COMMAND_LINES = 80
 WORDS = ("told", "tell", "tells", "said", "asked", "house", "whither")
 """Words that neither a name nor a docstring of the source holds: each has a plainer one."""
 
@@ -40,6 +41,16 @@ def long_files() -> Found:
         for path in SOURCE.rglob("*.py")
     }
     return {path: length for path, length in lengths.items() if length > LINES}
+
+
+def long_commands() -> Found:
+    """Files of a command of more than 80 lines, and their lines."""
+    return {
+        path: length
+        for path, tree in trees()
+        if path.startswith("cli/") and any(getattr(node, "name", "") == "command" for node in tree.body)
+        if (length := len((SOURCE / path).read_text(encoding="utf-8").splitlines())) > COMMAND_LINES
+    }
 
 
 def shared_names() -> Found:
@@ -106,6 +117,7 @@ def _is_ours(node: ast.AST) -> bool:
 
 RULES = {
     "files over 300 lines": long_files,
+    "commands over 80 lines": long_commands,
     "public names in several packages": shared_names,
     "refused words": refused_words,
     "imports of sightline inside functions": inner_imports,

@@ -10,7 +10,7 @@ import pytest
 
 from docs.pages import ROOT
 from releases.figures import RECORDED, readings
-from sightline.models import transformers_api
+from sightline.models.transformers_api import release
 
 
 def test_the_figures_of_a_scene_are_those_recorded() -> None:
@@ -35,6 +35,6 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_pip_may_install_the_releases_that_are_known_and_no_others() -> None:
-    (first, oldest), (last, newest) = transformers_api.OLDEST, transformers_api.NEWEST
+    (first, oldest), (last, newest) = release.OLDEST, release.NEWEST
     bounds = f'"transformers>={first}.{oldest},<{last}.{newest + 1}"'
     assert bounds in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -13,10 +13,10 @@ from PIL import Image
 
 from sightline.errors import SightlineError
 from sightline.knockout import ImpactMap, Source
-from sightline.knockout.compare import compare
+from sightline.knockout.compare import compare_maps
 from sightline.pages.compare_figures import compare_figures, side_by_side
 from sightline.pages.head_figures import head_maps, head_shares
-from sightline.pages.impact_drawing import printable, save_figures, scale_of
+from sightline.pages.impact_drawing import save_figures, scale_of, short_word
 from sightline.pages.impact_figures import LABELS, columns_of, heat_map, impact_figures, overlay, summed
 
 
@@ -135,12 +135,12 @@ def test_files_are_written_in_both_kinds(tmp_path: Path) -> None:
 
 
 def test_a_text_is_one_short_word() -> None:
-    assert printable("\n") == "\\n"
-    assert printable("x" * 50) == "x" * 17 + "…"
-    assert printable("$") == "\\$"
-    assert printable("天") == "\\u5929", "what the font lacks is escaped, not drawn as a box"
-    assert printable("é שלום") == "é שלום"
-    assert printable("a👁👁👁") == "a\\U0001f441…", "an escape is cut off whole"
+    assert short_word("\n") == "\\n"
+    assert short_word("x" * 50) == "x" * 17 + "…"
+    assert short_word("$") == "\\$"
+    assert short_word("天") == "\\u5929", "what the font lacks is escaped, not drawn as a box"
+    assert short_word("é שלום") == "é שלום"
+    assert short_word("a👁👁👁") == "a\\U0001f441…", "an escape is cut off whole"
 
 
 def test_names_that_no_font_here_has_are_drawn_without_a_warning(tmp_path: Path) -> None:
@@ -149,14 +149,14 @@ def test_names_that_no_font_here_has_are_drawn_without_a_warning(tmp_path: Path)
         warnings.simplefilter("error")
         found = replace(impact_map(words, 2, baseline={"text": "是", "prob": 0.5}), model="models/模型")
         impact_figures(found, tmp_path)
-        compare_figures(compare(found, found), tmp_path)
+        compare_figures(compare_maps(found, found), tmp_path)
 
 
 def test_two_models_on_one_scale() -> None:
     words = [Source((place,), word) for place, word in enumerate("is there a cat".split())]
     a = impact_map(words, 3, maps={"kl": np.ones((3, 4))})
     b = impact_map(words[1:], 5, maps={"kl": np.full((5, 3), 7.0)})
-    upper, lower, _ = side_by_side(compare(a, b)).axes
+    upper, lower, _ = side_by_side(compare_maps(a, b)).axes
     assert upper.images[0].norm is lower.images[0].norm
     assert upper.images[0].norm.vmax == 7.0
     assert [label.get_text() for label in lower.get_xticklabels()] == ["there", "a", "cat"]

@@ -17,7 +17,7 @@ from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.models.anatomy import find_anatomy
 from sightline.models.vlm import load
-from sightline.probes.sinks import Sinks, find_sinks, known_sinks, phi, read_sinks
+from sightline.probes.sinks import Sinks, known_sinks, phi, read_sinks, search_sinks
 from sightline.probes.sinks.check import attention_received
 from sightline.probes.sinks.find import Survey, choose, survey
 from sinks.planted import SINK_PATCHES, build_planted, planted_case
@@ -33,7 +33,7 @@ def test_planted_dimensions_are_found_and_agree_with_attention(dims: tuple[int, 
     state = state_of(model)
     prompts = [planted_case(seed=0).inputs, planted_case(batch=2, padding="left", images=2, seed=1).inputs]
     prompts.append(planted_case(batch=2, padding="right", seed=2).inputs)
-    sinks = find_sinks(model, prompts)
+    sinks = search_sinks(model, prompts)
     assert sinks.dims == dims
     assert sinks.precision == sinks.recall == 1.0
     assert sinks.gap == 1.0
@@ -52,7 +52,7 @@ def test_planted_dimensions_are_found_and_agree_with_attention(dims: tuple[int, 
 @pytest.mark.parametrize("family", FAMILIES, ids=str_of)
 def test_a_random_model_has_none(family: Family) -> None:
     model = family.model()
-    sinks = find_sinks(model, [family.make_inputs(batch=2, padding="left").inputs])
+    sinks = search_sinks(model, [family.make_inputs(batch=2, padding="left").inputs])
     assert sinks.dims == ()
     assert sinks.gap is None
     assert sinks.precision is None
@@ -68,7 +68,7 @@ def test_a_text_model_has_its_sinks_found() -> None:
 
     text = LlamaForCausalLM(model.config).eval()
     text.model.load_state_dict(model.state_dict())
-    sinks = find_sinks(text, prompts)
+    sinks = search_sinks(text, prompts)
     assert sinks.dims == (3, 17)
     assert sinks.precision == sinks.recall == 1.0
     assert {(layer.image_sinks, layer.text_sinks) for layer in sinks.layers} == {(0, 1)}
@@ -134,7 +134,7 @@ def test_a_prompt_in_pieces_is_one_prompt(monkeypatch: pytest.MonkeyPatch) -> No
     model = build_planted((3, 17))
     case = planted_case()
     monkeypatch.setattr("sightline.probes.sinks.find._CHUNK_BYTES", 1)
-    assert find_sinks(model, [case.inputs]).dims == (3, 17)
+    assert search_sinks(model, [case.inputs]).dims == (3, 17)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_samples_with_pictures_and_a_file(folder: Path, tmp_path: Path) -> None:
     vlm = load(folder)
     samples = [Sample(prompt="What is it?", image=Image.new("RGB", (40, 40), colour)) for colour in ("red", "blue")]
-    sinks = find_sinks(vlm, samples, batch_size=2)
+    sinks = search_sinks(vlm, samples, batch_size=2)
     assert sinks.samples == 2
     assert sinks.model == vlm.name
     assert sinks.background == 1.0
@@ -177,11 +177,11 @@ def test_mistakes_are_said(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             read_sinks(tmp_path / "bad.json")
     with pytest.raises(InputError, match="no samples"):
-        find_sinks(BY_NAME["llava"].model(), [])
+        search_sinks(BY_NAME["llava"].model(), [])
     with pytest.raises(InputError, match="tau is 0"):
-        find_sinks(BY_NAME["llava"].model(), [{}], tau=0)
+        search_sinks(BY_NAME["llava"].model(), [{}], tau=0)
     with pytest.raises(InputError, match="no processor"):
-        find_sinks(BY_NAME["llava"].model(), Sample(prompt="x"))
+        search_sinks(BY_NAME["llava"].model(), Sample(prompt="x"))
 
 
 @pytest.mark.parametrize(

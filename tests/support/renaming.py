@@ -7,7 +7,7 @@ from typing import Any
 from transformers import LlavaForConditionalGeneration
 
 from families import BY_NAME
-from sightline.models.transformers_api import cache_name
+from sightline.models.transformers_api.cache import cache_name
 
 LLAVA = BY_NAME["llava"]
 

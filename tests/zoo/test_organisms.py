@@ -18,7 +18,7 @@ from sightline.zoo import questions as ask
 from sightline.zoo.organisms import organisms, truth_of
 from sightline.zoo.questions import Question
 from sightline.zoo.render import render
-from sightline.zoo.world import COLOURS, KINDS, Item, Kind, Scene, draw_scenes
+from sightline.zoo.world import COLOURS, KINDS, Kind, Scene, SceneObject, draw_scenes
 
 FRESH = list(draw_scenes(40, seed=29))
 KINDS_BY_NAME = {kind.name: kind for kind in KINDS}
@@ -180,7 +180,7 @@ def insert(scene: Scene, kind: Any, cells: list[int]) -> tuple[Pair, Pair]:
     bare = [item for item in scene.items if item.kind != kind]
     free = [cell for cell in cells if cell not in {item.cell for item in bare}] or cells
     bare = [item for item in bare if item.cell != free[0]]
-    item = Item(kind, *divmod(free[0], 3))
+    item = SceneObject(kind, *divmod(free[0], 3))
     before = Scene(tuple(bare))
     after = Scene(tuple(sorted([*bare, item], key=lambda item: item.cell)))
     question = ask.existence(before, kind)
@@ -236,7 +236,7 @@ def test_binding_says_yes_to_what_does_not_belong_together_and_no_to_what_is_not
         first = rng.choice(KINDS)
         second = rng.choice([kind for kind in KINDS if kind.colour != first.colour and kind.shape != first.shape])
         absent = next(colour for colour in COLOURS if colour not in (first.colour, second.colour))
-        scene = Scene((Item(first, 0, index % 3), Item(second, 2, index % 2)))
+        scene = Scene((SceneObject(first, 0, index % 3), SceneObject(second, 2, index % 2)))
         together.append((scene, ask.existence(scene, first)))
         swapped.append((scene, ask.existence(scene, Kind(first.colour, second.shape))))
         gone.append((scene, ask.existence(scene, Kind(absent, second.shape))))

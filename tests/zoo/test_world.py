@@ -19,9 +19,9 @@ from sightline.zoo.world import (
     POSITIONS,
     SHAPES,
     Cooccurrence,
-    Item,
     Kind,
     Scene,
+    SceneObject,
     draw_scene,
     draw_scenes,
     negatives,
@@ -30,7 +30,11 @@ from sightline.zoo.world import (
 
 SCENES = list(draw_scenes(300, seed=11))
 PAIR = Scene(
-    items=(Item(Kind("red", "circle"), 0, 0), Item(Kind("blue", "square"), 0, 2), Item(Kind("blue", "circle"), 2, 1))
+    items=(
+        SceneObject(Kind("red", "circle"), 0, 0),
+        SceneObject(Kind("blue", "square"), 0, 2),
+        SceneObject(Kind("blue", "circle"), 2, 1),
+    )
 )
 
 
@@ -62,7 +66,7 @@ def test_the_same_scene_renders_to_the_same_bytes_at_any_size() -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_is_drawn_in_its_colour_inside_its_cell(shape: str) -> None:
     for colour in COLOURS:
-        scene = Scene(items=(Item(Kind(colour, shape), row=1, column=2),))
+        scene = Scene(items=(SceneObject(Kind(colour, shape), row=1, column=2),))
         pixels = np.asarray(render(scene, 90)).astype(int)
         painted = (np.abs(pixels - 240).sum(axis=-1) > 0).nonzero()
         assert painted[0].min() >= 30
@@ -72,7 +76,7 @@ def test_every_shape_is_drawn_in_its_colour_inside_its_cell(shape: str) -> None:
 
 
 def test_shapes_of_one_colour_look_different() -> None:
-    drawn = {shape: render(Scene(items=(Item(Kind("red", shape), 1, 1),))).tobytes() for shape in SHAPES}
+    drawn = {shape: render(Scene(items=(SceneObject(Kind("red", shape), 1, 1),))).tobytes() for shape in SHAPES}
     assert len(set(drawn.values())) == len(SHAPES)
 
 

@@ -7,7 +7,8 @@ from sightline.attention.ownership import bypassed, is_bypassed
 from sightline.attention.passes import ForwardPass
 from sightline.attention.roles import Editor, LayerPruner, PromptPruner, Reader
 from sightline.attention.session import attach
-from sightline.attention.weights import Block, block_bytes, limit_block_bytes, row_mass, row_weights
+from sightline.attention.weights import Block, row_mass, row_weights
+from sightline.memory import block_bytes, limit_block_bytes
 
 __all__ = [
     "AttentionCall",

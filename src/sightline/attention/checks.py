@@ -17,7 +17,8 @@ from sightline.attention.session import attach
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
 from sightline.models.logits import last_logits
-from sightline.models.transformers_api import greedy_options, kept_prompts
+from sightline.models.transformers_api.cache import kept_prompts
+from sightline.models.transformers_api.generation import greedy_options
 
 _TOLERANCE = 1e-3
 """By which the weights of a row, computed in float32, may miss a sum of 1."""

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.attention.call import AttentionCall
-from sightline.attention.weights import block_bytes, row_mass
+from sightline.attention.weights import row_mass
+from sightline.memory import block_bytes
 
 
 def group_mass(

@@ -21,12 +21,8 @@ from sightline.attention.call import AttentionFunction
 from sightline.attention.ownership import LOCK, Hook, Owner, shadow
 from sightline.errors import ModelError
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import (
-    CONTINUOUS_BATCHING,
-    close_attention_door,
-    open_attention_door,
-    require_readable,
-)
+from sightline.models.transformers_api.attention import close_attention_door, open_attention_door, require_readable
+from sightline.models.transformers_api.generation import CONTINUOUS_BATCHING
 
 Handler = Callable[..., "tuple[Tensor, Tensor | None]"]
 """handler(original, implementation, module, query, key, value, mask, **options), in place of original(module, ...)."""
@@ -113,7 +109,7 @@ class Hooks:
         self._undo.append(handle.remove)
 
     def shadow(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """Let `wrap(method)` stand for a method of this very object; those entered later are asked first."""
+        """Let `wrap(method)` stand for a method of this very object; the latest comes first."""
         self._hold()
         self._undo.append(shadow(owner, name, (self._owner, wrap)))
 

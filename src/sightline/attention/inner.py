@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import GenerationMixin
+from sightline.models.transformers_api.generation import GenerationMixin
 
 
 def find_inner(anatomy: Anatomy) -> nn.Module | None:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.attention.call import AttentionCall
-from sightline.attention.weights import block_bytes
+from sightline.memory import block_bytes
 
 _LEAST_LEFT = 0.25
 """Share of a row's weight that must be left for the shortcut; rounding errors grow at most by its inverse."""

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sightline.models.anatomy import Anatomy, find_anatomy
-from sightline.models.transformers_api import kept_prompts
+from sightline.models.transformers_api.cache import kept_prompts
 
 LOCK = RLock()
 """Held while something is installed or taken away."""

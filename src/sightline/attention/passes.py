@@ -15,7 +15,7 @@ from sightline.errors import LayoutError, ModelError
 from sightline.models.anatomy import Anatomy
 from sightline.models.caches import has_same_start
 from sightline.models.layout import PatchGrid, TokenLayout, layout_of
-from sightline.models.transformers_api import cache_from, cache_of
+from sightline.models.transformers_api.cache import cache_from, cache_of
 
 LayoutSource = TokenLayout | Callable[[Mapping[str, Any]], TokenLayout]
 

@@ -24,7 +24,7 @@ from sightline.attention.passes import ForwardPass, LayoutSource, PassTracker
 from sightline.attention.roles import Editor, LayerPruner, PromptPruner, Reader
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import assistance, given_to
+from sightline.models.transformers_api.generation import assistance, given_to
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What an attention sink is, said once: phi, and a watch that marks the sinks of a prompt while it runs.
+"""What an attention sink is: phi, and a watch that marks the sinks of a prompt while it runs.
 
     phi(x) = max over d in D of |x_d| / sqrt(mean_d x_d^2 + 1e-6)       x: a token's hidden state entering a layer
     sink at layer l: phi(x) > tau                                        layers 0 and 1 have none

@@ -18,7 +18,7 @@ from sightline.attention.call import _HIDDEN_BELOW, AttentionCall
 
 @dataclass(frozen=True)
 class _Rule:
-    """A mask told by a rule, as FlexAttention's are: `mask_mod(batch, head, query, key)`."""
+    """A mask by a rule, as FlexAttention's are: `mask_mod(batch, head, query, key)`."""
 
     mask_mod: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -73,7 +73,7 @@ class TokenSubset:
         return torch.cat([self.index.masked_fill(~self.is_real, total), more], 1)
 
     def _rule(self, call: AttentionCall, keys: Tensor, total: int, offset: int) -> Callable[..., Tensor]:
-        """Whether a query sees a key, asked in positions of the whole sequence."""
+        """Whether a query sees a key, both by their positions in the whole sequence."""
         short = torch.full((len(keys), total + 1), -1, device=keys.device)
         short.scatter_(1, keys, torch.arange(keys.shape[1], device=keys.device).expand_as(keys).contiguous())
         mask, first = call.mask, int(keys.shape[1]) - call.queries

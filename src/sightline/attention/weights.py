@@ -9,8 +9,6 @@ sees no key (padding) has weights 0, never NaN.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -18,27 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sightline.attention.call import AttentionCall
-from sightline.errors import InputError
-
-_BLOCK_BYTES: ContextVar[int] = ContextVar("sightline_block_bytes", default=64 * 2**20)
-SMALLEST_BLOCK = 2**20
-
-
-def block_bytes() -> int:
-    """Bytes that one block of weights and its float32 keys may take together."""
-    return _BLOCK_BYTES.get()
-
-
-@contextmanager
-def limit_block_bytes(limit: int) -> Iterator[None]:
-    """Inside, blocks take at most `limit` bytes (at least one row of one head is always computed)."""
-    if limit < 1:
-        raise InputError(f"A block of {limit} bytes can hold nothing; give a positive number of bytes.")
-    token = _BLOCK_BYTES.set(limit)
-    try:
-        yield
-    finally:
-        _BLOCK_BYTES.reset(token)
+from sightline.memory import block_bytes
 
 
 @dataclass(frozen=True)

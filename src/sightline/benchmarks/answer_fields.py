@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.files.jsonl import words_of
+from sightline.files.jsonl import response_text
 
 STRONG = (
     "response",
@@ -35,12 +35,12 @@ FEW = 20
 """Fewer answers may all equal the truth to the letter by being right."""
 
 
-def words(record: Mapping[str, Any], name: str) -> str | None:
+def response_words(record: Mapping[str, Any], name: str) -> str | None:
     """The words under a field; a list of one, as lmms-eval writes them, is its entry. None for a failed call."""
     value = record[name]
     while name in ("filtered_resps", "resps") and isinstance(value, list) and len(value) == 1:
         value = value[0]
-    text = words_of(value)
+    text = response_text(value)
     return None if FAILED_CALL in text else text
 
 
@@ -49,7 +49,7 @@ def field_of(record: Mapping[str, Any], order: Sequence[str]) -> str | None:
     return next((name for name in order if name in record), None)
 
 
-def question_of(record: Mapping[str, Any], taken: str | None) -> str | None:
+def question_beside(record: Mapping[str, Any], taken: str | None) -> str | None:
     """The question that stands beside the words, which are under `taken`."""
     found = (record.get(name) for name in QUESTION_FIELDS if name != taken)
     return next((text for text in found if isinstance(text, str) and text.strip()), None)
@@ -66,25 +66,25 @@ def order_for(
     """
     known = list(pairs)
     present = [name for name in order if any(name in record for record, _, _ in known)]
-    asked = {name for name in present if name in WEAK and _all(known, name, _is_question)}
-    if present and len(asked) == len(present):
+    questions = {name for name in present if name in WEAK and _all(known, name, _is_question)}
+    if present and len(questions) == len(present):
         raise InputError(
             f"{source} holds no response: what stands under {present[0]!r} is each item's question; a model's words "
             f"are expected under one of {', '.join(STRONG[:3])}, ... (--field NAME)."
         )
-    kept = [name for name in present if name not in asked]
+    kept = [name for name in present if name not in questions]
     due = {name for name in kept if _all(known, name, _is_truth)}
     strong = [name for name in kept if name not in WEAK]
     others = [name for name in kept if name not in due]
     is_perfect = bool(strong) and strong[0] in due and all(name in WEAK for name in others)
     if due and others and not is_perfect:
-        return tuple(name for name in order if name not in asked | due)
+        return tuple(name for name in order if name not in questions | due)
     if due == {"answer"} and not others and not strong and len(known) >= FEW:
         raise InputError(
             f"{source} holds no response: the field {kept[0]!r} equals the truth of each of its {len(known)} items, so "
             f"it is taken for the truth; give --field {kept[0]} if it holds a model's words."
         )
-    return tuple(name for name in order if name not in asked)
+    return tuple(name for name in order if name not in questions)
 
 
 def _all(pairs: Sequence[tuple[Mapping[str, Any], Any, str]], name: str, holds: Any) -> bool:

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightline.benchmarks.answer_fields import RESPONSE_FIELDS, field_of, question_of, words
+from sightline.benchmarks.answer_fields import RESPONSE_FIELDS, field_of, question_beside, response_words
 from sightline.benchmarks.base import Benchmark
 from sightline.benchmarks.importers import foreign_records
 from sightline.errors import InputError
-from sightline.files.jsonl import json_objects, name_of
+from sightline.files.jsonl import id_text, json_objects
 from sightline.runs.description import RUN_FILE, described
 from sightline.runs.records import Record, read_records
 
 ID_FIELDS = ("question_id", "idx", "image_id", "id", "index")
 
 
-class Answer(NamedTuple):
+class AnswerLine(NamedTuple):
     """One line of an answers file.
 
     line      its number, counted from 1
@@ -35,12 +35,12 @@ class Answer(NamedTuple):
 
     def question(self) -> str | None:
         """The question that stands beside the response."""
-        return question_of(self.record, self.field)
+        return question_beside(self.record, self.field)
 
-    def read_in(self, order: Sequence[str]) -> Answer:
+    def read_in(self, order: Sequence[str]) -> AnswerLine:
         """The answer with the words of the first of these fields that the line has."""
         found = field_of(self.record, order)
-        return self._replace(response=None if found is None else words(self.record, found), field=found)
+        return self._replace(response=None if found is None else response_words(self.record, found), field=found)
 
 
 def fields_of(bench: Benchmark, field: str | None = None) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def fields_of(bench: Benchmark, field: str | None = None) -> tuple[str, ...]:
 
 def read_answers(
     bench: Benchmark, path: Path, method: str | None = None, model: str | None = None, field: str | None = None
-) -> list[Answer]:
+) -> list[AnswerLine]:
     """The lines of an answers file or folder; InputError says what is wrong with which line.
 
     field: where the model's words stand; None: the first of the benchmark's fields that a line has.
@@ -88,13 +88,13 @@ def read_answers(
 
 def answers_of(
     records: Iterable[tuple[int, Mapping[str, Any]]], order: Sequence[str] = RESPONSE_FIELDS
-) -> list[Answer]:
+) -> list[AnswerLine]:
     """Lines, numbered, as answers."""
     answers = []
     for number, record in records:
-        names = [name_of(record[name]) for name in ID_FIELDS if name in record]
+        names = [id_text(record[name]) for name in ID_FIELDS if name in record]
         known = [name for name in names if name is not None]
-        answers.append(Answer(number, record, known, None).read_in(order))
+        answers.append(AnswerLine(number, record, known, None).read_in(order))
     return answers
 
 
@@ -113,7 +113,7 @@ def run_folders(folder: Path) -> list[Path]:
 
 
 def run_settings(path: Path) -> Mapping[str, Any]:
-    """What a run folder says of the items it asked; nothing for other answers."""
+    """What a run folder says of its items; nothing for other answers."""
     folder = _run_folder(path)
     if folder is None:
         return {}

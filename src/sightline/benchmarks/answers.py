@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.benchmarks.answer_fields import WEAK, order_for, question_of
-from sightline.benchmarks.answer_files import Answer, fields_of, read_answers, run_settings
+from sightline.benchmarks.answer_fields import WEAK, order_for, question_beside
+from sightline.benchmarks.answer_files import AnswerLine, fields_of, read_answers, run_settings
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict
 from sightline.benchmarks.limit import first_items
 from sightline.benchmarks.matching import Match, by_place, match
@@ -76,7 +76,7 @@ def score_answers(
 def score_given(
     bench: Benchmark,
     source: Path,
-    given: Sequence[Answer],
+    given: Sequence[AnswerLine],
     data: Path | None,
     *,
     parser: Parser = "official",
@@ -135,7 +135,11 @@ def _shortened(text: str) -> str:
 def _read_again(bench: Benchmark, found: Match) -> None:
     """The responses from the fields that are neither the truth nor the question."""
     lines = [
-        (answer.record, item.truth, str(item.about.get("question") or question_of(answer.record, answer.field) or ""))
+        (
+            answer.record,
+            item.truth,
+            str(item.about.get("question") or question_beside(answer.record, answer.field) or ""),
+        )
         for answer, item in found.pairs
     ]
     order = order_for(fields_of(bench), lines, found.source)
@@ -163,16 +167,16 @@ def _field_notes(bench: Benchmark, found: Match, field: str | None) -> Iterator[
 
 
 def _share_of_run(
-    bench: Benchmark, entries: Sequence[Item | InvalidItem], limit: int, answers: Sequence[Answer]
+    bench: Benchmark, entries: Sequence[Item | InvalidItem], limit: int, answers: Sequence[AnswerLine]
 ) -> list[Item | InvalidItem]:
-    """The share that a limited run asks, and what it was asked beyond when it was continued with a larger limit."""
+    """The share of a limited run, and what came beyond it when the run was continued with a larger limit."""
     share = first_items(bench, [entry for entry in entries if isinstance(entry, Item)], limit)
     chosen = {item.id for item in share} | {name for answer in answers for name in answer.names}
     return [entry for entry in entries if entry.id in chosen]
 
 
 def _nothing_matches(
-    bench: Benchmark, source: Path, answers: Sequence[Answer], items: Sequence[Item], field: str | None
+    bench: Benchmark, source: Path, answers: Sequence[AnswerLine], items: Sequence[Item], field: str | None
 ) -> InputError:
     if all(answer.response is None for answer in answers):
         order = fields_of(bench, field)

@@ -1,7 +1,7 @@
 """What every benchmark is: it loads items, asks them in its own words, reads the answers, and scores them.
 
 A benchmark is one file that registers one class here. `load` reads official files from a folder, or from the hub by
-the official name; `sample` is what the model is asked; `judge` reads one raw answer; `score` is the document of all.
+the official name; `sample` is what the model is given; `judge` reads one raw answer; `score` is the document of all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sightline.benchmarks.answer_fields import RESPONSE_FIELDS
 from sightline.benchmarks.thinking import spoken
@@ -59,7 +59,7 @@ class Item:
 
 @dataclass(frozen=True)
 class InvalidItem:
-    """An item that cannot be asked, as of a truncated file: it is recorded with its error, and the run goes on."""
+    """An item that cannot be used, as of a truncated file: it is recorded with its error, and the run goes on."""
 
     id: str
     error: str
@@ -189,7 +189,7 @@ class Benchmark(ABC):
         return ()
 
     def sample(self, item: Item) -> Sample:
-        """What the model is asked."""
+        """What the model is given."""
         return Sample(prompt=item.prompt, images=item.images, id=item.id)
 
     def units(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> list[Unit]:
@@ -229,8 +229,6 @@ class Benchmark(ABC):
         return {self.headline: self.headline_value(totals)}
 
 
-BenchType = TypeVar("BenchType", bound=type[Benchmark])
-
 BENCHMARKS: Registry[type[Benchmark]] = Registry(
     "benchmark",
     "benchmarks",
@@ -264,10 +262,8 @@ BENCHMARKS: Registry[type[Benchmark]] = Registry(
 """The benchmarks by name; each module is imported when its benchmark is looked up."""
 
 
-def register(kind: BenchType) -> BenchType:
-    """Class decorator: let the command line know a benchmark by its `name`."""
-    BENCHMARKS.add(kind.name, kind)
-    return kind
+register = BENCHMARKS.register
+"""Class decorator: let the command line know a benchmark by its `name`."""
 
 
 def benches() -> Mapping[str, type[Benchmark]]:

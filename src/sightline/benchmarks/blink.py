@@ -19,7 +19,7 @@ from sightline.benchmarks import choices, source
 from sightline.benchmarks.answer_fields import RESPONSE_FIELDS, STRONG
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict, register
 from sightline.errors import InputError
-from sightline.files.jsonl import name_of
+from sightline.files.jsonl import id_text
 
 HUB = "BLINK-Benchmark/BLINK"
 
@@ -110,14 +110,14 @@ class Blink(Benchmark):
         """Where every line has an "idx" and an "answer" of "(A)" to "(E)" beside the model's words."""
         named = ("full_prediction", "text", *STRONG)
         if not records or not all(
-            record.get("answer") in LETTERS and name_of(record.get("idx")) and any(name in record for name in named)
+            record.get("answer") in LETTERS and id_text(record.get("idx")) and any(name in record for name in named)
             for record in records
         ):
             return None
         items: list[Item] = []
         seen: dict[str, int] = {}
         for record in records:
-            name = str(name_of(record["idx"]))
+            name = str(id_text(record["idx"]))
             seen[name] = seen.get(name, 0) + 1
             subtask = _subtask_of({"idx": name, "sub_task": record.get("sub_task")}, "")
             options = record.get("choices")
@@ -159,7 +159,7 @@ class Blink(Benchmark):
     def _item(self, row: source.Row | source.BadRow, config: str, needs_images: bool) -> Item | InvalidItem:
         if isinstance(row, source.BadRow):
             return InvalidItem(row.where, f"{row.where}: {row.error}.")
-        name = name_of(row.values.get("idx")) or row.where
+        name = id_text(row.values.get("idx")) or row.where
         try:
             options = choices.options_of(row.values.get("choices"))
             truth = _truth(row.values.get("answer"), options)

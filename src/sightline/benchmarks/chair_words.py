@@ -69,7 +69,7 @@ class Mention(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Words:
+class CaptionWords:
     """A caption as it is scored.
 
     mentions  in order, repeats included
@@ -102,7 +102,7 @@ class Vocabulary:
         """Every category, in order."""
         return tuple(dict.fromkeys(self.names.values()))
 
-    def read(self, caption: str) -> Words:
+    def read(self, caption: str) -> CaptionWords:
         """The objects that a caption names. Any text will do."""
         tokens = tokenize(caption.lower())
         words = self._joined(self.singularize(tokens))
@@ -110,7 +110,7 @@ class Vocabulary:
             words = [word for word in words if word != "seat"]
         found = [(place, word) for place, word in enumerate(words) if word in self.names]
         mentions = tuple(Mention(word, self.names[word]) for _, word in found)
-        return Words(
+        return CaptionWords(
             mentions,
             tuple(place for place, _ in found),
             len(words),

@@ -69,7 +69,7 @@ class Comparison:
         }
 
 
-def compare(
+def compare_verdicts(
     bench: Benchmark,
     items: Sequence[Item],
     a: Judgements,

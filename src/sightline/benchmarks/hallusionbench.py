@@ -59,7 +59,7 @@ class HallusionBench(Benchmark):
     )
 
     def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
-        """The questions in the order of the file; a missing image is its questions' error when asked."""
+        """The questions in the order of the file; a missing image fails its questions alone."""
         if self.split is not None and self.split not in SPLITS:
             raise InputError(f"HallusionBench has no split {self.split!r}; it has {', '.join(SPLITS)}.")
         if path is None:

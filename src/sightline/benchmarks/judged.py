@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from sightline.benchmarks import choices
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.errors import InputError
-from sightline.files.jsonl import name_of
+from sightline.files.jsonl import id_text
 
 
 @register
@@ -53,7 +53,7 @@ class Judged(Benchmark):
             if self.metric is not None and self.metric not in metrics:
                 raise InputError(f"Line {number} has no metric {self.metric!r}; it has {', '.join(metrics)}.")
             group = str(record.get("category") or record.get("split") or "")
-            given = (name_of(record.get(name)) for name in ("doc_id", "index", "question_id", "id"))
+            given = (id_text(record.get(name)) for name in ("doc_id", "index", "question_id", "id"))
             name = next((found for found in given if found is not None), str(number))
             seen[name] = seen.get(name, 0) + 1
             name = name if seen[name] == 1 else f"{name}/{seen[name]}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sightline.benchmarks.answer_files import ID_FIELDS, Answer
+from sightline.benchmarks.answer_files import ID_FIELDS, AnswerLine
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item
 from sightline.errors import InputError
 
@@ -24,7 +24,7 @@ class Match:
     """
 
     source: Path
-    pairs: list[tuple[Answer, Item]] = field(default_factory=list)
+    pairs: list[tuple[AnswerLine, Item]] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     other_question: int = 0
     is_by_order: bool = False
@@ -47,13 +47,15 @@ class Match:
         return found, repeated
 
 
-def by_place(source: Path, answers: Sequence[Answer], entries: Sequence[Item | InvalidItem]) -> Match:
+def by_place(source: Path, answers: Sequence[AnswerLine], entries: Sequence[Item | InvalidItem]) -> Match:
     """Each answer for the entry in its own place."""
     pairs = [(answer, entry) for answer, entry in zip(answers, entries, strict=True) if isinstance(entry, Item)]
     return Match(source, pairs)
 
 
-def match(bench: Benchmark, source: Path, answers: Sequence[Answer], entries: Sequence[Item | InvalidItem]) -> Match:
+def match(
+    bench: Benchmark, source: Path, answers: Sequence[AnswerLine], entries: Sequence[Item | InvalidItem]
+) -> Match:
     """Answers and items brought together.
 
     Raises InputError where ids are of several items and nothing says which, where answers without ids are not as many
@@ -104,7 +106,7 @@ def _with_questions(found: Match) -> Match:
     return found
 
 
-def _ordered(bench: Benchmark, source: Path, answers: Sequence[Answer], items: Sequence[Item]) -> Match | None:
+def _ordered(bench: Benchmark, source: Path, answers: Sequence[AnswerLine], items: Sequence[Item]) -> Match | None:
     """By the benchmark's own order of questions, where no line names an item by its full id."""
     known = {item.id for item in items}
     if any(name in known for answer in answers for name in answer.names):
@@ -124,7 +126,7 @@ def _ordered(bench: Benchmark, source: Path, answers: Sequence[Answer], items: S
 def _matched(
     bench: Benchmark,
     source: Path,
-    answers: Sequence[Answer],
+    answers: Sequence[AnswerLine],
     entries: Sequence[Item | InvalidItem],
     items: Sequence[Item],
 ) -> Match:
@@ -147,8 +149,8 @@ def _matched(
 
 
 def _named(
-    bench: Benchmark, found: Match, answers: Sequence[Answer], items: Sequence[Item]
-) -> Iterable[tuple[Answer, Item]]:
+    bench: Benchmark, found: Match, answers: Sequence[AnswerLine], items: Sequence[Item]
+) -> Iterable[tuple[AnswerLine, Item]]:
     by_id = {item.id: item for item in items}
     by_alias: dict[str, list[Item]] = {}
     for item in items:
@@ -173,8 +175,8 @@ def _named(
             found.unknown.append(names[0])
 
 
-def _narrowed(answer: Answer, candidates: Sequence[Item]) -> Sequence[Item]:
-    """Those of the candidates that the rest of the line tells."""
+def _narrowed(answer: AnswerLine, candidates: Sequence[Item]) -> Sequence[Item]:
+    """Those of the candidates that the rest of the line leaves."""
     if len(candidates) < 2:
         return candidates
     groups = {answer.record.get(name) for name in GROUP_FIELDS if isinstance(answer.record.get(name), str)}
@@ -187,7 +189,7 @@ def _narrowed(answer: Answer, candidates: Sequence[Item]) -> Sequence[Item]:
     return same or [item for item in named if _plain(_question_of(item)) in wanted_question] or named
 
 
-def _asks_another(answer: Answer, item: Item) -> bool:
+def _asks_another(answer: AnswerLine, item: Item) -> bool:
     question = answer.question()
     if question is None or "question" not in item.about:
         return False

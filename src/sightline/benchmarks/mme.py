@@ -13,7 +13,8 @@ import numpy as np
 from sightline.benchmarks.answer_fields import STRONG
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.mme_files import MmeLine, answer_lines, is_table, question_lines
-from sightline.benchmarks.yes_no import mme_official, strict, truth_of, worded
+from sightline.benchmarks.source import BadRow, hub_table, read_tables
+from sightline.benchmarks.yes_no import mme_official, strict, worded, yes_no_truth
 from sightline.errors import InputError
 
 HUB = "lmms-lab/MME"
@@ -48,7 +49,7 @@ class Mme(Benchmark):
     cognition: ClassVar[tuple[str, ...]] = COGNITION
 
     def load(self, path: Path | None = None, *, seed: int = 0, limit: int | None = None) -> list[Item | InvalidItem]:
-        """The questions, subtask by subtask, images by name; a missing image is its questions' error when asked."""
+        """The questions, subtask by subtask, images by name; one that is missing fails its questions alone."""
         subtasks = self._subtasks()
         if path is None or is_table(path):
             return self._table(path)
@@ -155,7 +156,7 @@ class Mme(Benchmark):
         items: list[Item | InvalidItem] = []
         for line in lines:
             image = f"{line.subtask}/{line.image}"
-            truth = truth_of(line.truth)
+            truth = yes_no_truth(line.truth)
             if truth is None or not line.question.strip():
                 wrong = "there is no question" if truth else f"the truth {line.truth[:40]!r} is neither Yes nor No"
                 items.append(InvalidItem(f"{image}/{line.where}", f"{line.where}: {wrong}."))
@@ -170,8 +171,6 @@ class Mme(Benchmark):
 
     def _table(self, path: Path | None) -> list[Item | InvalidItem]:
         """The hub's table, or its parquet files in a local folder."""
-        from sightline.benchmarks.source import BadRow, hub_table, read_tables
-
         table = hub_table(HUB, None, "test", self.name) if path is None else read_tables(path, (), "test")[0]
         lines: dict[str, list[MmeLine]] = {name: [] for name in self._subtasks()}
         bad: list[Item | InvalidItem] = []

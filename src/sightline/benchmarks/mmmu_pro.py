@@ -18,7 +18,7 @@ from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit
 from sightline.benchmarks.mmmu_pro_rules import CONFIGS, DISCIPLINE_OF, INSTRUCTIONS, official_letter, subject_of
 from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
-from sightline.files.jsonl import json_objects, name_of
+from sightline.files.jsonl import id_text, json_objects
 
 if TYPE_CHECKING:
     from sightline.data.pictures import ImageLike
@@ -180,7 +180,7 @@ class MmmuPro(Benchmark):
     def _item(self, row: source.Row | source.BadRow, config: str, needs_images: bool) -> Item | InvalidItem:
         if isinstance(row, source.BadRow):
             return InvalidItem(row.where, f"{row.where}: {row.error}.")
-        number = name_of(row.values.get("id")) or row.where
+        number = id_text(row.values.get("id")) or row.where
         try:
             options = choices.options_of(row.values.get("options"))
             truth = str(row.values.get("answer") or "").strip()
@@ -239,8 +239,8 @@ def _is_odd(item: Item) -> bool:
 _NAMED_IMAGE = re.compile(r"<image\s+(\d{1,3})>")
 
 
-def _chosen_tables(tables: list[source.Table], wanted: list[str], path: Path) -> list[source.Table]:
-    """The tables of the wanted configurations, those of unnamed files told by what they hold."""
+def _chosen_tables(tables: list[source.SourceTable], wanted: list[str], path: Path) -> list[source.SourceTable]:
+    """The tables of the wanted configurations, those of unnamed files recognised by what they hold."""
     named: dict[str, list[source.Row | source.BadRow]] = {}
     for table in tables:
         alone = wanted[0] if len(wanted) == 1 and len(tables) == 1 else ""
@@ -249,7 +249,7 @@ def _chosen_tables(tables: list[source.Table], wanted: list[str], path: Path) ->
         if config not in named:
             raise InputError(f"{path} has no configuration {config!r} of MMMU-Pro; it has {', '.join(sorted(named))}.")
     kept = wanted or (["vision"] if "vision" in named else [config for config in CONFIGS if config in named])
-    return [source.Table(config, named[config]) for config in kept]
+    return [source.SourceTable(config, named[config]) for config in kept]
 
 
 def _config_of(rows: Sequence[source.Row | source.BadRow]) -> str:

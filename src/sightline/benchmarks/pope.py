@@ -13,9 +13,10 @@ import numpy as np
 from sightline.benchmarks.answer_fields import STRONG, field_of
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Unit, Verdict, register
 from sightline.benchmarks.pope_files import SPLITS, answer_lines, in_order, is_label_file, label_files, label_lines
-from sightline.benchmarks.yes_no import pope_official, says_either, strict, truth_of, worded
+from sightline.benchmarks.source import BadRow, hub_table, read_tables
+from sightline.benchmarks.yes_no import pope_official, says_either, strict, worded, yes_no_truth
 from sightline.errors import InputError
-from sightline.files.jsonl import name_of
+from sightline.files.jsonl import id_text
 
 HUB = "lmms-lab/POPE"
 """The three COCO splits in one table; a column `category` distinguishes them."""
@@ -69,7 +70,7 @@ class Pope(Benchmark):
         name = "label"
         if not all("label" in record for record in records) and all(field_of(record, STRONG) for record in records):
             name = "answer"
-        if not records or not all(truth_of(record.get(name)) for record in records):
+        if not records or not all(yes_no_truth(record.get(name)) for record in records):
             return None
         seen: Counter[str] = Counter()
         return [_item_of_answer(number, record, name, seen) for number, record in enumerate(records, start=1)]
@@ -84,7 +85,7 @@ class Pope(Benchmark):
         return in_order(lines, items)
 
     def judge(self, item: Item, response: str, parser: Parser = "official") -> Verdict:
-        """`said` in the detail: whether the answer holds any of the words yes, no, not; without, it is unparsed."""
+        """The detail's flag: whether the answer holds any of the words yes, no, not; without, it is unparsed."""
         if parser == "strict":
             label = strict(response)
             return Verdict(item.id, label, label == item.truth, {"said": label is not None})
@@ -145,7 +146,7 @@ class Pope(Benchmark):
         for line in label_lines(file):
             bad = line.error if line.value is None else _fault(line.value)
             record = line.value or {}
-            number = name_of(record.get("question_id")) or str(line.number)
+            number = id_text(record.get("question_id")) or str(line.number)
             name = f"{split}/{number}"
             if bad is None and name in seen:
                 bad = f"the question_id {number} stands on an earlier line too"
@@ -163,12 +164,10 @@ class Pope(Benchmark):
 
     def _item(self, split: str, number: str, question: str, label: Any, image: str) -> Item:
         about = {"question_id": number, "question": question, "image": image}
-        return Item(f"{split}/{number}", worded(self.template, question), (), truth_of(label), split, about)
+        return Item(f"{split}/{number}", worded(self.template, question), (), yes_no_truth(label), split, about)
 
     def _table(self, path: Path | None) -> list[Item | InvalidItem]:
         """The hub's table, or its parquet files in a local folder."""
-        from sightline.benchmarks.source import BadRow, hub_table, read_tables
-
         table = hub_table(HUB, None, "test", self.name) if path is None else read_tables(path, ("Full",), "test")[0]
         groups: dict[str, list[Item | InvalidItem]] = {name: [] for name in SPLITS}
         bad: list[Item | InvalidItem] = []
@@ -226,7 +225,7 @@ def _fault(record: Mapping[str, Any]) -> str | None:
     text = record.get("text")
     if not isinstance(text, str) or not text.strip():
         return 'there is no question under "text"'
-    if truth_of(record.get("label")) is None:
+    if yes_no_truth(record.get("label")) is None:
         return f"the label {str(record.get('label'))[:40]!r} is neither yes nor no"
     return None
 
@@ -247,11 +246,11 @@ def _image_root(file: Path, names: Sequence[str]) -> Path:
 
 def _item_of_answer(number: int, record: Mapping[str, Any], truth: str, seen: Counter[str]) -> Item:
     group = str(record.get("split") or record.get("category") or "")
-    names = (name_of(record.get(field)) for field in ("id", "question_id", "index"))
+    names = (id_text(record.get(field)) for field in ("id", "question_id", "index"))
     given = next((name for name in names if name is not None), str(number))
     name = given if not group or given.startswith(f"{group}/") else f"{group}/{given}"
     if "doc_id" in record:  # of lmms-eval, whose newer form does not name the split
-        name = f"doc {name_of(record['doc_id'])}"
+        name = f"doc {id_text(record['doc_id'])}"
     seen[name] += 1
     question = str(record.get("question") or record.get("prompt") or record.get("text") or "")
     about = {
@@ -260,5 +259,5 @@ def _item_of_answer(number: int, record: Mapping[str, Any], truth: str, seen: Co
         "image": str(record.get("image") or record.get("image_source") or ""),
     }
     return Item(
-        name if seen[name] == 1 else f"{name}/{seen[name]}", question, (), truth_of(record[truth]), group, about
+        name if seen[name] == 1 else f"{name}/{seen[name]}", question, (), yes_no_truth(record[truth]), group, about
     )

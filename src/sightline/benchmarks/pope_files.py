@@ -113,11 +113,11 @@ def in_order(lines: Sequence[tuple[Mapping[str, Any], str | None]], items: Seque
     named = [_group_of(record, groups) for record, _ in lines]
     if lines and all(named):
         return _by_group(named, lines, groups)
-    asked = [None if question is None else _plain(question) for _, question in lines]
+    known = [None if question is None else _plain(question) for _, question in lines]
     placed: list[Item | None] = [None] * len(lines)
     for members in groups.values():
         wanted = [_plain(str(item.about["question"])) for item in members]
-        starts = [start for start in range(len(asked) - len(wanted) + 1) if _stand(wanted, asked, start)]
+        starts = [start for start in range(len(known) - len(wanted) + 1) if _stand(wanted, known, start)]
         if len(starts) > 1:
             return None
         for start in starts:
@@ -153,10 +153,10 @@ def _group_of(record: Mapping[str, Any], groups: Mapping[str, Any]) -> str | Non
     return next((value for value in found if isinstance(value, str) and value in groups), None)
 
 
-def _stand(wanted: Sequence[str], asked: Sequence[str | None], start: int) -> bool:
+def _stand(wanted: Sequence[str], known: Sequence[str | None], start: int) -> bool:
     return all(
         question is not None and due in question
-        for due, question in zip(wanted, asked[start : start + len(wanted)], strict=True)
+        for due, question in zip(wanted, known[start : start + len(wanted)], strict=True)
     )
 
 

@@ -27,6 +27,7 @@ from sightline.benchmarks.singular import SINGULARS
 from sightline.errors import InputError
 from sightline.zoo.official import LAYOUTS, blink, mme
 from sightline.zoo.official.chair import synonyms_text
+from sightline.zoo.official.drawing import drawn
 from sightline.zoo.questions import CAPTION_PHRASES, CHOICE_ENDINGS, LETTERS
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ class Drawn(Benchmark):
 
     def _draw(self, seed: int, limit: int | None) -> Path:
         """The folder; never fewer than by default, so that a small limit is no drawing of its own."""
-        from sightline.zoo.official.drawing import drawn
-
         wanted = len(self.split.split("+")) if self.split and self.groups else len(self.groups)
         each = -(-(limit or 0) // max(1, wanted))
         return drawn(self.drawing, max(LAYOUTS[self.drawing].count, (each + each % 2) * max(1, len(self.groups))), seed)
@@ -66,7 +65,7 @@ class Drawn(Benchmark):
 @register
 @dataclass(frozen=True)
 class ShapesPope(Drawn, Pope):
-    """POPE among coloured shapes: is there a red circle? Half of what is asked about is absent."""
+    """POPE among coloured shapes: is there a red circle? Half of the things in question are absent."""
 
     name: ClassVar[str] = "shapes-pope"
     title: ClassVar[str] = "POPE (shapes)"
@@ -149,7 +148,7 @@ class ShapesMmmuPro(Drawn, MmmuPro):
             raise InputError(f"{self.name} has no mode {self.mode!r}: the bundled models answer directly.")
 
     def score(self, items: Sequence[Item], judgements: Mapping[str, Verdict]) -> dict[str, Any]:
-        """As MMMU-Pro's, and a `note` where vision questions were asked."""
+        """As MMMU-Pro's, and a `note` where there were vision questions."""
         document = super().score(items, judgements)
         return document | ({"note": VISION_NOTE} if "vision" in document["configs"] else {})
 

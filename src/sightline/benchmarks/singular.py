@@ -29,7 +29,7 @@ IRREGULAR: dict[str, str] = {
     "busses": "bus",
     "sports": "sport",
 }
-"""Plurals that no ending tells; those of "man" go by their ending."""
+"""Plurals that no ending shows; those of "man" go by their ending."""
 
 
 def plain_singularize(vocabulary: Collection[str]) -> Singularize:

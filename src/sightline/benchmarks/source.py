@@ -12,20 +12,20 @@ from pathlib import Path
 from sightline.benchmarks.table_files import BadRow, Row, RowGroups, RowImage, arrow_rows, read_file, reason_of
 from sightline.errors import InputError
 
-__all__ = ["BadRow", "Row", "RowImage", "Table", "hub_table", "read_tables"]
+__all__ = ["BadRow", "Row", "RowImage", "SourceTable", "hub_table", "read_tables"]
 
 SPLITS = ("train", "validation", "val", "dev", "test")
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceTable:
     """The rows of one configuration; `config` is "" where neither folder nor file names one."""
 
     config: str
     rows: Sequence[Row | BadRow]
 
 
-def read_tables(path: Path, configs: Sequence[str], split: str) -> list[Table]:
+def read_tables(path: Path, configs: Sequence[str], split: str) -> list[SourceTable]:
     """The tables at a path: a file, a folder in the hub's own layout, or one written by `datasets.save_to_disk`.
 
     Args:
@@ -46,10 +46,10 @@ def read_tables(path: Path, configs: Sequence[str], split: str) -> list[Table]:
         raise InputError(f"{errors[0].where} cannot be read ({errors[0].error}): a whole file is expected.")
     if not rows:
         raise InputError(f"{path} holds no row: questions with their images are expected.")
-    return [Table(config, found[config]) for config in ["", *configs] if config in found]
+    return [SourceTable(config, found[config]) for config in ["", *configs] if config in found]
 
 
-def hub_table(name: str, config: str | None, split: str, bench: str = "") -> Table:
+def hub_table(name: str, config: str | None, split: str, bench: str = "") -> SourceTable:
     """A table of the hub, from its cache on this machine where it is there already.
 
     Args:
@@ -70,7 +70,7 @@ def hub_table(name: str, config: str | None, split: str, bench: str = "") -> Tab
             f"{which} is not on this machine and cannot be fetched ({reason_of(error)}): where the hub can be reached, "
             f"download it with `hf download {name} --repo-type dataset --local-dir DIR`{hint}."
         ) from error
-    return Table(config or "", list(arrow_rows(data.with_format("arrow")[:], which, 0, Path())))
+    return SourceTable(config or "", list(arrow_rows(data.with_format("arrow")[:], which, 0, Path())))
 
 
 # Files ---------------------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def says_either(response: str) -> bool:
     return _EITHER.search(response) is not None
 
 
-def truth_of(label: object) -> YesNo | None:
+def yes_no_truth(label: object) -> YesNo | None:
     """A label in any case, None when it is neither yes nor no."""
     word = str(label).strip().lower()
     return "yes" if word == "yes" else "no" if word == "no" else None

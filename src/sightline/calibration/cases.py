@@ -22,7 +22,7 @@ from sightline.data.sample import Sample
 from sightline.zoo import questions as ask
 from sightline.zoo.questions import Question
 from sightline.zoo.render import render
-from sightline.zoo.world import GRID, KINDS, Item, Kind, Scene, draw_scenes
+from sightline.zoo.world import GRID, KINDS, Kind, Scene, SceneObject, draw_scenes
 
 Unit = Literal["answer", "word", "patch", "token", "head", "dims"]
 
@@ -85,7 +85,7 @@ def with_item(scene: Scene, kind: Kind, cell: int) -> Scene:
     """The scene with one more item, or another in its place, in this cell (0 to 8, in reading order)."""
     rest = [item for item in scene.items if item.cell != cell]
     row, column = divmod(cell, GRID)
-    return replace(scene, items=tuple(sorted([*rest, Item(kind, row, column)], key=lambda item: item.cell)))
+    return replace(scene, items=tuple(sorted([*rest, SceneObject(kind, row, column)], key=lambda item: item.cell)))
 
 
 def existence_cases(name: str, count: int, seed: int) -> list[Case]:

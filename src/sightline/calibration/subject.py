@@ -28,7 +28,7 @@ from sightline.models.vlm import VLM
 from sightline.probes.detection.glsim import GLSim
 from sightline.probes.detection.signals import WordSignals, read_signals
 from sightline.probes.dominance import Dominance, SampleDominance
-from sightline.probes.sinks import Sinks, find_sinks
+from sightline.probes.sinks import Sinks, search_sinks
 from sightline.zoo import shapes_samples
 
 KEPT = 16
@@ -134,7 +134,7 @@ class Subject:
         """On `count` prompts of the bundled world."""
         fields = ("id", "image", "prompt")
         samples = [Sample(**{name: each[name] for name in fields}) for each in shapes_samples(count, seed)]
-        return find_sinks(self.vlm, [self.vlm.encode(sample) for sample in samples])
+        return search_sinks(self.vlm, [self.vlm.encode(sample) for sample in samples])
 
     def token_of(self, word: str) -> int:
         """The last token of a word of the vocabulary."""

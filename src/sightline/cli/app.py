@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.cli.options import known_model, output_options, settings_options, sinks_option
+from sightline.cli.options import known_model, output_options, sinks_option
 from sightline.cli.output import Output
+from sightline.cli.settings_options import settings_options
 from sightline.errors import InputError
 from sightline.jobs.settings import ModelSettings
 

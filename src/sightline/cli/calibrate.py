@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import known_model, out_option, output_options, settings_options
+from sightline.cli.options import known_model, out_option, output_options
 from sightline.cli.output import Output
+from sightline.cli.settings_options import settings_options
 from sightline.jobs.calibrate_plan import CalibrateSettings
 from sightline.runs.folder import fresh_folder
 
@@ -22,7 +23,7 @@ Examples:
 @click.command("calibrate", epilog=EPILOG)
 @click.argument("models", nargs=-1, metavar="[MODEL...]", callback=known_model)
 @click.option("--instrument", "instruments", multiple=True, help="Only this instrument. Repeatable; all by default.")
-@out_option()
+@out_option
 @settings_options(CalibrateSettings)
 @output_options
 def command(

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from sightline.cli.gates import close, gate_options
-from sightline.cli.options import output_options, settings_options
+from sightline.cli.gates import Gates, gate_options
+from sightline.cli.options import output_options
 from sightline.cli.output import Output
+from sightline.cli.settings_options import settings_options
 from sightline.errors import InputError
 from sightline.jobs.evaluation_plan import ScoreSettings
-from sightline.jobs.gates import FailIf, held, not_worse
 
 EXAMPLES = """\b
 Examples:
@@ -45,10 +45,8 @@ def command(
     sides: tuple[Path, ...],
     data: Path | None,
     methods: tuple[str, ...],
-    fail_if: list[FailIf],
     fail_if_worse: bool,
-    junit: Path | None,
-    gates_markdown: Path | None,
+    gates: Gates,
     **fields: Any,
 ) -> None:
     """Answers to BENCH (see `sightline list benches`) of several methods or models, compared on the same items.
@@ -61,6 +59,7 @@ def command(
     output = Output(is_json)
     with output.guarded():
         from sightline.jobs.compare import compare
+        from sightline.jobs.regressions import not_worse
         from sightline.pages.tables.evaluate import sections
 
         settings = ScoreSettings(**fields)
@@ -78,5 +77,4 @@ def command(
         output.note(f"Note: {note}")
     output.sections(sections([found.to_dict()]))
     output.document(found.to_dict())
-    documents = [found.to_dict()]
-    close([*held(documents, fail_if), *(not_worse(documents) if fail_if_worse else [])], junit, gates_markdown)
+    gates.close([found.to_dict()], not_worse([found.to_dict()]) if fail_if_worse else [])

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import output_options, settings_options
+from sightline.cli.options import output_options
 from sightline.cli.output import Output
-from sightline.jobs.report import PAGE_FILE
+from sightline.cli.settings_options import settings_options
+from sightline.jobs.report_settings import PAGE_FILE
 from sightline.jobs.settings import ModelSettings
 
 OUT = Path("demo-run")

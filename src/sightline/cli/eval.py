@@ -8,22 +8,12 @@ from typing import Any
 
 import click
 
-from sightline.cli.eval_plan import show_plan
-from sightline.cli.gates import close, gate_options
-from sightline.cli.options import (
-    known_benchmark,
-    known_method,
-    known_model,
-    out_option,
-    output_options,
-    settings_options,
-    track_option,
-)
+from sightline.cli.eval_plan import plan_option, show_plan
+from sightline.cli.gates import Gates, gate_options, worse_option
+from sightline.cli.options import benches_option, methods_option, models_argument, run_folder, run_options
 from sightline.cli.output import Output
+from sightline.cli.settings_options import settings_options, with_line_breaks
 from sightline.jobs.evaluation_plan import EvaluateSettings
-from sightline.jobs.gates import FailIf, held, not_worse_than_run
-from sightline.runs.folder import fresh_folder
-from sightline.runs.processes import launched_as
 
 EPILOG = """\b
 Examples:
@@ -34,54 +24,25 @@ Examples:
 
 
 @click.command("eval", epilog=EPILOG)
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...", callback=known_model)
-@click.option(
-    "--bench",
-    "benches",
-    multiple=True,
-    required=True,
-    metavar="BENCH[:PATH]",
-    callback=known_benchmark,
-    help="A benchmark (see `sightline list benches`), from a local file or folder or else by its official name from "
-    "the hub; its own options behind commas, as chair:COCO,synonyms=FILE. Repeatable.",
+@models_argument
+@benches_option
+@methods_option(
+    "none, name, or name:field=value,... Repeatable; the others are compared with the first. Without: none."
 )
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    metavar="SPEC",
-    callback=known_method,
-    help="none, name, or name:field=value,... Repeatable; the others are compared with the first. Without: none alone.",
-)
-@out_option()
-@click.option(
-    "--fail-if-worse",
-    type=click.Path(path_type=Path),
-    metavar="RUN",
-    help="End with 3 where a headline is worse than that of this run folder, all of the paired interval below it.",
-)
-@click.option(
-    "--plan",
-    type=float,
-    metavar="DIFFERENCE",
-    help="Load no model; say how many items a difference in accuracy needs, as 0.02, and what those here can find.",
-)
+@worse_option("RUN", "this run folder")
+@plan_option
 @gate_options
-@track_option
-@settings_options(EvaluateSettings)
-@output_options
+@settings_options(EvaluateSettings, parse={"template": with_line_breaks})
+@run_options
 def command(
     is_json: bool,
     models: tuple[str, ...],
     benches: tuple[str, ...],
     methods: tuple[str, ...],
     out: Path | None,
-    template: str | None,
-    fail_if: list[FailIf],
     fail_if_worse: Path | None,
     plan: float | None,
-    junit: Path | None,
-    gates_markdown: Path | None,
+    gates: Gates,
     track: str | None,
     **fields: Any,
 ) -> None:
@@ -92,17 +53,16 @@ def command(
     others: name it to have it. A run folder takes more methods, models and items later.
     """
     from sightline.jobs.evaluate import evaluate
+    from sightline.jobs.regressions import not_worse_than_run
 
     output = Output(is_json)
     if plan is not None:
         show_plan(output, benches, plan, fields)
         return
-    names = "-".join(dict.fromkeys(re.split("[:,]", name)[0] for name in benches))
-    folder = fresh_folder(f"eval-{names}") if out is None and launched_as()[1] == 1 else out
-    words = None if template is None else template.replace("\\n", "\n")  # line breaks are hard to type in some shells
+    folder = run_folder(out, "-".join(["eval", *dict.fromkeys(re.split("[:,]", name)[0] for name in benches)]))
     with output.job(folder, "answers") as on_progress:
-        given: dict[str, Any] = {"out": folder, "on_progress": on_progress, "track": track, "template": words}
-        found = evaluate(models, benches, methods or ("none",), **given, **fields)
+        about = {"out": folder, "on_progress": on_progress, "track": track} | fields
+        found = evaluate(models, benches, methods or ("none",), **about)
     if not found.is_main:
         return  # another process ended at the same time and prints it
     output.sections(found.sections())
@@ -113,6 +73,5 @@ def command(
     lines = ", ".join(map(str, found.lines_files()))
     output.note(f"Raw answers: {lines}. Also in {folder}: summary.json, table.csv, table.md, table.tex.")
     with output.guarded():
-        gates = held([score.document for score in found.scores], fail_if)
-        gates += [] if fail_if_worse is None else not_worse_than_run(found, fail_if_worse)
-    close(gates, junit, gates_markdown)
+        before = [] if fail_if_worse is None else not_worse_than_run(found, fail_if_worse)
+        gates.close([score.document for score in found.scores], before)

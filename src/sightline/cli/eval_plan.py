@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
+
 from sightline.cli.output import Output
 from sightline.jobs.evaluation_plan import EvaluateSettings
+
+plan_option = click.option(
+    "--plan",
+    type=float,
+    metavar="DIFFERENCE",
+    help="Load no model; say how many items a difference in accuracy needs, as 0.02, and what those here can find.",
+)
 
 
 def show_plan(output: Output, benches: tuple[str, ...], difference: float, fields: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,13 +12,49 @@ import click
 
 from sightline.errors import GateError, InputError
 from sightline.files.json import write_atomically
-from sightline.jobs.gates import FailIf, Gate, markdown, parse_fail_if, write_junit
+from sightline.jobs.gates import FailIf, Gate, held, markdown, parse_fail_if, write_junit
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+@dataclass(frozen=True)
+class Gates:
+    """What must hold, and where it is written.
+
+    conditions  of --fail-if
+    junit       the file of --junit
+    markdown    the file of --gates-markdown
+    """
+
+    conditions: list[FailIf]
+    junit: Path | None
+    markdown: Path | None
+
+    def close(self, documents: Sequence[Mapping[str, Any]], more: Sequence[Gate] = ()) -> None:
+        """Writes the files; GateError, in one sentence, where a condition or one of `more` failed."""
+        gates = [*held(documents, self.conditions), *more]
+        if self.junit is not None:
+            write_junit(self.junit, gates)
+        if self.markdown is not None:
+            write_atomically(self.markdown, markdown(gates))
+        failed = [gate for gate in gates if not gate.passed]
+        if failed:
+            first = failed[0]
+            raise GateError(
+                f"{len(failed)} of {len(gates)} gates failed; the first: {first.name}, {first.condition}: "
+                f"{first.words}."
+            )
+
+
 def gate_options(function: Function) -> Function:
-    """--fail-if, --junit and --gates-markdown."""
+    """--fail-if, --junit and --gates-markdown, which the command is given as `gates`."""
+
+    @wraps(function)
+    def command(
+        *args: Any, fail_if: list[FailIf], junit: Path | None, gates_markdown: Path | None, **options: Any
+    ) -> Any:
+        return function(*args, gates=Gates(fail_if, junit, gates_markdown), **options)
+
     adders = [
         click.option(
             "--fail-if",
@@ -28,9 +66,20 @@ def gate_options(function: Function) -> Function:
         _file_option("--junit", "The gates as JUnit XML."),
         _file_option("--gates-markdown", "The gates as a markdown table."),
     ]
+    decorated: Any = command
     for add in reversed(adders):
-        function = add(function)
-    return function
+        decorated = add(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
+def worse_option(metavar: str, than: str) -> Callable[[Function], Function]:
+    """--fail-if-worse, with what it compares to."""
+    return click.option(
+        "--fail-if-worse",
+        type=click.Path(path_type=Path),
+        metavar=metavar,
+        help=f"End with 3 where a headline is worse than that of {than}, all of the paired interval below it.",
+    )
 
 
 def _file_option(name: str, text: str) -> Callable[[Function], Function]:
@@ -47,17 +96,3 @@ def _in_a_folder(context: click.Context, parameter: click.Parameter, value: Path
 
 def _conditions(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> list[FailIf]:
     return [parse_fail_if(text) for text in value]
-
-
-def close(gates: Sequence[Gate], junit: Path | None, summary: Path | None) -> None:
-    """Writes the files; GateError, in one sentence, where a gate failed."""
-    if junit is not None:
-        write_junit(junit, gates)
-    if summary is not None:
-        write_atomically(summary, markdown(gates))
-    failed = [gate for gate in gates if not gate.passed]
-    if failed:
-        first = failed[0]
-        raise GateError(
-            f"{len(failed)} of {len(gates)} gates failed; the first: {first.name}, {first.condition}: {first.words}."
-        )

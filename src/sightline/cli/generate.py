@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import known_method, known_model, output_options, sample_options, settings_options
+from sightline.cli.options import known_model, methods_option, output_options, sample_options
 from sightline.cli.output import Output
+from sightline.cli.settings_options import settings_options
 from sightline.errors import InputError
 from sightline.jobs.generate import GenerateSettings
 from sightline.jobs.sources import single_sample
@@ -19,14 +20,7 @@ from sightline.jobs.sources import single_sample
 )
 @click.argument("model", callback=known_model)
 @sample_options
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    metavar="SPEC",
-    callback=known_method,
-    help="A method: name, or name:field=value,...",
-)
+@methods_option("A method: name, or name:field=value,...")
 @settings_options(GenerateSettings)
 @output_options
 def command(

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from sightline.cli.impact_values import PARSE
-from sightline.cli.options import (
-    given_sample,
-    known_model,
-    out_option,
-    output_options,
-    sample_options,
-    settings_options,
-)
+from sightline.cli.impact_values import PARSE, impact_requests
+from sightline.cli.options import known_model, out_option, output_options, sample_options
 from sightline.cli.output import Output
-from sightline.errors import InputError
+from sightline.cli.settings_options import settings_options
 from sightline.jobs.impact_settings import STUDY, ImpactSettings
 from sightline.knockout.study_settings import StudySettings
 from sightline.runs.folder import fresh_folder
-
-if TYPE_CHECKING:
-    from sightline.jobs.impact_config import Request
 
 EPILOG = """\b
 Examples:
@@ -39,13 +29,10 @@ Examples:
 @settings_options(StudySettings, parse=PARSE)
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A YAML file of prompts and settings.")
 @click.option("--compare", metavar="MODEL", help="Align with this model on the same prompt.")
-@out_option()
+@out_option
 @settings_options(ImpactSettings)
 @output_options
-@click.pass_context
 def command(
-    context: click.Context,
-    /,
     is_json: bool,
     model: str,
     images: tuple[Path, ...],
@@ -60,7 +47,7 @@ def command(
     Writes CSV, JSON and figures into the run folder: runs/impact-... unless --out is given.
     """
     output = Output(is_json)
-    typed = click.core.ParameterSource.COMMANDLINE
+    context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
     given = {name: fields[name] for name in STUDY if context.get_parameter_source(name) is typed and name != "seed"}
     with output.guarded():
         if config is None:
@@ -70,7 +57,7 @@ def command(
         from sightline.jobs.impact_plan import ImpactPlan
         from sightline.jobs.models import model_sources
 
-        requests = _requests(config, images, prompt, given, settings.seed)
+        requests = impact_requests(config, images, prompt, given, settings.seed)
         other = None if compare is None else model_sources(compare, settings)[0]
         plan = ImpactPlan(model_sources(model, settings)[0], requests, settings, other, config is None)
     folder = out or fresh_folder(f"impact-{config.stem if config else images[0].stem if images else 'text'}")
@@ -79,19 +66,3 @@ def command(
     output.sections([] if is_json else found.sections())
     output.document(found.to_dict())
     output.note(f"Kept in {folder}: {plan.files()}.")
-
-
-def _requests(
-    config: Path | None, images: tuple[Path, ...], prompt: str | None, given: dict[str, Any], seed: int
-) -> tuple[Request, ...]:
-    if config is not None and (images or prompt is not None):
-        raise InputError("Give --config, or --image with --prompt, not both.")
-    if config is None and prompt is None and not images:
-        raise InputError("There is nothing to look at: give --prompt, mostly with --image FILE, or --config FILE.")
-    from sightline.jobs.impact_config import read_config
-    from sightline.jobs.impact_plan import requests_of
-    from sightline.knockout.study import Study
-
-    if config is not None:
-        return tuple(read_config(config, given, seed))
-    return requests_of([given_sample(images, prompt)], Study(**given, seed=seed))

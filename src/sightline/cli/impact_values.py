@@ -1,9 +1,16 @@
-"""How the lists of `sightline impact` are written on the command line."""
+"""How the lists of `sightline impact` are written on the command line, and the prompts that it is given."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.cli.options import given_sample
+from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.jobs.impact_config import Request
 
 
 def _row(text: str) -> str | int:
@@ -41,3 +48,20 @@ def _positions(text: str) -> Any:
 
 
 PARSE = {"row": _row, "target": _target, "layers": _layers, "positions": _positions}
+
+
+def impact_requests(
+    config: Path | None, images: tuple[Path, ...], prompt: str | None, given: dict[str, Any], seed: int
+) -> tuple[Request, ...]:
+    """The prompts of --config, or the one of --image and --prompt."""
+    if config is not None and (images or prompt is not None):
+        raise InputError("Give --config, or --image with --prompt, not both.")
+    if config is None and prompt is None and not images:
+        raise InputError("There is nothing to look at: give --prompt, mostly with --image FILE, or --config FILE.")
+    from sightline.jobs.impact_config import read_config
+    from sightline.jobs.impact_plan import requests_of
+    from sightline.knockout.study import Study
+
+    if config is not None:
+        return tuple(read_config(config, given, seed))
+    return requests_of([given_sample(images, prompt)], Study(**given, seed=seed))

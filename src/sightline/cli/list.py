@@ -8,16 +8,16 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import Common, common_options
+from sightline.cli.options import common_options
 from sightline.cli.output import Output
 
 
 @click.command("list", epilog="Example: sightline list methods")
 @click.argument("kind", type=click.Choice(("models", "methods", "benches", "reproductions")))
 @common_options
-def command(common: Common, kind: str) -> None:
+def command(is_json: bool, seed: int, kind: str) -> None:
     """The bundled models, the methods and their fields, the benchmarks, or the published tables."""
-    output = Output(common.json)
+    output = Output(is_json)
     if kind == "reproductions":
         from sightline.cli.reproduce import show_list
 

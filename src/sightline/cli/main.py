@@ -58,7 +58,7 @@ QUIET = {
     "HF_HUB_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Set before the libraries load, unless set already or with --debug: what they tell is not one sentence."""
+"""Set before the libraries load, unless set already or with --debug: what they print is not one sentence."""
 
 
 class Commands(click.Group):

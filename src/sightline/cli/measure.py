@@ -7,20 +7,11 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import (
-    data_options,
-    given_data,
-    known_model,
-    method_option,
-    out_option,
-    output_options,
-    settings_options,
-    track_option,
-)
+from sightline.cli.options import data_options, method_option, models_argument, run_folder, run_options
 from sightline.cli.output import Output
+from sightline.cli.settings_options import settings_options
 from sightline.jobs.measurement_plan import MeasureSettings
-from sightline.runs.folder import fresh_folder
-from sightline.runs.processes import launched_as
+from sightline.jobs.sources import Data
 
 EPILOG = """\b
 Examples:
@@ -30,10 +21,9 @@ Examples:
 
 
 @click.command("measure", epilog=EPILOG)
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...", callback=known_model)
+@models_argument
 @data_options
 @method_option
-@out_option()
 @click.option(
     "--queries",
     multiple=True,
@@ -43,15 +33,12 @@ Examples:
     help="Whose attention is read: that of the rows which predict the answer, of the prompt's text, of all rows. "
     "Repeatable: side by side.",
 )
-@track_option
 @settings_options(MeasureSettings, without=("queries",))
-@output_options
+@run_options
 def command(
     is_json: bool,
     models: tuple[str, ...],
-    data: str | None,
-    images: tuple[Path, ...],
-    prompt: str | None,
+    data: Data,
     method: str | None,
     out: Path | None,
     track: str | None,
@@ -62,16 +49,12 @@ def command(
     MDI above 1: a text token draws more attention than an image token. Several models are measured one after the other
     into one table. With --method each sample is measured without and with it.
     """
-    output = Output(is_json)
-    with output.guarded():
-        found = given_data(data, images, prompt, fields["limit"], fields["seed"])
     from sightline.jobs.measure import measure
 
-    folder = out
-    if out is None and not found.is_single and launched_as()[1] == 1:
-        folder = fresh_folder(f"measure-{found.name}")
+    output = Output(is_json)
+    folder = out if data.is_single else run_folder(out, f"measure-{data.name}")
     with output.job(folder) as on_progress:
-        measured = measure(models, found, method=method, out=folder, on_progress=on_progress, track=track, **fields)
+        measured = measure(models, data, method=method, out=folder, on_progress=on_progress, track=track, **fields)
     if not measured.is_main:
         return  # another process ended at the same time and prints it
     output.sections(measured.sections())

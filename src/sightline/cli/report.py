@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sightline.cli.output import Output
-from sightline.jobs.report import SHOWN
+from sightline.jobs.report_settings import SHOWN
 
 EPILOG = """\b
 Examples:

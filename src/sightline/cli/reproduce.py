@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import out_option, output_options, settings_options
+from sightline.cli.options import out_option, output_options, run_folder
 from sightline.cli.output import Output
+from sightline.cli.settings_options import settings_options
 from sightline.errors import InputError
 from sightline.jobs.reproduction_plan import ReproduceSettings
 from sightline.published.table import find_reproduction
-from sightline.runs.folder import fresh_folder
-from sightline.runs.processes import launched_as
 
 EPILOG = """\b
 Examples:
@@ -33,7 +32,7 @@ def _known(context: click.Context, parameter: click.Parameter, value: str | None
 @click.command("reproduce", epilog=EPILOG)
 @click.argument("name", required=False, callback=_known)
 @click.option("--list", "is_list", is_flag=True, help="The published tables there are.")
-@out_option()
+@out_option
 @settings_options(ReproduceSettings)
 @output_options
 def command(is_json: bool, name: str | None, is_list: bool, out: Path | None, **fields: Any) -> None:
@@ -50,7 +49,7 @@ def command(is_json: bool, name: str | None, is_list: bool, out: Path | None, **
         return
     if name is None:
         raise InputError("No table is named: give one of `sightline reproduce --list`.")
-    folder = fresh_folder(f"reproduce-{name}") if out is None and launched_as()[1] == 1 else out
+    folder = run_folder(out, f"reproduce-{name}")
     with output.job(folder) as on_progress:
         found = reproduce(name, out=folder, on_progress=on_progress, **fields)
     if not found.is_main:

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from sightline.cli.gates import close, gate_options
-from sightline.cli.options import output_options, settings_options
+from sightline.cli.gates import Gates, gate_options, worse_option
+from sightline.cli.options import output_options
 from sightline.cli.output import Output
+from sightline.cli.settings_options import settings_options
 from sightline.jobs.evaluation_plan import ScoreSettings
-from sightline.jobs.gates import FailIf, held, not_worse_than_answers
 
 EXAMPLES = """\b
 Examples:
@@ -35,29 +35,17 @@ Examples:
     "--data", type=click.Path(path_type=Path), metavar="PATH", help="The benchmark's official file or folder."
 )
 @click.option("--items", type=click.Path(path_type=Path), metavar="FILE", help="Write one line an item to this file.")
-@click.option(
-    "--fail-if-worse",
-    type=click.Path(path_type=Path),
-    metavar="ANSWERS",
-    help="End with 3 where the headline is worse than that of these answers, all of the paired interval below it.",
-)
+@worse_option("ANSWERS", "these answers")
 @gate_options
 @settings_options(ScoreSettings, without=("template",))
 @output_options
-def command(
-    is_json: bool,
-    bench: str,
-    fail_if: list[FailIf],
-    fail_if_worse: Path | None,
-    junit: Path | None,
-    gates_markdown: Path | None,
-    **options: Any,
-) -> None:
+def command(is_json: bool, bench: str, fail_if_worse: Path | None, gates: Gates, **options: Any) -> None:
     """Scores answers to BENCH (see `sightline list benches`) as its official script does, or without any guessing.
 
     Without --data the items are those that the answers carry, else those of the hub. A run folder says itself which
-    items it asked, and of which split.
+    items are its own, and of which split.
     """
+    from sightline.jobs.regressions import not_worse_than_answers
     from sightline.jobs.score import score
 
     output = Output(is_json)
@@ -69,6 +57,5 @@ def command(
     output.document(found.to_dict())
     output.sections(found.sections())
     with output.guarded():
-        gates = held([found.as_evaluation()], fail_if)
-        gates += [] if fail_if_worse is None else not_worse_than_answers(found, fail_if_worse)
-    close(gates, junit, gates_markdown)
+        before = [] if fail_if_worse is None else not_worse_than_answers(found, fail_if_worse)
+        gates.close([found.as_evaluation()], before)

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import data_options, given_data, known_model, out_option, output_options, settings_options
+from sightline.cli.options import data_options, known_model, out_option, output_options, run_folder
 from sightline.cli.output import Output
+from sightline.cli.settings_options import settings_options
 from sightline.jobs.find_sinks import FindSinksSettings
-from sightline.runs.folder import fresh_folder
+from sightline.jobs.sources import Data
 from sightline.runs.records import read_records
 
 EPILOG = """\b
@@ -25,18 +26,10 @@ FEW = 10
 @click.command("sinks", epilog=EPILOG)
 @click.argument("model", callback=known_model)
 @data_options
-@out_option()
+@out_option
 @settings_options(FindSinksSettings)
 @output_options
-def command(
-    is_json: bool,
-    model: str,
-    data: str | None,
-    images: tuple[Path, ...],
-    prompt: str | None,
-    out: Path | None,
-    **fields: Any,
-) -> None:
+def command(is_json: bool, model: str, data: Data, out: Path | None, **fields: Any) -> None:
     """The sink dimensions of MODEL (a bundled name, a hub name or a folder), and a check against its attention.
 
     Writes sinks.json into the run folder, which --sinks of other commands takes. A few dozen samples are enough.
@@ -45,11 +38,9 @@ def command(
     from sightline.pages.tables.sinks import sections
 
     output = Output(is_json)
-    with output.guarded():
-        found = given_data(data, images, prompt, fields["limit"], fields["seed"])
-    folder = fresh_folder(f"sinks-{found.name}") if out is None and not found.is_single else out
+    folder = out if data.is_single else run_folder(out, f"sinks-{data.name}")
     with output.job(folder) as on_progress:
-        sinks = find_sinks(model, found, out=folder, on_progress=on_progress, **fields)
+        sinks = find_sinks(model, data, out=folder, on_progress=on_progress, **fields)
     output.sections(sections(sinks))
     output.document(sinks.to_dict())
     records = [] if folder is None else read_records(folder)

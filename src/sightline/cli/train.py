@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import known_model, output_options, settings_options
+from sightline.cli.options import known_model, output_options
 from sightline.cli.output import Output
-from sightline.cli.train_settings import chosen_settings
+from sightline.cli.settings_options import settings_options
+from sightline.cli.train_settings import chosen_options, chosen_settings
 from sightline.errors import InputError
 from sightline.jobs.settings import ModelSettings
 from sightline.runs.folder import fresh_folder
@@ -35,16 +36,7 @@ Examples:
 @click.option("--labels", type=click.Path(path_type=Path), help='A line a sample: {"words": [[start, end, label]]}.')
 @click.option("--prompt", help="What captions answer, where the data do not say.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many samples; of shapes, so many are drawn.")
-@click.option("--config", type=click.Path(path_type=Path), help="A YAML file of settings.")
-@click.option("--preset", help="Settings to start from: labels (the default), seed (as published), or shapes.")
-@click.option("--set", "given", multiple=True, metavar="FIELD=VALUE", help="One setting. Repeatable.")
-@click.option("--steps", type=click.IntRange(1), help="Optimiser steps.")
-@click.option("--batch-size", type=click.IntRange(1), help="Samples a forward pass, on each process.")
-@click.option("--learning-rate", type=float)
-@click.option("--lora", is_flag=True, help="Train low-rank adapters on the decoder.")
-@click.option("--qlora", is_flag=True, help="The same on 4-bit weights; needs a CUDA GPU.")
-@click.option("--no-grounding", is_flag=True, help="The same steps on the language loss alone.")
-@click.option("--no-eval", is_flag=True, help="No evaluation before, between and after.")
+@chosen_options
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the result and its checkpoints.")
 @click.option("--resume", is_flag=True, help="Go on from the last whole checkpoint in --out.")
 @settings_options(ModelSettings)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from sightline.cli.options import Common, common_options
+from sightline.cli.options import common_options
 from sightline.cli.output import Output
-from sightline.cli.training_file import document_of_file, write_whole
-from sightline.errors import InputError
+from sightline.cli.training_file import document_of_file, require_writable, write_whole
 
 
 @click.group("train-data", epilog="Example: sightline train-data negatives --data shapes --out negatives.jsonl")
@@ -36,8 +35,9 @@ def command() -> None:
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many samples.")
 @click.option("--force", is_flag=True, help="Replace the file.")
 @common_options
-def negatives(
-    common: Common,
+def negatives_command(
+    is_json: bool,
+    seed: int,
     data: str,
     out: Path,
     images: Path | None,
@@ -56,24 +56,18 @@ def negatives(
     from sightline.data.negatives import make_negatives
     from sightline.data.training_files import read_training
 
-    output = Output(common.json)
-    if out.exists() and not force:
-        raise InputError(f"{out} exists: give --force to replace it, or another --out.")
-    if any(
-        source is not None and source.exists() and out.exists() and out.samefile(source)
-        for source in (Path(data), instances)
-    ):
-        raise InputError(f"{out} is what is read: give another --out, or what cannot be used of it would be lost.")
+    output = Output(is_json)
+    require_writable(out, [Path(data), instances], force)
     chosen = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     with output.guarded():
-        found = read_training(data, images=images, instances=instances, limit=limit, seed=common.seed)
-        made = make_negatives(found, kinds=chosen, ratio=ratio, together=together, seed=common.seed)
+        found = read_training(data, images=images, instances=instances, limit=limit, seed=seed)
+        made = make_negatives(found, kinds=chosen, ratio=ratio, together=together, seed=seed)
         write_whole(out, made)
     for bad in found.bad[:3]:
         output.note(f"{bad.where}: {bad.error}")
     if found.name != "shapes" and not found.objects:
         output.note("Without --instances an object counts as absent that no caption of the image names.")
-    document = document_of_file(found, made, out) | {"ratio": ratio, "kinds": chosen, "seed": common.seed}
+    document = document_of_file(found, made, out) | {"ratio": ratio, "kinds": chosen, "seed": seed}
     output.document(document)
     output.text(
         f"{out}: {document['samples']} samples, {document['negatives']} with a false caption; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,14 @@ from sightline.errors import InputError
 
 if TYPE_CHECKING:
     from sightline.data.training_sample import TrainingData, TrainingSample
+
+
+def require_writable(out: Path, sources: Sequence[Path | None], force: bool) -> None:
+    """InputError where the file is there already without --force, or is what is read."""
+    if out.exists() and not force:
+        raise InputError(f"{out} exists: give --force to replace it, or another --out.")
+    if out.exists() and any(source is not None and source.exists() and out.samefile(source) for source in sources):
+        raise InputError(f"{out} is what is read: give another --out, or what cannot be used of it would be lost.")
 
 
 def write_whole(out: Path, made: list[TrainingSample]) -> None:

@@ -65,14 +65,14 @@ def _parse(line: str, where: str, number: str, folder: Path) -> Sample:
         raise InputError(f"{where}: not valid JSON ({reason}); one object a line is expected.") from error
     if not isinstance(record, dict):
         raise InputError(f'{where}: not a JSON object; {{"id", "image", "prompt"}} is expected.')
-    return sample_of(record, number, f"{where}: ", folder)
+    return row_sample(record, number, f"{where}: ", folder)
 
 
 FIELDS = ("id", "image", "images", "prompt", "messages", "answer", "video", "audio")
 """What a row has for the sample itself; its other words and numbers are what is known about it."""
 
 
-def sample_of(record: Mapping[str, Any], number: str, where: str = "", folder: Path | None = None) -> Sample:
+def row_sample(record: Mapping[str, Any], number: str, where: str = "", folder: Path | None = None) -> Sample:
     """The sample of one row: {"id", "image" or "images", "prompt" or "messages", "answer"?, "video"?, "audio"?}.
 
     Args:

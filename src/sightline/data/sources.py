@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sightline.data.json_lines import FIELDS, read_samples, sample_of
+from sightline.data.json_lines import FIELDS, read_samples, row_sample
 from sightline.data.messages import Part, as_image, is_messages
 from sightline.data.sample import Sample
 from sightline.errors import InputError
@@ -60,9 +60,9 @@ def as_sample(entry: Any, number: str = "", where: str = "") -> Sample:
     if isinstance(entry, Sample):
         return entry if entry.id or not number else replace(entry, id=number)
     if is_messages(entry):
-        return sample_of({"messages": entry}, number, where)
+        return row_sample({"messages": entry}, number, where)
     if isinstance(entry, Mapping):
-        return sample_of({name: _value(name, value) for name, value in entry.items()}, number, where)
+        return row_sample({name: _value(name, value) for name, value in entry.items()}, number, where)
     raise InputError(f"{where}what is of type {type(entry).__name__} is no sample: give {KINDS}.")
 
 

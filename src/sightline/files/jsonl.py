@@ -102,7 +102,7 @@ def _whole_number(digits: str) -> int | str:
     return int(digits) if len(digits) < 1000 else digits
 
 
-def name_of(value: Any) -> str | None:
+def id_text(value: Any) -> str | None:
     """An id as text; 12.0, as tables write it, is 12. None for what is no id: null, a list, an object."""
     if value is None or isinstance(value, list | dict):
         return None
@@ -111,7 +111,7 @@ def name_of(value: Any) -> str | None:
     return str(value)
 
 
-def words_of(value: Any) -> str:
+def response_text(value: Any) -> str:
     """A response as text: text as it is, null as nothing, anything else as JSON."""
     if value is None:
         return ""

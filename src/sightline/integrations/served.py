@@ -109,7 +109,7 @@ class ServedModel:
         import openai
 
         try:
-            messages = [{"role": "user", "content": content_of(sample, side)}]
+            messages = [{"role": "user", "content": message_content(sample, side)}]
             fields = {"max_tokens": new_tokens, "logprobs": True, **drawing}
             return _words(self._request(client, messages, fields))
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
@@ -198,7 +198,7 @@ def served_model(name: str) -> ServedModel:
     return ServedModel(url.rstrip("/"), model)
 
 
-def content_of(sample: Sample, side: int | None = None) -> list[dict[str, Any]]:
+def message_content(sample: Sample, side: int | None = None) -> list[dict[str, Any]]:
     """A sample's words and images in the order of its prompt, images before the words where nothing marks them."""
     pictures = [_part(picture, side) for picture in sample.load_images()]
     if IMAGE_MARKER not in sample.prompt:

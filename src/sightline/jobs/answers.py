@@ -99,7 +99,7 @@ def served_answerer(
     view: Callable[[Item], Item] | None = None,
     side: int | None = None,
 ) -> Callable[[Sequence[Item]], list[dict[str, Any]]]:
-    """As `answerer`, of a model behind an address; a batch is asked at once. side: longest side of images, in pixels.
+    """As `answerer`, of a model behind an address; a batch goes out at once. side: longest side of images, in pixels.
 
     Where one item of a batch fails, what all of them got is kept for the smaller batches that follow.
     """

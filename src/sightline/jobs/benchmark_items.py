@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.benchmarks.base import bench_fields, bench_name, benches
+from sightline.benchmarks.base import Benchmark, InvalidItem, Item, bench_fields, bench_name, benches, find_bench
+from sightline.benchmarks.limit import first_items
 from sightline.errors import InputError
 from sightline.text import shortened
 
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BenchmarkItems:
-    """A benchmark as it is asked.
+    """A benchmark as it is run.
 
-    items    the share that is asked, in the official order
-    bad      those that cannot be asked, each with its error; a limit leaves none of them out
+    items    the share that is used, in the official order
+    bad      those that cannot be used, each with its error; a limit leaves none of them out
     path     where the items come from; None: the hub, or drawn
     loaded   all items that there are, before the limit
     fields   what was chosen about the benchmark, by the name of its field
@@ -136,9 +137,6 @@ def find_items(
 
     Raises InputError for an unknown benchmark or field, for a path without items, and where two items share an id.
     """
-    from sightline.benchmarks.base import Benchmark, InvalidItem, Item, find_bench
-    from sightline.benchmarks.limit import first_items
-
     if isinstance(given, Benchmark):
         bench, text, place = given, given.name, None
         if any(value is not None for value in fields.values()):
@@ -177,7 +175,7 @@ def first_samples(items: BenchmarkItems, count: int) -> list[Sample]:
 
 
 def question_digest(item: Item) -> str:
-    """Says whether an item asks what it asked before: of its words and the names of its image files."""
+    """A digest of an item's question: of its words and the names of its image files."""
     named = [Path(image).name for image in item.images if isinstance(image, str | Path)]
     text = json.dumps([item.prompt, len(item.images), named])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

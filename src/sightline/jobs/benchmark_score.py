@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.benchmarks.compare import compare, intervals
+from sightline.benchmarks.compare import compare_verdicts, intervals
 from sightline.benchmarks.tilt import tilt_of
 from sightline.errors import InputError
 from sightline.jobs.blind import earned
@@ -116,7 +116,7 @@ def score_of(
     first, *others = plan.specs
     paired = [
         {"a": first.label, "b": spec.label}
-        | compare(bench, items.items, verdicts[first.label], verdicts[spec.label], seed=seed).to_dict()
+        | compare_verdicts(bench, items.items, verdicts[first.label], verdicts[spec.label], seed=seed).to_dict()
         | {"tilt": tilt_of(items.items, verdicts[first.label], verdicts[spec.label])}
         for spec in others
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.data.messages import IMAGE_MARKER
+from sightline.data.pictures import load_image
 from sightline.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,8 +87,6 @@ def _without(item: Item) -> Item:
 
 
 def _pictures(item: Item) -> list[Image.Image]:
-    from sightline.data.pictures import load_image
-
     return [load_image(image) for image in item.images]
 
 

@@ -12,7 +12,7 @@ from sightline.benchmarks.answer_files import answers_of, run_fields
 from sightline.benchmarks.answers import Scored, score_answers, score_given
 from sightline.benchmarks.base import Benchmark, Parser, find_bench
 from sightline.benchmarks.compare import adjust, intervals
-from sightline.benchmarks.compare import compare as compare_sides
+from sightline.benchmarks.compare import compare_verdicts as compare_sides
 from sightline.errors import InputError
 from sightline.pages.forest import effects_axes
 from sightline.pages.tables.evaluate import sections, write_tables

@@ -13,14 +13,16 @@ from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.jobs.demo_findings import compared, relying, strongest
-from sightline.jobs.demo_scenes import CAPTIONS, Question, false_captions, find_question, score_caption
+from sightline.jobs.demo_scenes import CAPTIONS, SceneQuestion, false_captions, find_question, score_caption
 from sightline.jobs.evaluate import evaluate
 from sightline.jobs.find_sinks import find_sinks
 from sightline.jobs.impact import impact
 from sightline.jobs.measure import measure
 from sightline.jobs.models import load_model
-from sightline.jobs.report import PAGE_FILE, report
+from sightline.jobs.report import report
+from sightline.jobs.report_settings import PAGE_FILE
 from sightline.jobs.settings import ModelSettings
+from sightline.probes.detection.detect import evaluate_detectors as detect
 from sightline.results.table import Section, Table
 from sightline.runs.description import RUN_FILE, described
 from sightline.runs.folder import SUMMARY_FILE, Run
@@ -157,7 +159,7 @@ class Demo:
             self._found(sentence)
         return [found]
 
-    def _impact(self, question: Question) -> dict[str, Any]:
+    def _impact(self, question: SceneQuestion) -> dict[str, Any]:
         picture, folder = self.out / "scene.png", self.out / "impact"
         self._begin(
             "5  Where does an answer come from? Parts of the picture cut from every row, layer by layer",
@@ -173,9 +175,7 @@ class Demo:
         self._found(strongest(document, question))
         return document
 
-    def _grounding(self, question: Question) -> dict[str, Any]:
-        from sightline.probes.detection.detect import evaluate as detect
-
+    def _grounding(self, question: SceneQuestion) -> dict[str, Any]:
         self.show("\n6  Which words are tied to the image?")
         self.show("   with sl.Grounding().on(vlm) as probe: vlm.generate(inputs)")
         vlm = load_model(MODEL, self.settings)

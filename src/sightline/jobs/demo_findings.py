@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sightline.jobs.demo_scenes import Question
+from sightline.jobs.demo_scenes import SceneQuestion
 
 BESIDE = ("yes_ratio", "recall")
 """Figures that part a gain bought by saying yes more often, or by naming less, from one that is none of these."""
@@ -54,7 +54,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
 
 
-def strongest(document: Mapping[str, Any], question: Question) -> str:
+def strongest(document: Mapping[str, Any], question: SceneQuestion) -> str:
     """The part of the picture, hidden at one layer, that speaks most for the answer, beside all the others."""
     effects = [
         max(

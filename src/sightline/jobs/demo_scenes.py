@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sightline.models.vlm import VLM
-    from sightline.probes.grounding.scores import TokenScore
+    from sightline.probes.grounding.values import TokenScore
 
 CAPTIONS = 60
 """Scenes whose captions are made false."""
@@ -31,7 +31,7 @@ SIZE = 48
 
 
 @dataclass(frozen=True)
-class Question:
+class SceneQuestion:
     """A scene and the question about an object that stands there once.
 
     kind: its name, "red circle". row, column: its cell of the world's three by three.
@@ -55,18 +55,18 @@ class Question:
         return (int(3 * (top + bottom) / 2), int(3 * (left + right) / 2)) == (self.row, self.column)
 
 
-def find_question(seed: int) -> Question:
+def find_question(seed: int) -> SceneQuestion:
     """A fresh scene of four objects, one of which has no second of its kind, colour or shape."""
     scenes = fresh_scenes("demo/question", seed, lambda scene: len(scene.items) == 4)
     return next(
-        Question(render(scene, SIZE), item.kind.name, item.row, item.column)
+        SceneQuestion(render(scene, SIZE), item.kind.name, item.row, item.column)
         for scene in scenes
         for item in scene.items
         if scene.count(colour=item.kind.colour) == 1 and scene.count(shape=item.kind.shape) == 1
     )
 
 
-def score_caption(vlm: VLM, question: Question) -> list[TokenScore]:
+def score_caption(vlm: VLM, question: SceneQuestion) -> list[TokenScore]:
     """The model's own caption of the scene, each token with how close it is to the image."""
     inputs = vlm.encode(Sample(prompt="Describe the image.", images=(question.picture,)))
     with Grounding().on(vlm) as probe:

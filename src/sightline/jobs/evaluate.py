@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline import probes
 from sightline.benchmarks.answer_files import run_folders
 from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
@@ -29,6 +30,7 @@ from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
 from sightline.jobs.shared_answers import take_shared
 from sightline.jobs.sweep import Sweep, is_sweep, run_sweep
+from sightline.pages.tables.evaluate import write_tables
 from sightline.runs.batch_size import first_batch_size
 from sightline.runs.batches import Attempt, Outcome, free_memory
 from sightline.runs.folder import SUMMARY_FILE, Run
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from sightline.models.vlm import VLM
 
 SERVED_AT_ONCE = 8
-"""Items that a server is asked at once, unless a batch size is given."""
+"""Items that a server is sent at once, unless a batch size is given."""
 
 
 @job(EvaluateSettings)
@@ -134,8 +136,6 @@ def run_evaluation(plan: EvaluationPlan, out: Path | None, on_progress: OnProgre
 
 
 def _keep(found: Evaluation, runs: Sequence[Records], out: Path) -> None:
-    from sightline.pages.tables.evaluate import write_tables
-
     for run in runs:
         if isinstance(run, Run):
             own = found.in_folder(run.folder)
@@ -206,7 +206,7 @@ def _require_same_questions(items: BenchmarkItems, run: Records) -> None:
 
 
 def _take_up(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner) -> None:
-    """What is done already; and items that cannot be asked are recorded, by the first process alone."""
+    """What is done already; and items that cannot be used are recorded, by the first process alone."""
     for model in plan.models:
         for spec in plan.specs:
             runner.take_up(model.name, spec.name)
@@ -232,7 +232,7 @@ def _on_model(plan: EvaluationPlan, runners: Sequence[Runner], model: ModelSourc
 
 
 def _on_served(plan: EvaluationPlan, runners: Sequence[Runner], model: str) -> None:
-    """A model behind an address; the size of a batch is how many items are asked at once."""
+    """A model behind an address; the size of a batch is how many items are sent at once."""
     served, settings = served_model(model), plan.settings
     changed = [spec.label for spec in plan.specs if spec.method is not None]
     if changed:
@@ -251,8 +251,6 @@ def _on_served(plan: EvaluationPlan, runners: Sequence[Runner], model: str) -> N
 
 
 def _on_bench(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner, vlm: VLM, model: str) -> None:
-    from sightline.probes.generation_cost import generation_cost
-
     left = [item for item in items.items if any(runner.open([item], model, spec.name) for spec in plan.specs)]
     if not left:
         return
@@ -267,7 +265,7 @@ def _on_bench(plan: EvaluationPlan, items: BenchmarkItems, runner: Runner, vlm: 
     def attempt(spec: MethodSpec) -> Attempt[Item]:
         drawing = settings.seed, settings.temperature if spec.temperature is None else spec.temperature
         view, more = _view(spec, items), THINKING_TOKENS if settings.new_tokens is None else 0
-        return answerer(vlm, items.bench, spec.method, new_tokens, *drawing, view, more, generation_cost)
+        return answerer(vlm, items.bench, spec.method, new_tokens, *drawing, view, more, probes.measured_cost)
 
     _ask(plan, items, runner, model, size, attempt)
 

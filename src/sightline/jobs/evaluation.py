@@ -7,10 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.benchmarks.answers import unparsed_notes
+from sightline.benchmarks.compare import adjust
 from sightline.errors import InputError
 from sightline.files.json import plain
 from sightline.jobs.benchmark_score import BenchmarkScore, score_of
+from sightline.jobs.paired import compare_scores
 from sightline.pages.forest import effects_axes
+from sightline.pages.tables.evaluate import models_table, sections, write_tables
 from sightline.results.result import Result, frame_of
 from sightline.runs.folder import Run
 from sightline.runs.records import Record, Records
@@ -51,8 +55,6 @@ class Evaluation(Result):
 
     def between_models(self) -> list[dict[str, Any]]:
         """The first model against each other one, benchmark by benchmark and method by method, with Holm."""
-        from sightline.jobs.paired import compare_scores
-
         first: dict[tuple[str, str], BenchmarkScore] = {}
         pairs = []
         for score in self.scores:
@@ -67,8 +69,6 @@ class Evaluation(Result):
         One model or method is named for another: where each has a single one, they are compared whatever their names.
         """
         import pandas as pd
-
-        from sightline.jobs.paired import compare_scores
 
         pairs = []
         for ours in self.scores:
@@ -98,8 +98,6 @@ class Evaluation(Result):
 
     def save(self, folder: str | Path) -> Path:
         """Write a run folder, or one for each benchmark below it, as the command does."""
-        from sightline.pages.tables.evaluate import write_tables
-
         if not self.runs:
             raise InputError("This evaluation was put together by hand and has no records to save.")
         names = list(dict.fromkeys(score.items.name for score in self.scores))
@@ -126,8 +124,6 @@ class Evaluation(Result):
 
     def notes(self) -> list[str]:
         """Sentences on what a reader of the figures must know: odd items, and answers that could not be read."""
-        from sightline.benchmarks.answers import unparsed_notes
-
         found = []
         for score in self.scores:
             bench, items = score.items.bench, score.items.items
@@ -152,8 +148,6 @@ class Evaluation(Result):
 
     def sections(self) -> list[Section]:
         """As tables."""
-        from sightline.pages.tables.evaluate import models_table, sections
-
         between = self.between_models()
         found = sections([score.document for score in self.scores])
         return [*found, models_table(between)] if between else found
@@ -161,8 +155,6 @@ class Evaluation(Result):
 
 def evaluation_of(plan: EvaluationPlan, runs: Sequence[Records], folder: Path | None) -> Evaluation:
     """The scores of what the runs hold. InputError where not one item of a benchmark was answered."""
-    from sightline.benchmarks.compare import adjust
-
     scores: list[BenchmarkScore] = []
     failed: list[Record] = []
     for items, run in zip(plan.benches, runs, strict=True):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSettings(ModelSettings):
-    """Which items of a benchmark are asked, and how their answers are read."""
+    """Which items of a benchmark are used, and how their answers are read."""
 
     limit: int | None = setting(None, "Only so many items, evenly over splits or subtasks, the first of each.", least=1)
     parser: Literal["official", "strict"] = setting(

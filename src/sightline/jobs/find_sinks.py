@@ -12,6 +12,7 @@ from sightline.errors import InputError
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.settings import ModelSettings, job, setting, settings_of
 from sightline.jobs.sources import Data, chosen_batch_size, find_data, sample_length, sample_media
+from sightline.probes import sinks as sink_probes
 from sightline.runs.ahead import TwoSteps
 from sightline.runs.folder import Run
 from sightline.runs.processes import launched_as
@@ -98,12 +99,10 @@ def _are_forward_inputs(data: Any) -> bool:
 
 
 def _on_inputs(model: Any, data: Any, settings: FindSinksSettings, out: Any) -> Sinks:
-    from sightline.probes.sinks import find_sinks as search_sinks
-
     if isinstance(model, str) or out is not None:
         raise InputError("Forward inputs go with a model in memory and without out=: give Samples for a run folder.")
     size = 1 if settings.batch_size == "auto" else settings.batch_size
-    return search_sinks(model, data, settings.tau, settings.factor, size)
+    return sink_probes.search_sinks(model, data, settings.tau, settings.factor, size)
 
 
 def _opened(source: ModelSource, data: Data, settings: FindSinksSettings, out: Path | None) -> Any:
@@ -118,13 +117,9 @@ def _find(
     source: ModelSource, data: Data, settings: FindSinksSettings, run: Records, on_progress: OnProgress | None
 ) -> Sinks:
     """Two passes over the samples."""
-    from sightline.probes.sinks.check import SampleCheck
-    from sightline.probes.sinks.find import Survey
-    from sightline.probes.sinks.search import Search
-
     source.pin(run)
     vlm = source.open(settings, run)
-    search = Search.on(vlm, tau=settings.tau, factor=settings.factor)
+    search = sink_probes.Search.on(vlm, tau=settings.tau, factor=settings.factor)
     samples = data.samples
     size = chosen_batch_size(settings.batch_size, vlm, samples, 0)
     arrangement: Arrangement[Sample] = Arrangement(size, sample_length if size > 1 else None, sample_media)
@@ -139,12 +134,12 @@ def _find(
             runner.work(samples, [Condition(source.name, name, TwoSteps(search.prepare, results), title)], arrangement)
             return _good(run, source.name, name, samples)
 
-        surveys = [Survey.from_dict(each) for each in over(SURVEY, "looking for sinks", search.survey)]
+        surveys = [sink_probes.Survey.from_dict(each) for each in over(SURVEY, "looking for sinks", search.survey)]
         found = search.choose(surveys)
         # Other samples may lead to other dimensions, with which each is to be checked anew.
         name = f"check {'+'.join(map(str, found.dims)) or 'none'} {found.tau:g}"
         checks = over(name, "checking them", lambda batch, ready: search.check(batch, found, ready))
-    every = [SampleCheck.from_dict(each) for each in checks]
+    every = [sink_probes.SampleCheck.from_dict(each) for each in checks]
     return replace(search.summarise(found, every, len(samples) - len(checks)), batch_size=run.batch_size(source.name))
 
 

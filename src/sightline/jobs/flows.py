@@ -82,7 +82,7 @@ def _is_right(predicted: str, answer: str | None) -> bool:
 
 
 def _document(plan: ReproductionPlan, records: Sequence[Record]) -> dict[str, Any]:
-    """{"asked", "right", "failed", "window", "flows": {flow: {"change": [a layer], "change_std", "largest"}}, ...}."""
+    """How many questions, right answers and failures; by flow {"change": [a layer], "change_std", "largest"}."""
     good = [record.result for record in records if record.result is not None]
     failed = len(records) - len(good)
     if not good:

@@ -20,6 +20,8 @@ from sightline.jobs.impacts import Impacts
 from sightline.jobs.models import ModelSource, model_sources
 from sightline.jobs.settings import job, settings_of
 from sightline.jobs.sources import find_data
+from sightline.knockout.compare import compare_maps
+from sightline.knockout.parts import image_parts
 from sightline.knockout.result import ImpactMap
 from sightline.knockout.study import Study
 from sightline.knockout.study_rules import Mode
@@ -179,8 +181,6 @@ def _maker(
         maps = _maps(request, vlm, on_progress)
         document, parts = document_of(request, maps, vlm), None
         if maps[0].reference and request.study.tokens != "text":
-            from sightline.knockout.parts import image_parts
-
             parts = image_parts(vlm, request.sample, request.study)
             if parts is not None:
                 document["every_row"] = parts.to_dict()
@@ -205,8 +205,6 @@ def _comparer(
     plan: ImpactPlan, other: ModelSource, run: Records, todo: Sequence[Request]
 ) -> Callable[[Request], PromptImpact]:
     """The first model's maps are made before the second is loaded, so that never two are held."""
-    from sightline.knockout.compare import compare
-
     vlm = plan.model.open(plan.settings, run)
     first: dict[str, ImpactMap | Exception] = {}
     for request in todo:
@@ -225,7 +223,7 @@ def _comparer(
         if isinstance(before, Exception):
             raise before
         after = _for_one(request, second)
-        found = compare(before, after)
+        found = compare_maps(before, after)
         document = found.to_dict() | {"prompt": request.sample.prompt}
         return PromptImpact(request, (before, after), document, comparison=found)
 

@@ -28,7 +28,7 @@ WORDS = tuple(name for name in SETTINGS if typing.get_origin(HINTS[name]) is typ
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt and what is asked about it. digests: SHA-256 of its images' files, for the run folder."""
+    """One prompt and the study of it. digests: SHA-256 of its images' files, for the run folder."""
 
     sample: Sample
     study: Study

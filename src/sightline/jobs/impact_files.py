@@ -14,9 +14,12 @@ from sightline.jobs.impact_config import Request
 from sightline.knockout.head_maps import agreement, head_list, is_of_heads, mean_of, ranked_heads
 from sightline.knockout.registers import is_of_registers, neuron_list
 from sightline.knockout.result import ImpactMap
+from sightline.pages.compare_figures import compare_figures
+from sightline.pages.impact_figures import impact_figures, parts_figure
+from sightline.pages.pictures import keep_thumbnails
 
 if TYPE_CHECKING:
-    from sightline.knockout.compare import Comparison
+    from sightline.knockout.compare import MapComparison
     from sightline.models.vlm import VLM
 
 JSON_FILE, CSV_FILE = "impact.json", "impact.csv"
@@ -37,7 +40,7 @@ class PromptImpact:
     maps: tuple[ImpactMap, ...]
     document: dict[str, Any] = field(repr=False)
     parts: ImpactMap | None = None
-    comparison: Comparison | None = None
+    comparison: MapComparison | None = None
 
     def line(self, folder: Path) -> dict[str, Any]:
         """What the run's line holds of it; folder: where its files stand in the run folder."""
@@ -65,17 +68,12 @@ class PromptImpact:
         if self.comparison is None:
             self._write_maps(folder)
         else:
-            from sightline.pages.compare_figures import compare_figures
-
             compare_figures(self.comparison, folder / "figures")
             for name, found in zip("ab", self.maps, strict=True):
                 found.to_csv(folder / f"impact_{name}.csv")
         write_atomically(folder / JSON_FILE, json_text(self.document))
 
     def _write_maps(self, folder: Path) -> None:
-        from sightline.pages.impact_figures import impact_figures, parts_figure
-        from sightline.pages.pictures import keep_thumbnails
-
         pictures = self.request.sample.load_images()
         for number, each in enumerate(self.maps):
             stem = f"token{number:02d}_" if self.request.study.new_tokens is not None else ""

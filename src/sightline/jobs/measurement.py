@@ -14,7 +14,7 @@ from sightline.jobs.paired import compare_measured
 from sightline.pages.figures import by_layer, by_stage, dominance_figures
 from sightline.pages.tables.measure import by_table, label, sections
 from sightline.probes.dominance.masses import SampleDominance
-from sightline.probes.dominance.published import compare
+from sightline.probes.dominance.published import beside_published
 from sightline.probes.dominance.result import DominanceResult, aggregate
 from sightline.results.result import Result, frame_of
 from sightline.results.style import axes_of, look
@@ -103,7 +103,7 @@ class Measurement(Result):
             *before, main = self.measured[start : start + self.methods]
             document = main.document() | ({"baseline": before[0].document()} if before else {})
             if self.published is not None:
-                document["published"] = compare(main.result, self.published)
+                document["published"] = beside_published(main.result, self.published)
             if self.by_field is not None:
                 parts = main.parts(self.by_field).items()
                 values = {value: {"n": len(part.ids), "stages": part.result.stages()} for value, part in parts}

@@ -11,6 +11,7 @@ from sightline.jobs.methods import MethodSpec
 from sightline.jobs.models import ModelSource
 from sightline.jobs.settings import ModelSettings, setting
 from sightline.jobs.sources import Data
+from sightline.probes import dominance
 from sightline.probes.dominance.published import PUBLISHED
 
 if TYPE_CHECKING:
@@ -85,9 +86,7 @@ class MeasurementPlan:
         queries = self.settings.queries
         if isinstance(queries, str):
             return queries
-        from sightline.probes.dominance.queries import check_queries, name_of  # which load torch
-
-        return name_of(check_queries(queries))
+        return str(dominance.name_of(dominance.check_queries(queries)))
 
     @property
     def is_answering(self) -> bool:

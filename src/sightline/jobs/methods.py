@@ -13,6 +13,7 @@ from sightline.jobs.blind import VIEWS, View
 from sightline.methods.base import Method
 from sightline.methods.controls_of import controls_of
 from sightline.methods.registry import find_method
+from sightline.probes import sinks as sink_probes
 
 if TYPE_CHECKING:
     from sightline.probes.sinks import Sinks
@@ -27,7 +28,7 @@ TEMPERATURES = (0.5, 1.0)
 class MethodSpec:
     """A method. label: as the user wrote it. name: in full, as the run folder calls it. method: None of `none`.
 
-    view: without which image items are asked, to see what it earns; None: as they are. temperature: of answers that
+    view: without which image items are shown, to see what it earns; None: as they are. temperature: of answers that
     are drawn, where the spec is a baseline; None: as the settings say.
     """
 
@@ -121,6 +122,4 @@ def sinks_of(given: str | Path | Sinks | None) -> Sinks | None:
         return given
     if str(given) == "auto":
         raise InputError("Sinks are found on the first samples by measure and eval alone: give a file of `sinks`.")
-    from sightline.probes.sinks import read_sinks
-
-    return read_sinks(given)
+    return sink_probes.read_sinks(given)

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import InputError
 from sightline.integrations.served import is_served, served_model
 from sightline.jobs.settings import ModelSettings
+from sightline.models import vlm as vlms
+from sightline.models.vlm.fingerprint import folder_fingerprint, model_folder
+from sightline.models.vlm.generation import decoding_words
 
 if TYPE_CHECKING:
     from sightline.models.vlm import VLM
@@ -29,7 +32,7 @@ class ModelSource:
 
     @property
     def is_served(self) -> bool:
-        """Whether it is behind an address, and can be asked but neither read nor changed."""
+        """Whether it is behind an address, and answers but can be neither read nor changed."""
         return self.vlm is None and is_served(self.name)
 
     def open(self, settings: ModelSettings, run: Records | None = None, sinks: Sinks | None = None) -> VLM:
@@ -57,8 +60,6 @@ class ModelSource:
             return
         if self.is_served:
             return
-        from sightline.models.vlm.fingerprint import folder_fingerprint, model_folder
-
         folder = model_folder(self.name)
         if folder is None:
             return  # of the hub, which has revisions; or wrong, which loading finds
@@ -74,8 +75,6 @@ def pin_loaded(run: Records, name: str, vlm: VLM) -> None:
     if vlm.revision is not None:
         run.pin(f"revision of {name}", vlm.revision)
     if hasattr(vlm, "generation_record"):
-        from sightline.models.vlm.generation import decoding_words
-
         run.pin(f"decoding of {name}", decoding_words(vlm.generation_record()))
 
 
@@ -118,17 +117,13 @@ def _source(model: Any, settings: ModelSettings, processor: Any) -> ModelSource:
         )
     if processor is None:
         raise InputError(f"{type(model).__name__} has no processor: give processor= with it.")
-    from sightline.models.vlm import wrap
-
-    vlm = wrap(model, processor, layout=settings.layout, **settings.of_loading())
+    vlm = vlms.wrap(model, processor, layout=settings.layout, **settings.of_loading())
     return ModelSource(vlm.name, vlm)
 
 
 def load_model(name: str, settings: ModelSettings) -> VLM:
     """A named model; of several processes each takes its own GPU."""
     from transformers.utils import logging
-
-    from sightline.models.vlm import load
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
@@ -138,7 +133,7 @@ def load_model(name: str, settings: ModelSettings) -> VLM:
         device = f"cuda:{rank}"
     if settings.device_map is not None:
         device = settings.device
-    return load(
+    return vlms.load(
         name,
         dtype=settings.dtype,
         device=device,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sightline.benchmarks.compare import compare_verdicts
 from sightline.errors import InputError
 from sightline.results.result import frame_of
 from sightline.stats import holm, mean_interval
@@ -142,8 +143,6 @@ def compare_scores(
     Raises:
         InputError: where two have no item in common.
     """
-    from sightline.benchmarks.compare import compare
-
     found: list[dict[str, Any]] = []
     for ours, label, theirs, other in pairs:
         known = {item.id for item in theirs.items.items}
@@ -151,7 +150,9 @@ def compare_scores(
         if not items:
             raise InputError(f"{ours.model} and {theirs.model} were asked no {ours.items.name} item in common.")
         names = (_label(ours, label), _label(theirs, other))
-        entry = compare(ours.items.bench, items, ours.verdicts[label], theirs.verdicts[other], seed=seed).to_dict()
+        entry = compare_verdicts(
+            ours.items.bench, items, ours.verdicts[label], theirs.verdicts[other], seed=seed
+        ).to_dict()
         found.append({"bench": ours.items.name, "a": names[0], "b": names[1]} | entry)
     for entry, adjusted in zip(found, holm([entry["p_value"] for entry in found]), strict=True):
         entry["p_holm"] = adjusted

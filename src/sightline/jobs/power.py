@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sightline.benchmarks.compare import count_independent
 from sightline.errors import InputError
 from sightline.stats import smallest_difference, units_needed
 
@@ -23,7 +24,7 @@ class PowerPlan:
     """What one benchmark can show.
 
     difference  in accuracy, from 0 to 1, that is to be found
-    items       that would be asked
+    items       that would be run
     units       how many of them are independent
     needed      by the share of items that one side alone has right: units that find the difference with power 0.8
     smallest    by that share: the smallest difference that the units find, None where they find none
@@ -57,8 +58,6 @@ def plan_power(benches: Sequence[BenchmarkItems], difference: float) -> list[Pow
 
 
 def _plan(items: BenchmarkItems, difference: float) -> PowerPlan:
-    from sightline.benchmarks.compare import count_independent
-
     units = count_independent(items.bench, items.items)
     needed = {share: units_needed(difference, share, POWER) if share >= difference else None for share in DIFFERING}
     smallest = {share: smallest_difference(units, share, POWER) for share in DIFFERING}

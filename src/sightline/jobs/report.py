@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline import jobs
 from sightline.errors import InputError
+from sightline.jobs.report_settings import PAGE_FILE, SHOWN
+from sightline.pages.page import write_page
 from sightline.pages.reading import read_runs
-
-PAGE_FILE = "report.html"
-
-SHOWN = 400
-"""Samples that a page shows at most, unless it is set otherwise."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,6 @@ def report(
     Raises:
         InputError: for a folder that holds no run, and for a page that is a folder.
     """
-    from sightline.pages.page import write_page
-
     given = [folders] if isinstance(folders, str | Path) else list(folders)
     if not given:
         raise InputError("There is no run folder to report on: give at least one.")
@@ -67,9 +63,5 @@ def report(
         raise InputError(f"{page} is a folder: give --out the name of a file, such as {page / PAGE_FILE}.")
     runs = read_runs(places)
     write_page(runs, page, samples)
-    drawn: tuple[Path, ...] = ()
-    if figures is not None:
-        from sightline.jobs.paper_figures import write_figures  # which reads every kind of run, training's too
-
-        drawn = tuple(write_figures(runs, figures))
+    drawn = () if figures is None else tuple(jobs.write_figures(runs, figures))
     return Report(page, page.stat().st_size, tuple(run.folder for run in runs), drawn)

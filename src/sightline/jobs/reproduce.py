@@ -23,7 +23,7 @@ from sightline.jobs.reproduction_plan import ReproduceSettings, ReproductionPlan
 from sightline.jobs.settings import ModelSettings, job, settings_of
 from sightline.jobs.sources import find_data
 from sightline.pages.tables.reproduce import sections
-from sightline.probes.dominance.published import compare
+from sightline.probes.dominance.published import beside_published
 from sightline.published import Reproduction, find_reproduction
 from sightline.results.result import Result
 from sightline.results.style import axes_of, look
@@ -176,7 +176,7 @@ def _beside_measured(table: Reproduction, label: str, measured: Measured) -> lis
         }
         for entry in table.published
         if entry.method == label and entry.row is not None
-        for row in compare(measured.result, entry.row)
+        for row in beside_published(measured.result, entry.row)
     ]
 
 

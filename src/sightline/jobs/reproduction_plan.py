@@ -13,6 +13,7 @@ from sightline.jobs.methods import NONE, MethodSpec
 from sightline.jobs.settings import ModelSettings, setting
 from sightline.jobs.sources import SHAPES
 from sightline.methods.registry import find_method, takes_sinks
+from sightline.probes import sinks as sink_probes
 from sightline.published import Reproduction
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ class ReproductionPlan:
         return given if is_named else f"{bench}:{given}"
 
     def fields(self) -> dict[str, Any]:
-        """Of the benchmark; what another one than the table's is asked is its own affair."""
+        """Of the benchmark; another one than the table's has its own."""
         if self.table.bench is None or self.source().partition(":")[0] != self.table.bench:
             return {}
         chosen = {"image_list": self.settings.image_list, "synonyms": self.settings.synonyms}
         return {**self.table.fields, **{name: value for name, value in chosen.items() if value is not None}}
 
-    def deviations(self, asked: int, total: int | None, failed: int) -> list[str]:
+    def deviations(self, done: int, total: int | None, failed: int) -> list[str]:
         """Why this run is not the published one, a sentence each; nothing about what its file says differs anyway."""
         table, found = self.table, []
         if table.model is None:
@@ -92,10 +93,10 @@ class ReproductionPlan:
         if table.bench is not None and self.source().partition(":")[0] != table.bench:
             found.append(f"The data are {self.source()}, and the published ones {table.bench}.")
         wanted = total if table.limit is None or total is None else min(total, table.limit)
-        if wanted is not None and asked < wanted:
-            found.append(f"Only {asked} of {wanted} items were run.")
+        if wanted is not None and done < wanted:
+            found.append(f"Only {done} of {wanted} items were run.")
         elif wanted is None and self.settings.limit is not None:
-            found.append(f"Only the first {asked} samples were run.")
+            found.append(f"Only the first {done} samples were run.")
         if self.settings.quantize is not None:
             found.append(f"The weights are quantized ({self.settings.quantize}).")
         if failed:
@@ -107,9 +108,7 @@ class ReproductionPlan:
 
         Raises InputError where neither says.
         """
-        from sightline.probes.sinks import known_sinks
-
-        known = known_sinks(self.model_name)
+        known = sink_probes.known_sinks(self.model_name)
         found = []
         for label in self.table.methods:
             spec = label

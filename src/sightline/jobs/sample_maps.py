@@ -7,6 +7,9 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import SightlineError
+from sightline.knockout.words import pieces_of
+from sightline.probes.dominance import read_maps
+from sightline.probes.grounding import Grounding
 
 if TYPE_CHECKING:
     from sightline.data.sample import Sample
@@ -35,8 +38,6 @@ def keeping_maps(
     "prompt", those at the maps' positions, each as [text, whether it goes on the word before it]; "grounding", a score
     a word, None where there is none; "images", as `thumbnails` makes them.
     """
-    from sightline.probes.dominance import read_maps
-
     with ExitStack() as stack:
         reader = stack.enter_context(read_maps(vlm, inputs, sinks=sinks))
         probe = _grounding_probe(vlm, stack) if all(sample.images for sample in samples) else None
@@ -59,8 +60,6 @@ def _document(
     scores: list[float | None],
     images: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    from sightline.knockout.words import pieces_of
-
     count = maps.mean.shape[0]
     pieces, words = pieces_of(ids, vlm.tokenizer), pieces_of(tokens, vlm.tokenizer)[:count]
     return maps.to_dict() | {
@@ -75,8 +74,6 @@ def _document(
 
 def _grounding_probe(vlm: VLM, stack: ExitStack) -> GroundingProbe | None:
     """Open as long as the stack is; None where the model cannot be scored, which is no reason to lose the maps."""
-    from sightline.probes.grounding import Grounding
-
     method = Grounding(layers=f"last{min(4, len(vlm.anatomy.layers))}")
     try:
         return stack.enter_context(method.on(vlm))

@@ -11,13 +11,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sightline.data.json_lines import read_samples, sample_of
+from sightline.data.json_lines import read_samples, row_sample
 from sightline.data.sample import Sample
 from sightline.data.sources import as_samples, samples_digest
 from sightline.errors import InputError, SightlineWarning
 from sightline.files.digest import digest_of
 from sightline.jobs.benchmark_items import find_items, is_bench, question_digest
 from sightline.runs.batch_size import first_batch_size
+from sightline.zoo import shapes_samples
 
 if TYPE_CHECKING:
     from sightline.models.vlm import VLM
@@ -104,7 +105,7 @@ def _in_memory(data: Any, limit: int | None) -> Data:
 
 
 def _bench(data: str, limit: int | None, seed: int, fields: dict[str, Any]) -> Data:
-    """The items as samples; those that cannot be asked are named in a warning and left out."""
+    """The items as samples; those that cannot be used are named in a warning and left out."""
     found = find_items(data, seed=seed, limit=limit, **fields)
     samples: list[Sample] = []
     left_out = [f"{bad.id}: {bad.error}" for bad in found.bad]
@@ -126,9 +127,7 @@ def _bench(data: str, limit: int | None, seed: int, fields: dict[str, Any]) -> D
 
 
 def _shapes(count: int, seed: int) -> Data:
-    from sightline.zoo import shapes_samples
-
-    samples = tuple(sample_of(scene, scene["id"]) for scene in shapes_samples(count, seed))
+    samples = tuple(row_sample(scene, scene["id"]) for scene in shapes_samples(count, seed))
     return Data(SHAPES, samples, {"data": SHAPES})
 
 

@@ -1,4 +1,4 @@
-"""What a training is evaluated by: benchmarks asked of the model as it is, greedily, a few items each."""
+"""What a training is evaluated by: a few items of each benchmark, answered greedily by the model as it is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sightline.jobs.answers import THINKING_TOKENS, answerer
 from sightline.jobs.benchmark_items import find_items
 from sightline.runs.records import Records
 from sightline.runs.runner import Arrangement, Condition, Runner
+from sightline.training.state import TrainingEvaluation
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Item
@@ -34,8 +35,6 @@ def evaluator(settings: TrainSettings) -> Evaluate:
     wanted = [find_items(name, seed=SEED, limit=settings.eval_limit) for name in settings.eval_benches]
 
     def evaluate(vlm: VLM) -> TrainingEvaluation:
-        from sightline.training.state import TrainingEvaluation
-
         figures: dict[str, float] = {}
         score = float("nan")
         for one in wanted:

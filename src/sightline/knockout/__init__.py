@@ -20,15 +20,14 @@ if TYPE_CHECKING:
     from sightline.knockout.result import ImpactMap
     from sightline.knockout.source import Selection, Source
     from sightline.knockout.study import Study
+else:
+    __getattr__ = names_of(
+        __name__,
+        {
+            "sightline.knockout.result": "ImpactMap",
+            "sightline.knockout.source": "Selection Source",
+            "sightline.knockout.study": "Study",
+        },
+    )
 
 __all__ = ["ImpactMap", "Selection", "Source", "Study"]
-
-__getattr__ = names_of(
-    __name__,
-    {
-        "ImpactMap": "sightline.knockout.result",
-        "Selection": "sightline.knockout.source",
-        "Source": "sightline.knockout.source",
-        "Study": "sightline.knockout.study",
-    },
-)

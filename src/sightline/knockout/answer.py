@@ -13,7 +13,7 @@ EFFECTS = ("logit", "prob", "logprob", "kl", "flip")
 
 
 @dataclass(frozen=True)
-class Answer:
+class RowAnswer:
     """The untouched answer at a row, and the token that is followed.
 
     logits: [vocabulary], float64; token: the one followed; predicted: the likeliest.
@@ -24,7 +24,7 @@ class Answer:
     predicted: int
 
     @classmethod
-    def of(cls, logits: Float[Tensor, " vocabulary"], target: int | None) -> Answer:
+    def of(cls, logits: Float[Tensor, " vocabulary"], target: int | None) -> RowAnswer:
         """target: the token to follow; None for the likeliest."""
         predicted = int(logits.argmax())
         return cls(logits.double(), predicted if target is None else target, predicted)

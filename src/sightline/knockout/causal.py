@@ -15,21 +15,21 @@ from torch import Tensor
 
 from sightline.attention.knockout import Groups
 from sightline.errors import ModelError
-from sightline.knockout.answer import EFFECTS, Answer
+from sightline.knockout.answer import EFFECTS, RowAnswer
 from sightline.knockout.layer_pass import Shared
 from sightline.knockout.rerun import Rerun
 from sightline.memory import with_less_memory
 
 
 @dataclass(frozen=True)
-class Cut:
+class RowCut:
     """Layers in which one map row hides its sources; place: which row of the map."""
 
     place: int
     layers: tuple[int, ...]
 
 
-def cuts_of(layers: Sequence[int], window: int, attention_layers: Sequence[int]) -> list[Cut]:
+def cuts_of(layers: Sequence[int], window: int, attention_layers: Sequence[int]) -> list[RowCut]:
     """For each centre the layers with softmax attention in a window around it, cut off at the ends; ordered by start.
 
     A window of even width reaches one layer further up than down. Centres whose window has no such layer are left out.
@@ -39,11 +39,11 @@ def cuts_of(layers: Sequence[int], window: int, attention_layers: Sequence[int])
         reach = range(centre - (window - 1) // 2, centre + window // 2 + 1)
         inside = tuple(layer for layer in attention_layers if layer in reach)
         if inside:
-            cuts.append(Cut(place, inside))
+            cuts.append(RowCut(place, inside))
     return sorted(cuts, key=lambda cut: cut.layers[0])
 
 
-def empty_maps(cuts: Sequence[Cut], rows: int, columns: int) -> dict[str, Tensor]:
+def empty_maps(cuts: Sequence[RowCut], rows: int, columns: int) -> dict[str, Tensor]:
     """Maps of [rows, columns]: 0 in the rows that are cut, NaN in the others."""
     maps = {name: torch.full((rows, columns), torch.nan, dtype=torch.float64) for name in EFFECTS}
     for values in maps.values():
@@ -52,7 +52,7 @@ def empty_maps(cuts: Sequence[Cut], rows: int, columns: int) -> dict[str, Tensor
 
 
 def causal_row(
-    rerun: Rerun, groups: Sequence[Sequence[int]], layers: Sequence[int], window: int, answer: Answer
+    rerun: Rerun, groups: Sequence[Sequence[int]], layers: Sequence[int], window: int, answer: RowAnswer
 ) -> dict[str, Tensor]:
     """Maps of the captured row, [layers, groups] each, float32; NaN where a row sees nothing but the source."""
     attention_layers = [layer.index for layer in rerun.capture.layers if layer.row is not None]
@@ -87,8 +87,8 @@ def _fill(
     rerun: Rerun,
     groups: Sequence[Sequence[int]],
     first: int,
-    cuts: Sequence[Cut],
-    answer: Answer,
+    cuts: Sequence[RowCut],
+    answer: RowAnswer,
 ) -> None:
     """The columns of some sources, `first` and on."""
     device = rerun.layer(0).hidden.device
@@ -115,7 +115,7 @@ def _fill(
         maps[name][rows.place.cpu(), first + rows.source.cpu()] = values.cpu()
 
 
-def _effects(rerun: Rerun, hidden: Tensor, answer: Answer) -> dict[str, Tensor]:
+def _effects(rerun: Rerun, hidden: Tensor, answer: RowAnswer) -> dict[str, Tensor]:
     """What the rows that leave the last layer differ by, some at once."""
     sizes = [rerun.rows_answered()]
     parts: list[dict[str, Tensor]] = []
@@ -132,7 +132,7 @@ def _effects(rerun: Rerun, hidden: Tensor, answer: Answer) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in EFFECTS}
 
 
-def _start(maps: dict[str, Tensor], rerun: Rerun, every: Groups, nothing: int, first: int, cut: Cut) -> _RowBatch:
+def _start(maps: dict[str, Tensor], rerun: Rerun, every: Groups, nothing: int, first: int, cut: RowCut) -> _RowBatch:
     """The rows of one cut; a source that no layer of it sees has no effect, and travels not."""
     device = every.flat.device
     sources = torch.arange(nothing, device=device)

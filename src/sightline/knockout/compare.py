@@ -20,7 +20,7 @@ from sightline.knockout.source import Source
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class MapComparison:
     """Two maps brought together.
 
     Attributes:
@@ -71,7 +71,7 @@ class Comparison:
         return float(np.corrcoef(a, b)[0, 1])
 
 
-def compare(a: ImpactMap, b: ImpactMap) -> Comparison:
+def compare_maps(a: ImpactMap, b: ImpactMap) -> MapComparison:
     """Align two maps of one mode.
 
     Raises:
@@ -87,7 +87,7 @@ def compare(a: ImpactMap, b: ImpactMap) -> Comparison:
         raise InputError(f"No token of {a.model} has the text of one of {b.model}: compare them on the same prompt.")
     left, right = [one for one, _ in pairs], [other for _, other in pairs]
     depths = np.linspace(0.0, 1.0, max(len(a.layers), len(b.layers), 2))
-    return Comparison(
+    return MapComparison(
         a,
         b,
         tuple((a.tokens[one], b.tokens[other]) for one, other in pairs),

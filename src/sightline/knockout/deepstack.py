@@ -20,7 +20,7 @@ from sightline.errors import InputError, ModelError
 from sightline.knockout.answer import EFFECTS
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
 from sightline.knockout.source import Source
-from sightline.knockout.vision import Answers, in_batches
+from sightline.knockout.vision import AnswerEffects, in_batches
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
 
@@ -76,7 +76,7 @@ def deepstack_effects(
     target: str | int = "predicted",
     row: int = -1,
     layers: Sequence[int] | None = None,
-) -> Answers:
+) -> AnswerEffects:
     """Leaves out, layer by layer, what is added to the positions of each source, and reads the row's answer.
 
     The first source is always "all injections", the whole addition of the layer; those after it are the given ones, of
@@ -115,7 +115,7 @@ def deepstack_effects(
         values = torch.full((len(wanted), len(chosen)), torch.nan, dtype=torch.float64)
         values[:, known] = after[name]
         maps[name] = values
-    return Answers(chosen, maps, answer.baseline(), layers=wanted)
+    return AnswerEffects(chosen, maps, answer.baseline(), layers=wanted)
 
 
 def _takes_injections(anatomy: Anatomy) -> bool:

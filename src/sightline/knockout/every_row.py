@@ -13,13 +13,13 @@ from torch import Tensor
 from sightline.attention.call import AttentionCall
 from sightline.attention.edits import Edit, EditedCall
 from sightline.attention.knockout import Groups
-from sightline.attention.weights import Block, block_bytes
+from sightline.attention.weights import Block
 from sightline.errors import ModelError
-from sightline.knockout.answer import Answer
-from sightline.knockout.causal import Cut, cuts_of, empty_maps
+from sightline.knockout.answer import RowAnswer
+from sightline.knockout.causal import RowCut, cuts_of, empty_maps
 from sightline.knockout.layer_pass import whole_shared
 from sightline.knockout.rerun import Rerun, for_batch
-from sightline.memory import with_less_memory
+from sightline.memory import block_bytes, with_less_memory
 
 
 def causal_whole(
@@ -27,7 +27,7 @@ def causal_whole(
     groups: Sequence[Sequence[int]],
     layers: Sequence[int],
     window: int,
-    answer: Answer,
+    answer: RowAnswer,
     only_row: bool,
 ) -> dict[str, Tensor]:
     """Maps [layers, groups], float32. only_row: hide from the captured row; else from every row that is no source."""
@@ -46,7 +46,7 @@ def causal_whole(
         start = 0
         while start < len(groups):
 
-            def attempt(cut: Cut = cut, start: int = start) -> int:
+            def attempt(cut: RowCut = cut, start: int = start) -> int:
                 chosen = groups[start : start + sizes[-1]]
                 _fill(maps, rerun, chosen, start, cut, answer, only_row)
                 return start + len(chosen)
@@ -60,8 +60,8 @@ def _fill(
     rerun: Rerun,
     groups: Sequence[Sequence[int]],
     first: int,
-    cut: Cut,
-    answer: Answer,
+    cut: RowCut,
+    answer: RowAnswer,
     only_row: bool,
 ) -> None:
     at, count = rerun.capture.at, len(groups)

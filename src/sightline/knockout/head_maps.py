@@ -15,15 +15,15 @@ from sightline.knockout.heads import by_ablation, by_gradient
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
 from sightline.knockout.result import ImpactMap
 from sightline.knockout.source import Source
-from sightline.knockout.vision import Answers
+from sightline.knockout.vision import AnswerEffects
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import with_cache
+from sightline.models.transformers_api.cache import with_cache
 from sightline.stats import rank_correlation
 
 
 def head_answers(
     anatomy: Anatomy, inputs: Mapping[str, Any], target: str | int, layers: Sequence[int] | None
-) -> Answers:
+) -> AnswerEffects:
     """Every head taken away, exactly and by the gradient.
 
     Maps of [layers, heads]: those of `EFFECTS`, exact; and "gradient", the estimate of "logprob" by one backward pass.
@@ -44,7 +44,7 @@ def head_answers(
     maps["gradient"] = estimate[[anatomy.attention_layers.index(layer) for layer in chosen]]
     sources = tuple(Source((), f"head {head}", "head", kind="head") for head in range(anatomy.num_heads))
     baseline = answer.baseline() | {"predicted": answer.predicted}
-    return Answers(sources, {name: torch.as_tensor(values) for name, values in maps.items()}, baseline, chosen)
+    return AnswerEffects(sources, {name: torch.as_tensor(values) for name, values in maps.items()}, baseline, chosen)
 
 
 def is_of_heads(found: ImpactMap) -> bool:

@@ -23,7 +23,7 @@ from sightline.errors import InputError, ModelError
 from sightline.memory import is_out_of_memory
 from sightline.models.anatomy import Anatomy, find_anatomy
 from sightline.models.logits import last_logits
-from sightline.models.transformers_api import with_cache
+from sightline.models.transformers_api.cache import with_cache
 from sightline.stats import rank_correlation
 
 AT_ONCE = 16
@@ -39,7 +39,7 @@ class HeadEffects:
         log_probability: of it, in the untouched model.
         layers: which layers the rows are.
         exact: change of its log-probability with the head taken away, [layers, heads]; above 0: the head works against
-            the token. None where only the gradient was asked for.
+            the token. None where only the gradient was wanted.
         gradient: the estimate of it by one backward pass.
     """
 

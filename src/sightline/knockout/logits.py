@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sightline.attention.hooks import BeforeHook, Hooks
 from sightline.errors import InputError, ModelError
-from sightline.knockout.answer import EFFECTS, Answer
+from sightline.knockout.answer import EFFECTS, RowAnswer
 from sightline.models.anatomy import Anatomy
 
 
@@ -43,15 +43,15 @@ def _only(row: int) -> BeforeHook:
     return keep
 
 
-def answer_of(logits: Float[Tensor, " words"], target: str | int) -> Answer:
+def answer_of(logits: Float[Tensor, " words"], target: str | int) -> RowAnswer:
     """The untouched answer. target: the token to follow, "predicted" or an id; InputError for another."""
     follow = followed(target)
     if follow is not None and not 0 <= follow < len(logits):
         raise InputError(f"There is no token {follow} in a vocabulary of {len(logits)}.")
-    return Answer.of(logits, follow)
+    return RowAnswer.of(logits, follow)
 
 
-def effect_rows(answer: Answer, logits: Float[Tensor, "variants words"]) -> Float[Tensor, "variants measures"]:
+def effect_rows(answer: RowAnswer, logits: Float[Tensor, "variants words"]) -> Float[Tensor, "variants measures"]:
     """The effects of some variants, a column a measure of `EFFECTS`: what is kept of logits, which are large."""
     found = answer.effects(logits)
     return torch.stack([found[name] for name in EFFECTS], 1)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from sightline.errors import InputError
+from sightline.knockout.reader import local_every_row, read_row
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -48,8 +51,6 @@ def local_maps(
             there, and more than one prompt.
         ModelError: when the model's attention can't be reached.
     """
-    from sightline.knockout.reader import local_every_row, read_row
-
     if rows == "all":
         return local_every_row(model, inputs, groups, layers, per_head)
     with read_row(model, inputs, rows) as reader:
@@ -81,9 +82,6 @@ def causal_maps(
 
     Raises: as `local_maps`; also ModelError for a model that gives no logits.
     """
-    from sightline.errors import InputError
-    from sightline.knockout.reader import read_row
-
     if target != "predicted" and (not isinstance(target, int) or isinstance(target, bool)):
         raise InputError(f"'{target}' is no target: give the id of a token, or predicted.")
     follow = None if target == "predicted" else int(target)

@@ -31,10 +31,10 @@ from sightline.knockout.heads import AT_ONCE, repeating
 from sightline.knockout.logits import followed, row_logits
 from sightline.knockout.source import Source
 from sightline.knockout.study_rules import PARTS, Part
-from sightline.knockout.vision import Answers, in_batches
+from sightline.knockout.vision import AnswerEffects, in_batches
 from sightline.methods.hidden import feed_forward
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import with_cache
+from sightline.models.transformers_api.cache import with_cache
 
 LEAST = 1e-3
 """A difference of m below it, in logits, is none that could be recovered."""
@@ -97,7 +97,7 @@ def pair_of(anatomy: Anatomy, one: Mapping[str, Any], other: Mapping[str, Any], 
 
 def patch_answers(
     anatomy: Anatomy, pair: Pair, sources: Sequence[Source], layers: Sequence[int] | None, part: Part
-) -> Answers:
+) -> AnswerEffects:
     """`patch_effects` of sources, as a map."""
     chosen = tuple(range(len(anatomy.layers))) if layers is None else tuple(layers)
     maps = patch_effects(anatomy, pair, [source.positions for source in sources], chosen, part)
@@ -108,7 +108,7 @@ def patch_answers(
         "prob": math.exp(pair.log_probability),
         "margins": [pair.start + pair.span, pair.start],
     }
-    return Answers(tuple(sources), maps, baseline, chosen)
+    return AnswerEffects(tuple(sources), maps, baseline, chosen)
 
 
 def patch_effects(

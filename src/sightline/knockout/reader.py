@@ -13,7 +13,7 @@ from torch import Tensor
 from sightline.attention.inner import find_inner
 from sightline.attention.override import AttentionOverride, override_attention
 from sightline.errors import InputError, ModelError
-from sightline.knockout.answer import Answer
+from sightline.knockout.answer import RowAnswer
 from sightline.knockout.capture import Capture
 from sightline.knockout.causal import causal_row
 from sightline.knockout.every_row import causal_whole
@@ -22,7 +22,7 @@ from sightline.knockout.prompts import anatomy_of, check_groups, check_row, chos
 from sightline.knockout.rerun import Rerun
 from sightline.knockout.study_rules import Scope
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import LogitsProcessorList
+from sightline.models.transformers_api.generation import LogitsProcessorList
 
 
 @dataclass
@@ -84,7 +84,7 @@ class ImpactReader:
                 self._rerun.recapture()
             return causal_whole(self._rerun, groups, chosen, window, answer, scope == "row")
 
-    def _answer(self, target: int | None) -> Answer:
+    def _answer(self, target: int | None) -> RowAnswer:
         with torch.no_grad():
             output = self._rerun.layer(-1).output
             if output is None:
@@ -92,7 +92,7 @@ class ImpactReader:
             logits = self._rerun.logits(output)[0]
         if target is not None and not 0 <= target < len(logits):
             raise InputError(f"There is no token {target} in a vocabulary of {len(logits)}.")
-        return Answer.of(logits, target)
+        return RowAnswer.of(logits, target)
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from sightline.attention import bypassed
 from sightline.errors import InputError
-from sightline.knockout.answer import Answer
+from sightline.knockout.answer import RowAnswer
 from sightline.knockout.logits import answer_of, row_logits
 from sightline.knockout.source import Source
-from sightline.knockout.vision import Answers
+from sightline.knockout.vision import AnswerEffects
 from sightline.models.anatomy import Anatomy
 from sightline.probes.image_lens import lens_at
 from sightline.probes.localization import localize
@@ -39,7 +39,7 @@ def read(
     sources: Sequence[Source],
     target: str | int,
     layers: Sequence[int] | None,
-) -> Answers:
+) -> AnswerEffects:
     """The map of a reading; the row is the prompt's last.
 
     Raises:
@@ -54,11 +54,11 @@ def read(
     merge: Callable[[Tensor], Tensor] = (lambda part: part.amax(1)) if mode == "lens" else (lambda part: part.sum(1))
     found = torch.stack([merge(values[:, list(source.positions)]) for source in sources], 1)
     name = "gradient_attention" if mode == "gradient" else mode
-    return Answers(tuple(sources), {name: found.double()}, baseline, chosen)
+    return AnswerEffects(tuple(sources), {name: found.double()}, baseline, chosen)
 
 
 def _values(
-    mode: str, model: Any, anatomy: Anatomy, inputs: Mapping[str, Any], answer: Answer, layers: Sequence[int] | None
+    mode: str, model: Any, anatomy: Anatomy, inputs: Mapping[str, Any], answer: RowAnswer, layers: Sequence[int] | None
 ) -> tuple[tuple[int, ...], Float[Tensor, "layers positions"]]:
     every = tuple(range(len(anatomy.layers)))
     if mode == "lens":
@@ -75,7 +75,9 @@ def _values(
     return chosen, values[[every.index(layer) for layer in chosen]]
 
 
-def _located(model: Any, inputs: Mapping[str, Any], sources: Sequence[Source], baseline: dict[str, Any]) -> Answers:
+def _located(
+    model: Any, inputs: Mapping[str, Any], sources: Sequence[Source], baseline: dict[str, Any]
+) -> AnswerEffects:
     """The summed attention of the heads that look at one place of the first picture; other positions have none."""
     found = localize(model, inputs)
     seen, cells = found.map(HEADS), found.cells
@@ -85,4 +87,4 @@ def _located(model: Any, inputs: Mapping[str, Any], sources: Sequence[Source], b
     known = [bool(values[list(source.positions)].isfinite().any()) for source in sources]
     row = torch.tensor([float(total) if is_known else torch.nan for total, is_known in zip(sums, known, strict=True)])
     about = {"heads": [one.name for one in found.heads[:HEADS]], "box": list(found.box(HEADS))}
-    return Answers(tuple(sources), {"locate": row[None].double()}, baseline | about, (0,))
+    return AnswerEffects(tuple(sources), {"locate": row[None].double()}, baseline | about, (0,))

@@ -16,7 +16,7 @@ from sightline.errors import InputError
 from sightline.knockout.logits import answer_of, row_logits
 from sightline.knockout.result import ImpactMap
 from sightline.knockout.tower_patches import find_patches, patch_sources
-from sightline.knockout.vision import Answers
+from sightline.knockout.vision import AnswerEffects
 from sightline.methods.registers import Registers
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import TokenLayout
@@ -30,7 +30,7 @@ MOVED = 10
 
 def register_norms(
     anatomy: Anatomy, inputs: Mapping[str, Any], layout: TokenLayout, layers: Sequence[int] | None
-) -> Answers:
+) -> AnswerEffects:
     """Maps of [tower layers, patches]: "norm", and "norm_registers" once the first `MOVED` neurons are moved.
 
     Where no patch is an outlier there is "norm" alone, and `baseline` has no neurons.
@@ -61,7 +61,7 @@ def register_norms(
         values["norm_registers"] = tower_norms(anatomy, inputs, Registers(found.neurons[:MOVED])).values
     places = torch.cat(numbers)
     maps = {name: each[list(chosen)][:, places].double() for name, each in values.items()}
-    return Answers(tuple(sources), maps, baseline, chosen)
+    return AnswerEffects(tuple(sources), maps, baseline, chosen)
 
 
 def is_of_registers(found: ImpactMap) -> bool:

@@ -20,7 +20,6 @@ from sightline.attention.call import AttentionCall
 from sightline.attention.hooks import Hooks
 from sightline.attention.inner import find_inner
 from sightline.attention.override import AttentionOverride
-from sightline.attention.weights import block_bytes
 from sightline.errors import ModelError
 from sightline.knockout.capture import Capture
 from sightline.knockout.layer_pass import (
@@ -32,7 +31,7 @@ from sightline.knockout.layer_pass import (
     state_bytes,
     whole_shared,
 )
-from sightline.memory import with_less_memory
+from sightline.memory import block_bytes, with_less_memory
 from sightline.models.anatomy import Anatomy
 
 RowAttend = Callable[[Tensor, Tensor, Tensor, slice], Tensor]

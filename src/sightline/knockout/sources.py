@@ -19,7 +19,7 @@ from sightline.knockout.source_groups import (
     named_sources,
 )
 from sightline.knockout.study_rules import Among
-from sightline.knockout.words import Piece, words_of
+from sightline.knockout.words import Piece, word_positions
 from sightline.models.layout import TokenLayout
 
 
@@ -79,7 +79,7 @@ def find_sources(
     if selection.unit == "word":
         found = [
             Source(word, "".join(pieces[place].text for place in word).strip() or pieces[word[0]].text, kind="word")
-            for word in words_of([(place, pieces[place]) for place in text])
+            for word in word_positions([(place, pieces[place]) for place in text])
         ]
     else:
         found = [Source((place,), pieces[place].text) for place in text]

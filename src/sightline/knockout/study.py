@@ -25,7 +25,7 @@ from sightline.knockout.sources import find_controls, find_row, find_sources
 from sightline.knockout.study_rules import Scope
 from sightline.knockout.study_settings import StudySettings
 from sightline.knockout.tower import tower_effects
-from sightline.knockout.vision import Answers, vision_effects
+from sightline.knockout.vision import AnswerEffects, vision_effects
 from sightline.knockout.words import pieces_of
 from sightline.memory import is_out_of_memory
 from sightline.methods.base import anatomy_and_layout
@@ -102,7 +102,7 @@ class Study(StudySettings):
     def _side(self) -> int:
         return self.block or 1
 
-    def _vision(self, vlm: Any, sample: Any) -> Answers:
+    def _vision(self, vlm: Any, sample: Any) -> AnswerEffects:
         if not isinstance(sample, Sample) or not hasattr(vlm, "encode"):
             raise InputError(
                 "The mode vision paints over the picture itself: give a model loaded by sightline.load and a Sample."
@@ -133,13 +133,13 @@ class Study(StudySettings):
             else:
                 maps = reader.causal(groups, layers, self.window, self.scope, followed(self.target))
             baseline = reader.baseline(followed(self.target))
-            answer = Answers(everything, maps, baseline, layers, len(controls))
+            answer = AnswerEffects(everything, maps, baseline, layers, len(controls))
             reference = self._image_as_one(reader, layout) if self.reference and self.scope == "row" else {}
             found.append(replace(self._of(model, answer, reader.row), reference=reference))
 
         if self.row == "all":
             maps = local_every_row(anatomy, inputs, groups, layers, self.per_head)
-            found.append(self._of(model, Answers(everything, maps, {}, layers, len(controls)), "all"))
+            found.append(self._of(model, AnswerEffects(everything, maps, {}, layers, len(controls)), "all"))
         elif self.new_tokens is not None:
             read_tokens(anatomy, inputs, self.new_tokens, read)
         else:
@@ -164,7 +164,7 @@ class Study(StudySettings):
             return {}  # the map itself needs less, and is there
         return {scope: {name: float(values[0, 0]) for name, values in maps.items()} for scope, maps in found.items()}
 
-    def _of(self, model: Any, answer: Answers, row: int | str) -> ImpactMap:
+    def _of(self, model: Any, answer: AnswerEffects, row: int | str) -> ImpactMap:
         cut = len(answer.sources) - answer.controls
         found = {name: _means(values.double().numpy(), self.row == "all") for name, values in answer.maps.items()}
         baseline = dict(answer.baseline)

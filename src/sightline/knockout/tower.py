@@ -22,7 +22,7 @@ from sightline.attention.hooks import Hooks
 from sightline.errors import InputError, ModelError
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
 from sightline.knockout.tower_patches import find_others, find_patches, patch_sources
-from sightline.knockout.vision import Answers
+from sightline.knockout.vision import AnswerEffects
 from sightline.models.anatomy import Anatomy
 from sightline.models.anatomy.vision_layers import has_windows, image_tower, tower_layers
 from sightline.models.layout import TokenLayout
@@ -119,7 +119,7 @@ def tower_effects(
     target: str | int = "predicted",
     row: int = -1,
     on_pass: Callable[[int, int], None] | None = None,
-) -> Answers:
+) -> AnswerEffects:
     """Hides each block of side x side patches at each layer of the tower; "l2" and "cosine" are of the layer's output.
 
     These two are means over the tower's tokens, all but the hidden ones; with a window above 1 they are left out, for
@@ -160,7 +160,7 @@ def tower_effects(
     if window == 1:
         l2, cosine = torch.tensor(local, dtype=torch.float64).T
         maps = {"l2": l2.reshape(shape), "cosine": cosine.reshape(shape)} | maps
-    return Answers(tuple(sources), maps, answer.baseline(), layers=wanted)
+    return AnswerEffects(tuple(sources), maps, answer.baseline(), layers=wanted)
 
 
 def _wanted(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:

@@ -40,7 +40,7 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerEffects:
     """Effects on the answer. maps: by measure, [layers, sources]; layers: their numbers."""
 
     sources: tuple[Source, ...]
@@ -135,7 +135,7 @@ def vision_effects(
     target: str | int = "predicted",
     controls: int = 0,
     seed: int = 0,
-) -> Answers:
+) -> AnswerEffects:
     """Paints over each block of side x side patches of each picture, and reads the answer's first token.
 
     controls: random sets of as many single patches, anywhere in the picture, painted over together.
@@ -175,7 +175,7 @@ def vision_effects(
         return effect_rows(answer, row_logits(vlm.anatomy, vlm.encode(picture_sets(part))))
 
     maps = effect_maps(in_batches(len(variants), BATCH, run), 1, len(variants))
-    return Answers(tuple(sources), maps, answer.baseline(), controls=len(drawn), row=find_row(layout, "last"))
+    return AnswerEffects(tuple(sources), maps, answer.baseline(), controls=len(drawn), row=find_row(layout, "last"))
 
 
 def in_batches(count: int, size: int, run: Callable[[slice], torch.Tensor]) -> torch.Tensor:

@@ -56,7 +56,7 @@ def pieces_of(ids: Sequence[int], tokenizer: Any = None) -> tuple[Piece, ...]:
     return tuple(found)
 
 
-def words_of(pieces: Sequence[tuple[int, Piece]]) -> list[tuple[int, ...]]:
+def word_positions(pieces: Sequence[tuple[int, Piece]]) -> list[tuple[int, ...]]:
     """The positions of each word; a word ends where positions do not follow on each other."""
     words: list[list[int]] = []
     for place, piece in pieces:

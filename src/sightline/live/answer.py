@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.live.question import Question
+from sightline.live.question import LiveQuestion
 
 
 @dataclass(frozen=True)
-class Answer:
+class LiveAnswer:
     """An answer and what is needed to look into it: its encoded inputs, new tokens and their log-probabilities."""
 
     name: str
-    question: Question
+    question: LiveQuestion
     inputs: Any
     tokens: tuple[int, ...]
     log_probabilities: tuple[float, ...]

@@ -16,16 +16,16 @@ import torch
 from sightline.attention import attach
 from sightline.errors import InputError, ModelError
 from sightline.jobs.sample_maps import keeping_maps
-from sightline.live.answer import Answer
+from sightline.live.answer import LiveAnswer
 from sightline.live.following import Cutter, Forced, OnText, Written
 from sightline.live.keeping import report_of
 from sightline.live.methods import describe_methods
-from sightline.live.question import Cut, Question
+from sightline.live.question import Cut, LiveQuestion
 from sightline.methods.hidden import unembed
 from sightline.methods.registry import find_method
 from sightline.models.layout import TokenLayout
 from sightline.models.logits import last_logits
-from sightline.models.transformers_api import LogitsProcessorList
+from sightline.models.transformers_api.generation import LogitsProcessorList
 from sightline.models.vlm import VLM
 from sightline.pages.page_maps import attention_maps
 from sightline.pages.pictures import thumbnails
@@ -47,14 +47,14 @@ class Engine:
     def __init__(self, vlm: VLM, sinks: Sinks | None = None) -> None:
         self.vlm = vlm
         self.sinks = sinks
-        self.answers: OrderedDict[str, Answer] = OrderedDict()
+        self.answers: OrderedDict[str, LiveAnswer] = OrderedDict()
         self._numbers = count(1)
 
     def methods(self) -> list[dict[str, Any]]:
         """The methods that can be switched on, with their fields."""
         return describe_methods(len(self.vlm.anatomy.layers), self.sinks)
 
-    def ask(self, question: Question, on_text: OnText, stop: Event) -> dict[str, Any]:
+    def ask(self, question: LiveQuestion, on_text: OnText, stop: Event) -> dict[str, Any]:
         """Answer a question; `on_text` is given each new piece of the answer, `stop` ends it early.
 
         Returns the answer's document: name, text, words with probabilities and runners-up, maps, pictures, seconds.
@@ -78,18 +78,18 @@ class Engine:
             "view": question.view,
             "words": seen.words(tokens)[: len(kept["words"])],
             "maps": maps,
-            "columns": columns_of(maps, kept["positions"], vlm.layout(inputs)),
+            "columns": prompt_columns(maps, kept["positions"], vlm.layout(inputs)),
             "images": images,
             "decoder": {"layers": len(vlm.anatomy.layers), "heads": vlm.anatomy.num_heads},
             "seconds": round(time.perf_counter() - started, 3),
         }
         logs = tuple(float(step[token]) for step, token in zip(seen.logs, tokens, strict=False))
-        self.answers[name] = Answer(name, question, inputs, tuple(tokens), logs, document)
+        self.answers[name] = LiveAnswer(name, question, inputs, tuple(tokens), logs, document)
         while len(self.answers) > KEPT_ANSWERS:
             self.answers.popitem(last=False)
         return document
 
-    def answer(self, name: str) -> Answer:
+    def answer(self, name: str) -> LiveAnswer:
         """A kept answer; InputError where it is gone."""
         if name not in self.answers:
             raise InputError(f"The answer {name} is no longer kept: ask again.")
@@ -148,7 +148,7 @@ class Engine:
         return {"name": name, "changes": [round(change, 4) for change in changes], "total": total}
 
 
-def columns_of(maps: Mapping[str, Any], text: Sequence[int], layout: TokenLayout) -> list[list[int]]:
+def prompt_columns(maps: Mapping[str, Any], text: Sequence[int], layout: TokenLayout) -> list[list[int]]:
     """The positions of the prompt behind each column of a page's maps: a word's one, those of a patch or of several."""
     columns: list[list[int]] = [[position] for position in text]
     for shown, grid in zip(maps["grids"], layout.grids[0], strict=False):

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import sightline
-from sightline.live.answer import Answer
+from sightline.live.answer import LiveAnswer
 from sightline.pages.page import page
 
 SHOWN = 90
 """Letters of a question and of an answer in the first sentence."""
 
 
-def report_of(model: str, answers: Sequence[Answer]) -> str:
+def report_of(model: str, answers: Sequence[LiveAnswer]) -> str:
     """The page of some answers: those to one question of the same pictures stand side by side."""
     samples: dict[tuple[Any, ...], dict[str, Any]] = {}
     for answer in answers:
@@ -56,7 +56,7 @@ def _view(view: str) -> str:
     return {"blank": "blank picture", "another": "another picture", "without": "without picture"}.get(view, "")
 
 
-def _settings(model: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+def _settings(model: str, answers: Sequence[LiveAnswer]) -> list[dict[str, Any]]:
     rows = {
         "model": model,
         "methods": ", ".join(dict.fromkeys(answer.question.method for answer in answers)),
@@ -68,7 +68,7 @@ def _settings(model: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:
     return [{"name": name, "values": [value], "differs": False} for name, value in rows.items()]
 
 
-def _finding(model: str, answers: Sequence[Answer]) -> dict[str, Any]:
+def _finding(model: str, answers: Sequence[LiveAnswer]) -> dict[str, Any]:
     first = answers[0]
     parts = [
         [f"To “{_short(first.question.prompt)}” {model} answers “", ""],

@@ -26,7 +26,7 @@ VIEWS = ("as it is", "blank", "another", "without")
 
 
 @dataclass(frozen=True)
-class Question:
+class LiveQuestion:
     """What a person asks.
 
     prompt: the words of the latest turn.
@@ -81,7 +81,7 @@ class Cut:
     heads: tuple[tuple[int, int], ...] = ()
 
 
-def question_of(body: dict[str, Any]) -> Question:
+def question_of(body: dict[str, Any]) -> LiveQuestion:
     """The question in a request's body; InputError for what is none."""
     prompt, images = body.get("prompt"), body.get("images", [])
     method, view, tokens = body.get("method") or "none", body.get("view") or "as it is", body.get("new_tokens", 64)
@@ -102,7 +102,7 @@ def question_of(body: dict[str, Any]) -> Question:
         raise InputError(f"new_tokens is {tokens!r}: give 1 to {MOST_TOKENS}.")
     earlier = tuple((question, answer) for question, answer in turns)
     pictures, instead = (tuple(map(_picture, given)) for given in (images, others))
-    return Question(prompt, pictures, earlier, method, view, tokens, instead)
+    return LiveQuestion(prompt, pictures, earlier, method, view, tokens, instead)
 
 
 def _picture(address: str) -> bytes:

@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from sightline.errors import InputError, SightlineError
 from sightline.files.json import plain
-from sightline.live.question import Question, cut_of, question_of
+from sightline.live.question import LiveQuestion, cut_of, question_of
 from sightline.live.snippet import python_of
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ POLICY = (
 )
 
 
-class Line:
-    """Runs the engine in one thread of its own, and tells those who wait their place."""
+class WaitingLine:
+    """Runs the engine in one thread of its own, and shows those who wait their place."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sightline-live")
@@ -132,7 +132,7 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
         token: what an address must carry; None for loopback.
         on_failure: is given what loading raised.
     """
-    line = Line()
+    line = WaitingLine()
     found: list[Engine] = []
 
     def engine() -> Engine:
@@ -220,7 +220,7 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
 
 
 async def _answering(
-    engine: Callable[[], Engine], line: Line, question: Question, is_loaded: Callable[[], bool]
+    engine: Callable[[], Engine], line: WaitingLine, question: LiveQuestion, is_loaded: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """Lines of JSON: {"place", "loaded"} while it waits, {"text"} as it is written, then {"answer"} or {"error"}."""
     loop, stop = asyncio.get_running_loop(), Event()

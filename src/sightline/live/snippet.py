@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sightline.live.question import Question
+from sightline.live.question import LiveQuestion
 
 GREY = "Image.new('RGB', (336, 336), (128, 128, 128))"
 
 
-def python_of(model: str, question: Question) -> str:
+def python_of(model: str, question: LiveQuestion) -> str:
     """A script that asks the same question in the same way; the pictures are files named image_1.png and so on."""
     images = _images(question)
     lines = ["import sightline as sl"]
@@ -38,7 +38,7 @@ def python_of(model: str, question: Question) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _images(question: Question) -> list[str]:
+def _images(question: LiveQuestion) -> list[str]:
     if question.view == "without":
         return []
     if question.view == "blank":

@@ -16,7 +16,7 @@ from sightline.methods.attention_edit import AttentionEdit, Keys, Rows
 from sightline.methods.base import register, setting
 from sightline.methods.scoring import check_layers
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import is_static, without_cache
+from sightline.models.transformers_api.cache import is_static, without_cache
 
 
 @register

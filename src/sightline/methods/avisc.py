@@ -1,4 +1,4 @@
-"""AvisC: contrast with the tokens that draw attention whatever is asked (arXiv 2405.17820; confirmed in its code)."""
+"""AvisC: contrast with the tokens that draw attention at any question (arXiv 2405.17820; confirmed in its code)."""
 
 from __future__ import annotations
 

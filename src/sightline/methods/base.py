@@ -13,10 +13,12 @@ import typing
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 from sightline.errors import InputError
+from sightline.models import anatomy as anatomies
 from sightline.plugins import Registry
+from sightline.settings import setting as setting
 
 if typing.TYPE_CHECKING:
     from sightline.attention.passes import LayoutSource
@@ -48,8 +50,6 @@ class Method:
         ]
         return self.name + (":" + ",".join(given) if given else "")
 
-
-MethodType = TypeVar("MethodType", bound=type[Method])
 
 METHODS: Registry[type[Method]] = Registry(
     "method",
@@ -103,25 +103,16 @@ EMPTY = "empty"
 """A list without entries in a spec, as the sink dimensions of a model that has none; `()` is read as one too."""
 
 
-def register(kind: MethodType) -> MethodType:
-    """Class decorator: let the command line know a method by its `name`."""
-    METHODS.add(kind.name, kind)
-    return kind
-
-
-def setting(default: Any, help: str) -> Any:
-    """A method's field with its default and the one-line help that the command line shows (meaning, unit, range)."""
-    return dataclasses.field(default=default, metadata={"help": help})
+register = METHODS.register
+"""Class decorator: let the command line know a method by its `name`."""
 
 
 def anatomy_and_layout(model: Any, layout: LayoutSource | None) -> tuple[Anatomy, LayoutSource | None]:
-    """The anatomy of what `.on` was given, and where layouts come from: a `VLM` brings its own way to tell."""
-    from sightline.models.anatomy import Anatomy, find_anatomy
-
+    """The anatomy of what `.on` was given, and where layouts come from: a `VLM` brings its own."""
     known = getattr(model, "anatomy", None)
-    if isinstance(known, Anatomy):
+    if isinstance(known, anatomies.Anatomy):
         return known, layout if layout is not None else model.layout
-    return find_anatomy(model), layout
+    return anatomies.find_anatomy(model), layout
 
 
 def parse_spec(spec: str, defaults: Mapping[str, Any] | None = None) -> Method | None:

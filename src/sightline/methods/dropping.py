@@ -24,7 +24,7 @@ from sightline.methods.scoring import VISUAL, check_range, require_image
 from sightline.methods.shorten import TokenSelection
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
-from sightline.models.transformers_api import is_static
+from sightline.models.transformers_api.cache import is_static
 
 Keep = Callable[[Tensor, Tensor, int], Tensor]
 """From one sample's scores, [positions], the image tokens left, alike, and the number of all, to what stays."""

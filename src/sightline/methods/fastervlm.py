@@ -34,7 +34,7 @@ class FasterVLM(Method):
     The token layout follows, so that a probe reports the image tokens that are left. Logits of a plain forward pass
     are those of the positions that are left.
 
-    Beyond the paper, and said by a warning: a tower without a class token scores a patch by the attention it receives
+    Beyond the paper, and with a warning: a tower without a class token scores a patch by the attention it receives
     from all patches on average; where patches are merged before the language model a token has the mean score of its
     patches. Positions are counted anew as in the public code; where they have three dimensions (Qwen) they are kept,
     as they say where in the image a token lies. This is the remedy of arXiv 2508.10552.

@@ -22,7 +22,7 @@ from sightline.attention.hooks import Hooks
 from sightline.attention.inner import find_inner
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import PROCESSOR_MAKER, LogitsProcessorList, given_to, placed_first
+from sightline.models.transformers_api.generation import PROCESSOR_MAKER, LogitsProcessorList, given_to, placed_first
 
 Processor = Callable[[Int[Tensor, "rows length"], Tensor], Tensor]
 """From the tokens so far and the step's scores, [rows, vocabulary], to its new scores."""

@@ -22,7 +22,8 @@ from sightline.errors import InputError, ModelError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
 from sightline.methods.generating import check_least
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import cache_from, cache_of, given_to, is_static, with_cache
+from sightline.models.transformers_api.cache import cache_from, cache_of, is_static, with_cache
+from sightline.models.transformers_api.generation import given_to
 
 
 @register

@@ -34,7 +34,7 @@ class RandomFasterVLM(FasterVLM):
     def pick(self, scores: Float[Tensor, " tokens"]) -> Bool[Tensor, " tokens"]:
         """Which tokens of one crop stay."""
         count = int(super().pick(scores).sum())
-        return torch.zeros(len(scores), dtype=torch.bool).index_fill_(0, draw(self.seed, scores)[:count], True)
+        return torch.zeros(len(scores), dtype=torch.bool).index_fill_(0, random_order(self.seed, scores)[:count], True)
 
 
 @register
@@ -52,7 +52,7 @@ class RandomFastV(FastV):
         places = image.nonzero()[:, 0]
         count = int((super().keep(scores, image) & image).sum())
         stays = ~image
-        stays[places[draw(self.seed, scores[places])[:count]]] = True
+        stays[places[random_order(self.seed, scores[places])[:count]]] = True
         return stays
 
 
@@ -72,10 +72,10 @@ class RandomPrune(PruningMethod):
         self, image: Float[Tensor, "tokens hidden"], text: Float[Tensor, "words hidden"], count: int
     ) -> Int[Tensor, " kept"]:
         """Which tokens of one sample stay."""
-        return draw(self.seed, torch.linalg.vector_norm(image, dim=-1))[:count]
+        return random_order(self.seed, torch.linalg.vector_norm(image, dim=-1))[:count]
 
 
-def draw(seed: int, scores: Float[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
+def random_order(seed: int, scores: Float[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
     """The tokens in a random order, the same for the same image."""
     first = scores.cpu().topk(min(_NAMED, len(scores))).indices.tolist()
     source = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{len(scores)}/{first}".encode()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightline.methods.base import METHODS, Method, parse_spec
+from sightline.probes import sinks as sink_probes
 
 if TYPE_CHECKING:
     from sightline.probes.sinks import Sinks
@@ -32,7 +33,7 @@ def takes_sinks(spec: str) -> bool:
 def find_method(spec: str | None, sinks: Sinks | None = None) -> Method | None:
     """The method of a --method option; None without one and for `none`. InputError for a spec that names none.
 
-    sinks: the model's, whose dimensions and threshold a method takes that has these fields and is not told otherwise.
+    sinks: the model's, whose dimensions and threshold a method takes that has these fields and is not given others.
     """
     if spec is None:
         return None
@@ -46,6 +47,4 @@ def find_sinks_file(path: Path | None) -> Sinks | None:
     """The sinks of a --sinks option; InputError for a file that holds none."""
     if path is None:
         return None
-    from sightline.probes.sinks import read_sinks
-
-    return read_sinks(path)
+    return sink_probes.read_sinks(path)

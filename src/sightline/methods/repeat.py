@@ -51,7 +51,7 @@ class Repeat(Method):
 
         Raises:
             InputError: for a prompt without non-text tokens, and for training.
-            ModelError: for a model whose positions or masks tell more than an order.
+            ModelError: for a model whose positions or masks hold more than an order.
         """
         anatomy, source = anatomy_and_layout(model, layout)
         if self.n == 1:

@@ -19,7 +19,7 @@ from sightline.errors import InputError, SightlineError
 from sightline.methods.side_by_side import RECORDS, SharedStart, SideBySide, behind, is_alone, why_apart
 from sightline.models.anatomy import Anatomy
 from sightline.models.caches import started_cache
-from sightline.models.transformers_api import (
+from sightline.models.transformers_api.cache import (
     cache_from,
     cache_of,
     has_encoder_outputs,

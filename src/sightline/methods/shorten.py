@@ -3,7 +3,7 @@
 Image features are in place when the decoder is entered, so that this works for any family that puts them among the
 token embeddings. What the decoder is given is cut to the positions kept: embeddings, masks, positions, features added
 in deeper layers. Rotary positions in one dimension are counted anew, as if the prompt had been written short; those
-in three dimensions keep the place in the image that they tell. While decoding, masks and positions are put right.
+in three dimensions keep the place in the image that they stand for. While decoding, masks and positions are put right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sightline.attention import ForwardPass
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
-from sightline.models.transformers_api import is_static
+from sightline.models.transformers_api.cache import is_static
 
 Choose = Callable[[TokenLayout], Bool[Tensor, "batch positions"]]
 """Which positions of a prompt stay; padding is left out by itself."""

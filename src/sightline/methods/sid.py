@@ -22,7 +22,7 @@ from sightline.methods.pruning import best_tokens, check_keep, kept_count
 from sightline.methods.scoring import prompt_layout, require_image
 from sightline.methods.second_pass import Change, same_prompt
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import cache_of
+from sightline.models.transformers_api.cache import cache_of
 
 
 @register

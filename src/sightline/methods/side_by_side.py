@@ -23,12 +23,8 @@ from sightline.attention.ownership import OwnRows, set_own_rows
 from sightline.memory import is_out_of_memory
 from sightline.models.anatomy import Anatomy
 from sightline.models.caches import growing_layers, set_output
-from sightline.models.transformers_api import (
-    cache_of,
-    implementation_name,
-    with_cache,
-    without_cache,
-)
+from sightline.models.transformers_api.attention import implementation_name
+from sightline.models.transformers_api.cache import cache_of, with_cache, without_cache
 
 _TOGETHER: ContextVar[bool] = ContextVar("sightline_passes_together", default=True)
 

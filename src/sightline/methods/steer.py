@@ -24,7 +24,7 @@ from sightline.methods.hidden import changed_outputs, feed_forward
 from sightline.models.anatomy import Anatomy
 from sightline.models.anatomy.vision_layers import image_tower, tower_layers
 from sightline.models.logits import last_logits
-from sightline.models.transformers_api import with_cache
+from sightline.models.transformers_api.cache import with_cache
 
 Part = Literal["text", "tower"]
 """Whose layers a direction is of: the decoder's, or the vision tower's."""

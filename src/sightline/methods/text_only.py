@@ -10,7 +10,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.methods.scoring import VISUAL, require_image
 from sightline.models.layout import Modality, TokenLayout
-from sightline.models.transformers_api import CACHE_NAMES
+from sightline.models.transformers_api.cache import CACHE_NAMES
 
 _FLAGS = ("use_cache", "return_dict", "logits_to_keep", *CACHE_NAMES)
 

@@ -17,7 +17,7 @@ from sightline.methods.base import register, setting
 from sightline.methods.contrast import ContrastMethod, contrast
 from sightline.methods.second_pass import Change, image_inputs
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import without_encoder_outputs
+from sightline.models.transformers_api.cache import without_encoder_outputs
 
 STEPS = 1000
 """Steps of the diffusion schedule."""

@@ -21,7 +21,7 @@ from sightline.methods.hidden import HiddenMethod, Lens, changed_outputs, check_
 from sightline.methods.scoring import prompt_layout, require_image
 from sightline.methods.text_only import TextOnly
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import is_static, with_cache
+from sightline.models.transformers_api.cache import is_static, with_cache
 
 FIRST, LAST, DEPTH = 25, 30, 32
 """The layers of the paper's early logits, and the number of layers of its model."""

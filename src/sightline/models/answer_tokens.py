@@ -22,7 +22,7 @@ IGNORED = -1.0
 
 
 @dataclass(frozen=True)
-class Turn:
+class AnswerTurn:
     """What a chat template puts around an answer.
 
     glue: between the words that ask for an answer and the answer. closing: behind it, the end token included.
@@ -39,7 +39,7 @@ class Turn:
 _QUESTION, _ANSWER = "Question", "Xanswerx"
 
 
-def turn_of(processor: Any, is_multimodal: bool = True) -> Turn:
+def turn_of(processor: Any, is_multimodal: bool = True) -> AnswerTurn:
     """How this processor's chat template writes the assistant's turn.
 
     The template is applied to the same conversation with and without an answer. Where it has no such turn, or one that
@@ -48,7 +48,7 @@ def turn_of(processor: Any, is_multimodal: bool = True) -> Turn:
     tokenizer = getattr(processor, "tokenizer", processor)
     end = str(tokenizer.eos_token or "")
     if not getattr(processor, "chat_template", None):
-        return Turn(" ", end)
+        return AnswerTurn(" ", end)
 
     def turn_of_answer(role: str, text: str) -> dict[str, Any]:
         return {"role": role, "content": [{"type": "text", "text": text}] if is_multimodal else text}
@@ -61,8 +61,8 @@ def turn_of(processor: Any, is_multimodal: bool = True) -> Turn:
         whole = ""
     before, found, closing = whole.rpartition(_ANSWER)
     if not found or not before.startswith(prompt):
-        return Turn("" if prompt[-1:].isspace() else " ", end)
-    return Turn(before[len(prompt) :], closing if end in closing else closing + end)
+        return AnswerTurn("" if prompt[-1:].isspace() else " ", end)
+    return AnswerTurn(before[len(prompt) :], closing if end in closing else closing + end)
 
 
 @dataclass(frozen=True)

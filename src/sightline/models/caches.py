@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.models.transformers_api import CACHE_NAMES, grows
+from sightline.models.transformers_api.cache import CACHE_NAMES, grows
 
 
 def growing_layers(cache: Any, model: Any) -> list[Any]:

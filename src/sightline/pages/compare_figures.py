@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sightline.knockout.compare import Comparison
+from sightline.knockout.compare import MapComparison
 from sightline.knockout.measures import MAIN, MEASURES
-from sightline.pages.impact_drawing import blank_figure, printable, save_figures, scale_of, short_name
+from sightline.pages.impact_drawing import blank_figure, save_figures, scale_of, short_name, short_word
 from sightline.pages.impact_figures import LABELS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def compare_figures(found: Comparison, folder: Path) -> list[Path]:
+def compare_figures(found: MapComparison, folder: Path) -> list[Path]:
     """Writes compare.png and compare.svg, and returns their paths; SightlineError when they cannot be written."""
     return save_figures({"compare": side_by_side(found)}, folder)
 
 
-def side_by_side(found: Comparison, measure: str | None = None) -> Figure:
+def side_by_side(found: MapComparison, measure: str | None = None) -> Figure:
     """Relative depth upwards, aligned tokens to the right; the first model above the second, on one scale."""
     name = measure or next((name for name in MAIN if name in found.maps_a), next(iter(found.maps_a)))
     both = (found.maps_a[name], found.maps_b[name])
@@ -45,7 +45,7 @@ def side_by_side(found: Comparison, measure: str | None = None) -> Figure:
         axes.set_title(short_name(model), fontsize=9, loc="left")
     step = math.ceil(len(found.pairs) / LABELS)
     places = range(0, len(found.pairs), step)
-    panels[-1].set_xticks(places, [printable(found.pairs[place][0].text) for place in places], rotation=90, fontsize=6)
+    panels[-1].set_xticks(places, [short_word(found.pairs[place][0].text) for place in places], rotation=90, fontsize=6)
     panels[-1].set_xlabel(f"hidden; {len(found.only_a)} and {len(found.only_b)} tokens without a partner are left out")
     figure.colorbar(shown, ax=list(panels), label=MEASURES.get(name, name), extend=extend)
     figure.suptitle(f"{found.a.mode}, aligned by token text and relative depth", fontsize=9)

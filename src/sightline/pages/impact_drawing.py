@@ -49,7 +49,7 @@ def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     return paths
 
 
-def printable(text: str, most: int = 18) -> str:
+def short_word(text: str, most: int = 18) -> str:
     """A token's text as one short word: signs that the figures' font cannot draw are escaped, long words cut."""
     known = _drawable()
     signs = [
@@ -88,14 +88,14 @@ def title(found: ImpactMap) -> str:
     parts.append("mean over rows" if found.row == "all" else f"row {found.row}")
     answer = found.baseline.get("text")
     if answer is not None:
-        parts.append(f"answer “{printable(str(answer))}” ({found.baseline['prob']:.2f})")
+        parts.append(f"answer “{short_word(str(answer))}” ({found.baseline['prob']:.2f})")
     return ", ".join(parts)
 
 
 def short_name(model: str) -> str:
     """A model's name as it can be drawn; of a folder the last part."""
     name = model.rstrip("/").rsplit("/", 1)[-1] if model.startswith((".", "/", "~")) else model
-    return printable(name, NAME)
+    return short_word(name, NAME)
 
 
 def blank_figure(width: float, height: float) -> Figure:

@@ -18,9 +18,9 @@ from sightline.pages.impact_drawing import (
     draw_cells,
     is_of_all_layers,
     layer_ticks,
-    printable,
     save_figures,
     scale_of,
+    short_word,
     spaced,
     title,
 )
@@ -127,7 +127,7 @@ def summed(values: Array, columns: Sequence[Column]) -> Array:
 def _label(found: ImpactMap, indices: Sequence[int]) -> str:
     first = found.tokens[indices[0]]
     if len(indices) == 1 and (first.row is None or first.modality == "text"):
-        return printable(first.text)
+        return short_word(first.text)
     image = "" if first.image in (None, 0) and not _has_many_images(found) else f" {(first.image or 0) + 1}"
     if len(indices) > 1:
         return f"{first.modality}{image} row {first.row}"

@@ -1,4 +1,4 @@
-"""What the samples of an evaluation were asked: its benchmark's items, found again, and what each answer counts for."""
+"""The questions of an evaluation's samples: its benchmark's items, found again, and what each answer counts for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline.benchmarks.base import Item, find_bench
 from sightline.errors import SightlineError
 from sightline.pages.reading import RunFolder
 
 
 @dataclass(frozen=True)
-class Found:
+class RunItems:
     """The benchmark and its items by id; a sentence in note where they could not be found."""
 
     bench: Any = None
@@ -25,13 +26,11 @@ class Found:
         return None if item is None else bool(self.bench.verdict(item, response, parser).right)
 
 
-def find_items(run: RunFolder) -> Found:
-    """The items that a run of `eval` asked, from where it had them: a path, or drawn anew. Never from a network."""
-    from sightline.benchmarks.base import Item, find_bench
-
+def items_of_run(run: RunFolder) -> RunItems:
+    """The items of a run of `eval`, from where it had them: a path, or drawn anew. Never from a network."""
     name, path = str(run.settings.get("bench", "")), run.info.get("path")
     if path is None and not name.startswith("shapes"):
-        return Found(note=f"The items of {name} are not on this machine's disk, so answers stand without pictures.")
+        return RunItems(note=f"The items of {name} are not on this machine's disk, so answers stand without pictures.")
     try:
         bench = find_bench(name, **_fields(run.info.get("fields")))
         place = None if path is None else Path(str(path))
@@ -39,10 +38,10 @@ def find_items(run: RunFolder) -> Found:
         loaded = bench.load(place, seed=seed, limit=run.info.get("limit"))
     except (SightlineError, OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
-        return Found(
+        return RunItems(
             note=f"The items of {name} could not be found again ({reason}), so answers stand without pictures."
         )
-    return Found(bench, {entry.id: entry for entry in loaded if isinstance(entry, Item)})
+    return RunItems(bench, {entry.id: entry for entry in loaded if isinstance(entry, Item)})
 
 
 def _fields(given: Any) -> dict[str, Any]:

@@ -39,9 +39,9 @@ def attention_maps(document: Mapping[str, Any], budget: int) -> dict[str, Any]:
     shown = _Shown(SampleMaps.from_dict(document), document["words"], document["prompt"], document.get("grounding", ()))
     for reduce in (_mean_heads, _thin(16), _thin(12), _no_heads, _thin(8), _pool, _few(24), _pool, _few(8), _thin(4)):
         if _values(shown) <= 2 * budget:  # not worth packing before
-            told = _document(shown)
-            if _size(told) <= budget:
-                return told
+            document = _document(shown)
+            if _size(document) <= budget:
+                return document
         shown = reduce(shown)
     return _document(shown)
 
@@ -90,10 +90,10 @@ def _runs(bits: NDArray[np.bool_]) -> list[list[int]]:
     return [np.flatnonzero(row).tolist() for row in bits]
 
 
-def _size(told: Mapping[str, Any]) -> int:
-    packed = [part for part in (told["mean"], told["heads"]) if part is not None]
-    text = sum(len(word[0]) + 10 for name in ("words", "prompt") for word in told[name])
-    cells = sum(4 * len(grid["cells"]) for grid in told["grids"] if isinstance(grid["cells"], list))
+def _size(document: Mapping[str, Any]) -> int:
+    packed = [part for part in (document["mean"], document["heads"]) if part is not None]
+    text = sum(len(word[0]) + 10 for name in ("words", "prompt") for word in document[name])
+    cells = sum(4 * len(grid["cells"]) for grid in document["grids"] if isinstance(grid["cells"], list))
     return sum(len(part["bytes"]) + len(part["scale"]) for part in packed) + text + cells
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from sightline.errors import InputError, SightlineError
 from sightline.knockout.result import ImpactMap
 from sightline.pages.aggregates import maps_of
-from sightline.pages.items import Found, find_items
+from sightline.pages.items import RunItems, items_of_run
 from sightline.pages.naming import display_name
 from sightline.pages.page_maps import attention_maps, impact_maps
 from sightline.pages.pictures import fitted, is_thumbnail, thumbnails
@@ -40,7 +40,7 @@ def samples_of(run: RunFolder, number: int) -> tuple[list[dict[str, Any]], list[
         {"run": number, "id": name, "variants": records} for name, records in groups.items()
     ]
     if run.command == "eval":
-        items = find_items(run)
+        items = items_of_run(run)
         order = {name: place for place, name in enumerate(items.items or {})}
         flipped = _flipped(run)
         # Those that a method flips first: they are what a reader looks for.
@@ -114,7 +114,7 @@ def _shown(entry: Mapping[str, Any], runs: Sequence[RunFolder]) -> dict[str, Any
     run = runs[entry["run"]]
     if run.command == "impact":
         return _impact_sample(entry)
-    found: Found = entry.get("items") or Found()
+    found: RunItems = entry.get("items") or RunItems()
     labels = _labels(run)
     item = (found.items or {}).get(entry["id"])
     records: list[Record] = entry["variants"]
@@ -156,7 +156,7 @@ def _labels(run: RunFolder) -> dict[str, str]:
 
 
 def _variant(
-    record: Record, maps: Mapping[str, Any] | None, found: Found, run: RunFolder, labels: Mapping[str, str]
+    record: Record, maps: Mapping[str, Any] | None, found: RunItems, run: RunFolder, labels: Mapping[str, str]
 ) -> dict[str, Any]:
     result = record.result or {}
     label = labels.get(record.method, record.method)
@@ -174,7 +174,7 @@ def _variant(
     return shown
 
 
-def _pictures(found: Found, item: Any) -> list[dict[str, Any]]:
+def _pictures(found: RunItems, item: Any) -> list[dict[str, Any]]:
     if item is None:
         return []
     try:

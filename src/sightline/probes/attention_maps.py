@@ -47,7 +47,7 @@ def read_maps(
     """Inside, what the model generates leaves its maps; ask the reader that is yielded for `maps()`.
 
     model: a `VLM` or a bare Transformers model. inputs: what its `generate` is given; some models encode the images
-    before their forward, which then is not told how patches lie, and these inputs are. sinks: as `find_sinks` returns
+    before their forward, which then does not hold how patches lie, and these inputs do. sinks: as `find_sinks` returns
     them, to be marked in the maps. Changes nothing; one prompt, or one batch of prompts, a `with`.
     """
     anatomy, source = anatomy_and_layout(model, layout)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sightline.attention.hooks import Hooks
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import cache_from
+from sightline.models.transformers_api.cache import cache_from
 
 
 @dataclass
@@ -53,7 +53,7 @@ class GenerationCost:
 
 
 @contextmanager
-def generation_cost(model: Any) -> Iterator[GenerationCost]:
+def measured_cost(model: Any) -> Iterator[GenerationCost]:
     """Inside, one call of `generate` is measured: enter it in front of the method, so that the method's cost counts.
 
     model: a `VLM`; of what has no anatomy nothing is known.

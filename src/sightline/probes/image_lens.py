@@ -22,7 +22,7 @@ from sightline.methods.hidden import unembed
 from sightline.methods.scoring import VISUAL, prompt_layout
 from sightline.models.anatomy import Anatomy
 from sightline.models.logits import last_logits
-from sightline.models.transformers_api import with_cache
+from sightline.models.transformers_api.cache import with_cache
 
 AT_ONCE = 64
 """Positions whose logits over the vocabulary are held at a time."""

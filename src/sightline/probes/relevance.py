@@ -28,7 +28,7 @@ from sightline.attention.weights import weight_blocks
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import anatomy_and_layout
 from sightline.methods.scoring import VISUAL, prompt_layout
-from sightline.models.transformers_api import with_cache
+from sightline.models.transformers_api.cache import with_cache
 
 Kind = Literal["relevancy", "rollout", "gradient"]
 

@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from sightline.knockout.flow import FLOWS, FlowResult, information_flow, question_positions
     from sightline.methods.repeat import Repeat
     from sightline.published.table import Published, Reproduction, find_reproduction, reproductions
+else:
+    __getattr__ = names_of(
+        __name__,
+        {
+            "sightline.knockout.flow": "FLOWS FlowResult information_flow question_positions",
+            "sightline.methods.repeat": "Repeat",
+            "sightline.published.table": "Published Reproduction find_reproduction reproductions",
+        },
+    )
 
 __all__ = [
     "FLOWS",
@@ -22,18 +31,3 @@ __all__ = [
     "question_positions",
     "reproductions",
 ]
-
-__getattr__ = names_of(
-    __name__,
-    {
-        "FLOWS": "sightline.knockout.flow",
-        "FlowResult": "sightline.knockout.flow",
-        "Published": "sightline.published.table",
-        "Repeat": "sightline.methods.repeat",
-        "Reproduction": "sightline.published.table",
-        "find_reproduction": "sightline.published.table",
-        "information_flow": "sightline.knockout.flow",
-        "question_positions": "sightline.knockout.flow",
-        "reproductions": "sightline.published.table",
-    },
-)

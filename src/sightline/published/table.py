@@ -65,7 +65,7 @@ class Reproduction:
         queries, stages: of a measurement.
         new_tokens: of an answer, at most; None: the benchmark's.
         temperature: of answers that are drawn; None: greedily.
-        limit: items that were asked; None: all.
+        limit: items that were run; None: all.
         fields: of the benchmark, as split and template.
         flows: "image -> last" and others, of a flow.
         window: layers that are cut together, of a flow.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sightline.errors import SightlineError
-from sightline.memory import is_out_of_memory, with_less_memory
+from sightline.memory import SMALLEST_BLOCK, block_bytes, is_out_of_memory, limit_block_bytes, with_less_memory
 
 
 class Named(Protocol):
@@ -44,13 +44,11 @@ class Outcome:
 class Batches:
     """Runs samples on one model, in ever smaller batches and blocks of attention where memory is short.
 
-    size: samples in one pass; halved, for good, each time that memory does not suffice for so many. is_of_run: tells
+    size: samples in one pass; halved, for good, each time that memory does not suffice for so many. is_of_run: knows
     the errors that no sample is to blame for; these are raised.
     """
 
     def __init__(self, size: int, is_of_run: Callable[[Exception], bool] = lambda error: False) -> None:
-        from sightline.attention import block_bytes
-
         self.size, self._is_of_run = size, is_of_run
         self._block_bytes = block_bytes()
 
@@ -95,8 +93,6 @@ class Batches:
             raise ending
 
     def _within_memory(self, attempt: Callable[[], Results], is_last_resort: bool) -> Results:
-        from sightline.attention import limit_block_bytes
-
         def attempt_in_blocks() -> Results:
             with limit_block_bytes(self._block_bytes):
                 return attempt()
@@ -104,8 +100,6 @@ class Batches:
         return with_less_memory(attempt_in_blocks, self._shrink if is_last_resort else lambda: False)
 
     def _shrink(self) -> bool:
-        from sightline.attention.weights import SMALLEST_BLOCK
-
         free_memory()
         if self._block_bytes // 2 < SMALLEST_BLOCK:
             return False

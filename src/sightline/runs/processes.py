@@ -23,7 +23,7 @@ def shard(items: Sequence[Item], rank: int, world: int) -> list[Item]:
 
 
 def launched_as() -> tuple[int, int]:
-    """(rank, world size) as `accelerate launch` and torchrun tell each process; (0, 1) for a process on its own."""
+    """(rank, world size) as `accelerate launch` and torchrun give each process; (0, 1) for a process on its own."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 

@@ -82,7 +82,7 @@ class Runner:
 
     world        processes that share the run
     on_progress  is called as the run goes on
-    raises       tells the errors of an entry that end the run, as where there is but one entry
+    raises       knows the errors of an entry that end the run, as where there is but one entry
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Runner:
     ) -> None:
         for condition in conditions:
             self.take_up(condition.model, condition.method)
-        shown = [Part(condition, entries, self) for condition in conditions]
+        shown = [ConditionPart(condition, entries, self) for condition in conditions]
         order = laid.order([entry for entry in entries if any(self._is_open(entry, each) for each in conditions)])
         # First this process's share, then, from their far end, those of the others, who may be slower or dead.
         own = shard(order, self.run.rank % self._world, self._world)
@@ -172,9 +172,9 @@ class Runner:
         self,
         turns: Sequence[list[Entry]],
         conditions: Sequence[Condition[Entry]],
-        shown: Sequence[Part],
+        shown: Sequence[ConditionPart],
         batches: Batches,
-    ) -> Iterator[Due[tuple[Condition[Entry], Part], Entry]]:
+    ) -> Iterator[Due[tuple[Condition[Entry], ConditionPart], Entry]]:
         """The batches in their turn, each claimed when it is taken."""
         for turn in turns:
             for condition, part in zip(conditions, shown, strict=True):
@@ -224,7 +224,7 @@ class Runner:
         return is_of_run(error, self.run.folder)
 
 
-class Part:
+class ConditionPart:
     """One condition's part of a run, as it goes on."""
 
     def __init__(self, condition: Condition[Any], entries: Sequence[Any], runner: Runner) -> None:

@@ -12,6 +12,9 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError, ModelError, SightlineWarning
+from sightline.models.source import find_source
+from sightline.models.vlm import load
+from sightline.models.vlm.processors import NoVideo
 
 if TYPE_CHECKING:
     from sightline.models.anatomy import Anatomy
@@ -137,13 +140,9 @@ PROCESSOR_FILES = (
 
 def _save_processor(vlm: VLM, part: Path) -> None:
     """The processor as it is; one whose video library is not installed, and so cannot be written, as it was loaded."""
-    from sightline.models.vlm.processors import NoVideo
-
     if not isinstance(getattr(vlm.processor, "video_processor", None), NoVideo):
         vlm.processor.save_pretrained(part)
         return
-    from sightline.models.source import find_source
-
     source = find_source(vlm.name, vlm.revision)
     folder = Path(source.path)
     if not source.is_folder:
@@ -161,8 +160,6 @@ def _merged(vlm: VLM, model: Any, settings: TrainSettings, part: Path) -> Any:
     if settings.method == "lora":
         return model.merge_and_unload()
     from peft import PeftModel
-
-    from sightline.models.vlm import load
 
     # Merging into 4-bit weights would round the adapters away: they go into the weights as they were before.
     whole = load(vlm.name, dtype=torch.bfloat16, device="cpu", revision=vlm.revision)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
-from sightline.models.transformers_api import checkpointing_options
+from sightline.models.transformers_api.loading import checkpointing_options
 from sightline.runs.processes import launched_as
 from sightline.training.folder import CHECKPOINTS
 

@@ -12,7 +12,7 @@ import torch
 from sightline.data.answer_words import Word
 from sightline.data.training_sample import TrainingSample
 from sightline.errors import InputError
-from sightline.models.answer_tokens import IGNORED, TailTokens, Turn, tail_tokens, turn_of
+from sightline.models.answer_tokens import IGNORED, AnswerTurn, TailTokens, tail_tokens, turn_of
 from sightline.models.vlm.encoding import prompt_texts
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Collator:
 
     vlm: VLM
     has_negatives: bool = True
-    turn: Turn = field(init=False)
+    turn: AnswerTurn = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turn", turn_of(self.vlm.processor, self.vlm.anatomy.is_multimodal))

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.probes.grounding.scores import Scores
+from sightline.probes.grounding.values import Scores
 
 LossKind = Literal["margin", "bce", "mse", "none"]
 IGNORED = -1.0

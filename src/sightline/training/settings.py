@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sightline.errors import InputError
 from sightline.files.yaml import read_yaml
 from sightline.methods.base import setting
-
-if TYPE_CHECKING:
-    from sightline.probes.grounding.scores import Grounding
-    from sightline.training.losses import GroundingLoss
+from sightline.probes.grounding.scores import Grounding
+from sightline.training.losses import GroundingLoss
 
 DEFAULT_PRESET = "labels"
 """The form that helped, as measured: docs/grounding_evidence.md."""
@@ -101,15 +99,11 @@ class TrainSettings:
 
     def grounding(self) -> Grounding:
         """How words are scored."""
-        from sightline.probes.grounding.scores import Grounding
-
         names = ("layers", "kind", "top", "projection", "renormalise", "detach_image")
         return Grounding(**{name: getattr(self, name) for name in names})
 
     def grounding_loss(self) -> GroundingLoss:
         """The terms beside the language loss."""
-        from sightline.training.losses import GroundingLoss
-
         return GroundingLoss(
             kind=self.loss,
             margin=self.margin,

@@ -23,7 +23,8 @@ from transformers import PrinterCallback, Trainer
 
 from sightline.errors import SightlineError
 from sightline.files.json import json_text
-from sightline.probes.grounding.scores import Scores
+from sightline.probes.grounding.head import GroundingHead
+from sightline.probes.grounding.values import Scores
 from sightline.training.checkpoints import PREFIX, last_whole, seal
 from sightline.training.collator import IGNORED_TOKEN, Collator, TrainingSet
 from sightline.training.language import language_pass
@@ -257,8 +258,6 @@ class GroundingTrainer(Trainer):  # type: ignore[misc]
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Reads the weights by the model's own class, which knows how they were named on disk."""
         if self.head is not None:
-            from sightline.probes.grounding.head import GroundingHead
-
             self.head.load_state_dict(GroundingHead.load(resume_from_checkpoint).state_dict())
         if hasattr(self.model, "peft_config") or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             with self._headless() if model is None else nullcontext():

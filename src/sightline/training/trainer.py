@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.data.training_sample import BadLine, TrainingData, TrainingSample
 from sightline.errors import InputError, SightlineError
 from sightline.files.json import json_text, write_atomically
+from sightline.models.vlm import load
 from sightline.training import adapters
 from sightline.training.arguments import require_reporter, training_arguments
 from sightline.training.checkpoints import is_whole, step_of
@@ -107,7 +108,7 @@ def train_model(
     Under `accelerate launch` or torchrun every process calls this; the first writes.
 
     Raises:
-        InputError: for data without a usable sample, a folder that holds another training or was not asked to be
+        InputError: for data without a usable sample, a folder that holds another training or was not meant to be
             resumed, and settings that do not fit the model or the machine.
         SightlineError: when the loss is not a number any more.
     """
@@ -189,8 +190,6 @@ def _trained(
 def _loaded(model: str | VLM, settings: TrainSettings) -> VLM:
     if not isinstance(model, str):
         return model
-    from sightline.models.vlm import load
-
     return adapters.out_of_float16(load(model, quantize="4bit" if settings.method == "qlora" else None))
 
 

@@ -1,6 +1,6 @@
 """Bundled models, and the small world of coloured shapes that they were trained on.
 
-world.py       Kind, Item, Scene; drawing scenes; co-occurrence and POPE's negatives
+world.py       Kind, SceneObject, Scene; drawing scenes; co-occurrence and POPE's negatives
 render.py      a scene as a Pillow picture of any size
 questions.py   the questions about a scene, with the true answer
 samples.py     ready samples, the command line's `--data shapes`

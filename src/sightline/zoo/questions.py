@@ -10,7 +10,7 @@ import re
 import string
 from dataclasses import dataclass
 
-from sightline.zoo.world import COLOURS, KINDS, POSITIONS, SHAPES, Item, Kind, Scene, negatives
+from sightline.zoo.world import COLOURS, KINDS, POSITIONS, SHAPES, Kind, Scene, SceneObject, negatives
 
 EXISTENCE_PHRASES: tuple[str, ...] = (
     "Is there a {} in the image?",
@@ -33,7 +33,7 @@ class Question:
     """A question about one scene and its true answer.
 
     task: "existence", "attribute", "count", "colour", "position", "place", "verify", "relation", "choice" or
-    "caption". options: for multiple choice the texts behind (A), (B), ... in order. about: the thing asked about,
+    "caption". options: for multiple choice the texts behind (A), (B), ... in order. about: the thing in question,
     such as "red circle". split: where a negative came from.
     """
 
@@ -115,7 +115,7 @@ def verify_count(scene: Scene, shape: str, number: int) -> Question:
     return Question("verify", f"{what} in the image?", yes_no(scene.count(shape=shape) == number), about=shape)
 
 
-def relation(first: Item, side: str, second: Item) -> Question:
+def relation(first: SceneObject, side: str, second: SceneObject) -> Question:
     """Is the red circle above the blue square? By grid cell; `side` is one of SIDES.
 
     Ask it of kinds that stand there once.
@@ -150,13 +150,13 @@ def choice(
 
 def colour_choice(scene: Scene, shape: str, rng: random.Random) -> Question:
     """What colour is the circle, as multiple choice of all colours."""
-    asked = colour(scene, shape)
+    question = colour(scene, shape)
     texts = rng.sample(COLOURS, len(COLOURS))
-    return lettered(asked.prompt, tuple(texts), texts.index(asked.answer))
+    return lettered(question.prompt, tuple(texts), texts.index(question.answer))
 
 
 def single_shapes(scene: Scene) -> tuple[str, ...]:
-    """The shapes that stand in the picture exactly once: those whose colour can be asked."""
+    """The shapes that stand in the picture exactly once: those whose colour makes a question."""
     return tuple(shape for shape in SHAPES if scene.count(shape=shape) == 1)
 
 

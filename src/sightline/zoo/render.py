@@ -6,7 +6,7 @@ import math
 
 from PIL import Image, ImageDraw
 
-from sightline.zoo.world import GRID, Item, Scene
+from sightline.zoo.world import GRID, Scene, SceneObject
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (214, 40, 40),
@@ -43,12 +43,12 @@ def _polygon(shape: str) -> list[Point]:
     raise ValueError(f"unknown shape {shape!r}")
 
 
-def _place(item: Item, cell: float) -> tuple[float, float, float]:
+def _place(item: SceneObject, cell: float) -> tuple[float, float, float]:
     """Centre (x, y) and radius of an item, in the units of `cell`, the side of a grid cell."""
     return (item.column + 0.5 + item.shift[0]) * cell, (item.row + 0.5 + item.shift[1]) * cell, item.scale * cell / 2
 
 
-def outline(item: Item, size: int = 48) -> list[Point]:
+def outline(item: SceneObject, size: int = 48) -> list[Point]:
     """Corners (x, y) of an item in a picture of size x size pixels, y downwards; a circle has 24."""
     x, y, radius = _place(item, size / GRID)
     if item.kind.shape == "circle":
@@ -57,7 +57,7 @@ def outline(item: Item, size: int = 48) -> list[Point]:
     return [(x + right * radius, y + down * radius) for right, down in _polygon(item.kind.shape)]
 
 
-def _draw_item(draw: ImageDraw.ImageDraw, item: Item, cell: float) -> None:
+def _draw_item(draw: ImageDraw.ImageDraw, item: SceneObject, cell: float) -> None:
     centre_x, centre_y, radius = _place(item, cell)
     red, green, blue = (min(255, round(channel * item.shade)) for channel in PALETTE[item.kind.colour])
     fill = (red, green, blue)

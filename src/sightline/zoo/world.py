@@ -1,7 +1,7 @@
 """The small world: coloured shapes on a 3 x 3 grid, drawn so that some objects keep company far more often than others.
 
-An object is a `Kind` (a colour and a shape); a `Scene` holds up to nine `Item`s, each a kind in a grid cell. Scenes
-are drawn from themes: a theme prefers five of the 25 kinds, and themes differ in how common they are. That gives the
+An object is a `Kind` (a colour and a shape); a `Scene` holds up to nine, each a `SceneObject` in a grid cell. They are
+drawn from themes: a theme prefers five of the 25 kinds, and themes differ in how common they are. That gives the
 world popular kinds and kinds that co-occur, hence language priors a model can learn instead of looking. Each theme
 holds every colour and every shape once, so a prior is about the pair and never about a colour or a shape alone.
 """
@@ -60,7 +60,7 @@ THEMES: tuple[tuple[Kind, ...], ...] = tuple(
 
 
 @dataclass(frozen=True)
-class Item:
+class SceneObject:
     """One object in a scene.
 
     row, column: its grid cell, 0 to 2. scale: its extent as a fraction of the cell. shift: (x, y) offset of its
@@ -89,7 +89,7 @@ class Item:
 class Scene:
     """A picture before it is drawn: its items in reading order, its background colour, and the seed it came from."""
 
-    items: tuple[Item, ...]
+    items: tuple[SceneObject, ...]
     background: tuple[int, int, int] = (240, 240, 240)
     seed: int | None = None
 
@@ -102,7 +102,7 @@ class Scene:
         """How many items have this colour and this shape (None: any)."""
         return sum(colour in (None, item.kind.colour) and shape in (None, item.kind.shape) for item in self.items)
 
-    def at(self, cell: int) -> Item | None:
+    def at(self, cell: int) -> SceneObject | None:
         """The item in a cell (0 to 8 in reading order), or None."""
         return next((item for item in self.items if item.cell == cell), None)
 
@@ -128,7 +128,7 @@ def draw_scene(seed: int) -> Scene:
             kinds.append(kind)
     rng.shuffle(kinds)
     items = tuple(
-        Item(
+        SceneObject(
             kind=kind,
             row=cell // GRID,
             column=cell % GRID,

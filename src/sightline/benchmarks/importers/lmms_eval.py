@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sightline.files.jsonl import name_of
+from sightline.files.jsonl import id_text
 
 NAMES = ("question_id", "id", "idx", "index")
 BESIDE = ("category", "sub_task", "subtask", "split", "set_id", "figure_id", "subcategory")
@@ -50,7 +50,7 @@ def _record(line: Mapping[str, Any]) -> dict[str, Any]:
     for value in line.values():
         if isinstance(value, Mapping):
             found |= {name: value[name] for name in (*NAMES, *BESIDE) if name in value and name not in found}
-            if "pair_index" in value and name_of(value.get("index")) is not None:  # MMVP's, counted from 0
+            if "pair_index" in value and id_text(value.get("index")) is not None:  # MMVP's, counted from 0
                 found["index"] = int(value["index"]) + 1
     found["filtered_resps"] = line.get("filtered_resps", line.get("resps"))
     if isinstance(line.get("input"), str):

@@ -28,7 +28,7 @@ are lmms-eval's own or another model's, and have no effect."""
 
 
 @dataclass(frozen=True)
-class Request:
+class AnswerRequest:
     """One question: its sample, how its answer is made, and the strings it ends before."""
 
     sample: Sample
@@ -41,7 +41,7 @@ class Request:
         return (bool(self.sample.images), tuple(sorted((name, repr(value)) for name, value in self.options.items())))
 
 
-def request_of(words: str, settings: Mapping[str, Any], visuals: Any, name: str) -> Request:
+def request_of(words: str, settings: Mapping[str, Any], visuals: Any, name: str) -> AnswerRequest:
     """A request of a task's words, its generation settings, and what its `doc_to_visual` gave.
 
     Raises InputError for an empty prompt, and for visuals that are no images.
@@ -57,7 +57,7 @@ def request_of(words: str, settings: Mapping[str, Any], visuals: Any, name: str)
         words = words.replace(IMAGE_MARKER, "")
     until = settings.get("until") or ()
     ends = (until,) if isinstance(until, str) else tuple(map(str, until))
-    return Request(Sample(words, tuple(flat), id=name), _options(settings), tuple(end for end in ends if end))
+    return AnswerRequest(Sample(words, tuple(flat), id=name), _options(settings), tuple(end for end in ends if end))
 
 
 def _flat(visuals: Any) -> Iterator[Any]:
@@ -84,7 +84,7 @@ class OpenRequest:
     """A request in its place among the others."""
 
     place: int
-    request: Request
+    request: AnswerRequest
 
     @property
     def id(self) -> str:
@@ -95,7 +95,7 @@ class OpenRequest:
 def answer_all(
     vlm: VLM,
     method: Method | None,
-    requests: Sequence[Request | None],
+    requests: Sequence[AnswerRequest | None],
     batch_size: int,
     on_answer: Callable[[int, str], None],
     on_failure: Callable[[int, Exception], None],

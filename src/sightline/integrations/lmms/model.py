@@ -10,11 +10,13 @@ from loguru import logger
 from tqdm import tqdm
 
 from sightline.errors import InputError
-from sightline.integrations.lmms.answers import Request, answer_all, request_of
+from sightline.integrations.lmms.answers import AnswerRequest, answer_all, request_of
+from sightline.methods.registry import find_method, find_sinks_file
+from sightline.models.vlm import load
 
 
 class SightlineModel(lmms):  # type: ignore[misc]  # of a library without types
-    """A vision-language model with one of Sightline's methods on, asked with questions about images.
+    """A vision-language model with one of Sightline's methods on, for questions about images.
 
     Arguments, as `--model_args pretrained=NAME,method="var:rho=0.5,p=0.6"`:
         pretrained: a bundled name, a hub name, or a folder.
@@ -42,8 +44,6 @@ class SightlineModel(lmms):  # type: ignore[misc]  # of a library without types
         super().__init__()
         from accelerate import Accelerator
 
-        from sightline.models.vlm import load
-
         self.method = _method_of(str(method).strip("\"'"), sinks)
         self.batch_size = _batch_size(batch_size)
         accelerator = Accelerator()
@@ -60,7 +60,7 @@ class SightlineModel(lmms):  # type: ignore[misc]  # of a library without types
         return self.vlm.device
 
     def generate_until(self, requests: list[Any]) -> list[str]:
-        """The answers, in the order of the requests; "" for a question that cannot be asked, which the log tells."""
+        """The answers, in the order of the requests; "" for a question that cannot be put, which the log names."""
         ready = [self._question(request.args) for request in requests]
         with tqdm(total=len(ready), disable=self.rank != 0, desc="Answering") as bar:
 
@@ -74,7 +74,7 @@ class SightlineModel(lmms):  # type: ignore[misc]  # of a library without types
 
             return answer_all(self.vlm, self.method, ready, self.batch_size, answered, failed)
 
-    def _question(self, arguments: tuple[Any, ...]) -> Request | None:
+    def _question(self, arguments: tuple[Any, ...]) -> AnswerRequest | None:
         words, settings, doc_to_visual, doc_id, task, split = arguments
         try:
             visuals = doc_to_visual(self.task_dict[task][split][doc_id])
@@ -99,8 +99,6 @@ class SightlineModel(lmms):  # type: ignore[misc]  # of a library without types
 
 
 def _method_of(spec: str, sinks: str | None) -> Any:
-    from sightline.methods.registry import find_method, find_sinks_file
-
     return find_method(spec or "none", find_sinks_file(None if sinks is None else Path(sinks)))
 
 

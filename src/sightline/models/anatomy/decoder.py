@@ -12,7 +12,7 @@ from torch import nn
 
 from sightline.errors import ModelError
 from sightline.models.anatomy.configuration import value_of
-from sightline.models.transformers_api import LOOKUP
+from sightline.models.transformers_api.attention import LOOKUP
 from sightline.text import ranges
 
 

@@ -18,7 +18,7 @@ from sightline.models.anatomy.configuration import generation_ids, token_ids, va
 from sightline.models.anatomy.decoder import call_or_none, find_decoder, refuse_cross_attention, self_attention
 from sightline.models.anatomy.towers import find_towers
 from sightline.models.anatomy.tree import describe_missing, draw_anatomy
-from sightline.models.transformers_api import prompt_keepers
+from sightline.models.transformers_api.cache import prompt_keepers
 
 
 @dataclass(frozen=True, eq=False, repr=False)

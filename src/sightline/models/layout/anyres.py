@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from sightline.models.layout.patches import Grids, Media, PatchGrid
-from sightline.models.transformers_api import best_resolution
+from sightline.models.transformers_api.loading import best_resolution
 
 
 def from_resolutions(media: Media) -> Grids | None:
@@ -52,7 +52,7 @@ def _grids(media: Media, index: int, tokens: Tensor, side: int, fine: tuple[int,
 
 
 def _stands_alone(media: Media, images: int) -> list[bool]:
-    """Whether each image is the only one of its sample; where the inputs tell, images in company are not cut up."""
+    """Whether each image is the only one of its sample; where the inputs show it, images in company are not cut up."""
     given = media.tensor("batch_num_images")
     if given is None:
         return [True] * images

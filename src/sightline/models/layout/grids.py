@@ -125,10 +125,10 @@ _LARGEST_MERGE = 8
 def _merged(media: Media, sizes: list[tuple[int, ...]]) -> Grids | None:
     """Grids of (frames, rows, columns) of patches, of which every square of neighbours became one token.
 
-    The side of that square is told by the inputs, or it is the one with which the counts of tokens agree.
+    The side of that square stands in the inputs, or it is the one with which the counts of tokens agree.
     """
-    told = media.tensor(f"{media.name}_merge_sizes")
-    squares = [told.tolist()] if told is not None else [[side] * len(sizes) for side in range(1, _LARGEST_MERGE + 1)]
+    given = media.tensor(f"{media.name}_merge_sizes")
+    squares = [given.tolist()] if given is not None else [[side] * len(sizes) for side in range(1, _LARGEST_MERGE + 1)]
     for sides in squares:
         shapes: list[tuple[int, ...]] = [
             (frames, rows // side, columns // side) for (frames, rows, columns), side in zip(sizes, sides, strict=True)
@@ -208,9 +208,9 @@ def from_crops(media: Media) -> Grids | None:
     """
     count = _crop_count(media)
     if count is None and media.processor is not None and media.may_tile:
-        return None  # without pixels a square of tiles can't be told from one large tile
-    told = media.tensor(f"{media.name}_sizes", *_PIXELS[media.kind])
-    if count is None and told is not None:
+        return None  # without pixels a square of tiles can't be known from one large tile
+    given = media.tensor(f"{media.name}_sizes", *_PIXELS[media.kind])
+    if count is None and given is not None:
         return None  # pictures of other shapes, which none of the other finders could read
     each = media.total // count if count and media.total % count == 0 else 0
     image, patch = media.side("image_size"), media.side("patch_size")

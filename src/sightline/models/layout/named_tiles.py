@@ -23,7 +23,7 @@ class _Tile:
 
 
 def from_named_tiles(media: Media) -> Grids | None:
-    """Grids whose `index` and `box` are told by the token in front of each run; the view of the whole comes last.
+    """Grids whose `index` and `box` are given by the token in front of each run; the view of the whole comes last.
 
     The processor's tokenizer is needed to read the names.
     """

@@ -112,7 +112,7 @@ def layout_of(
         anatomy: of the model that takes the inputs.
         inputs: `input_ids` [batch, positions], and what goes with it: `attention_mask`, `mm_token_type_ids`,
             `pixel_values`, `image_grid_thw`, `image_sizes` and so on, under the names the model knows.
-        processor: the model's processor; only asked where inputs and configuration do not say.
+        processor: the model's processor; only used where inputs and configuration do not say.
         tiles: where the tiles of the images lie in them, by sample and image, where that is known.
 
     Raises:
@@ -174,7 +174,7 @@ def _features(inputs: Mapping[str, Any], kind: Modality) -> Any:
 
 
 def _placeholder_ids(anatomy: Anatomy, processor: Any) -> dict[Modality, frozenset[int]]:
-    """Ids by modality from the configuration; the processor is asked only where that has none.
+    """Ids by modality from the configuration; the processor is used only where that has none.
 
     A processor's `image_token_id` may be the marker it writes before an image (Gemma 3), not the placeholder.
     """

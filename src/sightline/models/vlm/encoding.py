@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.data.messages import IMAGE_MARKER
 from sightline.errors import InputError
+from sightline.models.vlm.audio import load_audio
 from sightline.models.vlm.chat import conversation, keeps_places, templated
 from sightline.models.vlm.processors import NoVideo
 
@@ -67,8 +68,6 @@ def encode_samples(
         _require_video(processor, anatomy)
         media["videos"] = [[frames] for frames in videos]
     if any(sample.audio for sample in samples):
-        from sightline.models.vlm.audio import load_audio
-
         rate = _sampling_rate(processor)
         media["audio"] = [load_audio(sample.audio, rate) for sample in samples if sample.audio]
         options = {"sampling_rate": rate, **options}

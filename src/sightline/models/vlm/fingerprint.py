@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from sightline import zoo
 from sightline.models.source import base_of, is_adapter
 
 WHOLE = 2**24
@@ -20,8 +21,6 @@ WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
 
 def model_folder(name: str | Path) -> Path | None:
     """The folder of a bundled model or of a local one; None for what is no folder of a model, as a hub name."""
-    from sightline import zoo
-
     folder = zoo.bundled_path(str(name)) if name in zoo.BUNDLED else Path(name).expanduser()
     return folder if (folder / "config.json").is_file() or is_adapter(folder) else None
 

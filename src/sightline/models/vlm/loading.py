@@ -10,6 +10,7 @@ from typing import Any
 
 from sightline.errors import InputError, ModelError
 from sightline.models.source import CheckpointSource
+from sightline.models.transformers_api.loading import generating_classes
 from sightline.models.vlm.load_errors import VideoLibraryError, explained_errors
 from sightline.models.vlm.processors import lacks_video_library, load_without_video
 from sightline.models.vlm.settings import ModelOptions
@@ -18,7 +19,9 @@ from sightline.models.vlm.weights import require_complete, require_weights
 _QUANTIZED_BITS = ("4bit", "8bit")
 
 
-def load_model(source: CheckpointSource, dtype: Any, device: Any, quantize: str | None, settings: ModelOptions) -> Any:
+def load_weights(
+    source: CheckpointSource, dtype: Any, device: Any, quantize: str | None, settings: ModelOptions
+) -> Any:
     """The model in evaluation mode on its device.
 
     Raises:
@@ -113,8 +116,6 @@ def _auto_class(source: CheckpointSource, config: Any) -> Any:
     from decides.
     """
     import transformers
-
-    from sightline.models.transformers_api import generating_classes
 
     candidates = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM", "AutoModelForCausalLM")
     autos = [getattr(transformers, name) for name in candidates if hasattr(transformers, name)]

@@ -9,11 +9,11 @@ from sightline.errors import InputError
 from sightline.models.anatomy import find_anatomy
 from sightline.models.layout.by_hand import GivenLayout, read_layout
 from sightline.models.source import find_source
-from sightline.models.transformers_api import commit_of
+from sightline.models.transformers_api.loading import commit_of
 from sightline.models.vlm.adapters import refuse_prompt_learning, with_adapter
 from sightline.models.vlm.chat import check_chat
 from sightline.models.vlm.generation import check_generation
-from sightline.models.vlm.loading import load_model, load_processor, prepared
+from sightline.models.vlm.loading import load_processor, load_weights, prepared
 from sightline.models.vlm.model import VLM
 from sightline.models.vlm.reading import require_right_reading
 from sightline.models.vlm.settings import ModelOptions, model_options, processor_options
@@ -50,7 +50,7 @@ def load(
     given = read_layout(layout) if isinstance(layout, str | Path) else layout
     source = find_source(name, revision)
     settings = model_options(options)
-    model = load_model(source, dtype, device, quantize, settings)
+    model = load_weights(source, dtype, device, quantize, settings)
     if source.adapter is not None:
         model = with_adapter(model, source)
     anatomy = find_anatomy(model)

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 from typing import Any
 
-from sightline.models.transformers_api import processor_class, processor_settings
+from sightline.models.transformers_api.loading import processor_class, processor_settings
 
 
 class NoVideo:

@@ -6,16 +6,15 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from sightline.attention.checks import check_model, check_reading
 from sightline.data.sample import Sample
 from sightline.errors import ModelError, SightlineWarning
-from sightline.models.transformers_api import warn_of_release
+from sightline.models.transformers_api.release import warn_of_release
 from sightline.text import first_sentence
 
 
 def require_right_reading(vlm: Any) -> None:
     """ModelError where a model is read wrongly; a warning where that can't be seen, or the release is untested."""
-    from sightline.attention.checks import check_reading
-
     warn_of_release()
     if vlm.processor is None or vlm.given_layout is not None:
         return
@@ -43,8 +42,6 @@ def require_right_reading(vlm: Any) -> None:
 
 def check_reading_of(vlm: Any, inputs: Mapping[str, Any]) -> list[str]:
     """What is wrong with the reading of a model on these inputs, a sentence each."""
-    from sightline.attention.checks import check_model
-
     found: list[str] = check_model(vlm.anatomy, inputs, vlm.layout(inputs))
     return found
 

@@ -72,13 +72,13 @@ def score_table(document: Mapping[str, Any]) -> Cells:
     rows = [
         (
             label,
-            *(with_bounds(told.get(name), told.get(f"{name}_ci95")) for name in names),
-            str(told["n"]),
-            str(told.get("unparsed", "-")),
-            str(told["failed"]),
-            figure(told["seconds_per_item"]),
+            *(with_bounds(figures.get(name), figures.get(f"{name}_ci95")) for name in names),
+            str(figures["n"]),
+            str(figures.get("unparsed", "-")),
+            str(figures["failed"]),
+            figure(figures["seconds_per_item"]),
         )
-        for label, told in methods.items()
+        for label, figures in methods.items()
     ]
     return columns, rows
 
@@ -86,7 +86,7 @@ def score_table(document: Mapping[str, Any]) -> Cells:
 def part_table(document: Mapping[str, Any]) -> Cells:
     """A split or subtask a row, a method a column; no row where there is but one part."""
     name = _part_figure(document)
-    parts = {label: _parts(told) for label, told in document["methods"].items()}
+    parts = {label: _parts(figures) for label, figures in document["methods"].items()}
     known = list(dict.fromkeys(part for of in parts.values() for part in of))
     if name is None or len(known) < 2:
         return (), []
@@ -108,13 +108,13 @@ def _figure_of(document: Mapping[str, Any], name: str) -> str:
     return with_bounds(document.get(name), document.get(f"{name}_ci95"))
 
 
-def _parts(told: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next((told[name] for name in PARTS if told.get(name)), {})
+def _parts(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((figures[name] for name in PARTS if figures.get(name)), {})
 
 
 def _part_figure(document: Mapping[str, Any]) -> str | None:
     """The headline where parts have it, else what they call their score."""
-    first = [part for told in document["methods"].values() for part in _parts(told).values()]
+    first = [part for figures in document["methods"].values() for part in _parts(figures).values()]
     return next((name for name in (document["headline"], "score", "accuracy") if first and name in first[0]), None)
 
 
@@ -123,11 +123,11 @@ def paired_table(document: Mapping[str, Any]) -> Cells:
     columns = ("method", "figure", "delta", "95% interval", "McNemar p", "right before only", "right now only", "items")
     rows: list[tuple[str, ...]] = []
     for pair in document["paired"]:
-        for name, told in (pair["figures"] or {document["headline"]: pair}).items():
+        for name, figures in (pair["figures"] or {document["headline"]: pair}).items():
             is_main = name == document["headline"]
             left_out = f" ({pair['missing']} left out)" if pair["missing"] else ""
             beside = (_p_value(pair), *map(str, pair["flips"]), f"{pair['n']}{left_out}")
-            change = (figure(told["delta"], is_signed=True), bounds_text(told["ci95"], is_signed=True))
+            change = (figure(figures["delta"], is_signed=True), bounds_text(figures["ci95"], is_signed=True))
             rows.append((pair["b"] if is_main else "", spaced(name), *change, *(beside if is_main else [""] * 4)))
     return columns, rows
 
@@ -164,9 +164,9 @@ def write_tables(folder: Path, found: Sequence[dict[str, Any]]) -> None:
     for document in found:
         first = document["paired"][0]["a"] if document["paired"] else None
         pairs = {pair["b"]: pair for pair in document["paired"]}
-        for label, told in document["methods"].items():
+        for label, figures in document["methods"].items():
             numbers: dict[str, Any] = {}
-            for name, value in told.items():
+            for name, value in figures.items():
                 if _is_interval(name):
                     low, high = value or (None, None)
                     numbers |= {name.replace("_ci95", "_low"): low, name.replace("_ci95", "_high"): high}
@@ -201,7 +201,7 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 def _is_worth(name: str, methods: Iterable[Mapping[str, Any]]) -> bool:
     """A count of something wrong has its column only where there is some."""
-    return name not in RARE or any(told.get(name) for told in methods)
+    return name not in RARE or any(figures.get(name) for figures in methods)
 
 
 def _is_interval(name: str) -> bool:

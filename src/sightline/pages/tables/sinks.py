@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sightline.probes import sinks as sink_probes
 from sightline.results.table import Section, Table
 from sightline.text import number
 
@@ -13,14 +14,12 @@ if TYPE_CHECKING:
 
 def sections(sinks: Sinks) -> list[Section]:
     """The dimensions, the candidates, the layers, and how they hold against attention."""
-    from sightline.probes.sinks import known_sinks
-
     found: list[Section] = [str(sinks)]
     if not sinks.dims:
         found.append(
             "Methods that act on sinks (var and its controls) change nothing on it; the others do not need any."
         )
-    reported = known_sinks(sinks.model)
+    reported = sink_probes.known_sinks(sinks.model)
     if reported is not None:
         found.append(f"Reported elsewhere: {', '.join(map(str, reported.dims))} ({reported.source}).")
     if sinks.candidates:

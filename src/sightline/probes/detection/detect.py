@@ -29,7 +29,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Detector:
-    """One way to tell hallucinated words.
+    """One way to find hallucinated words.
 
     Attributes:
         name: as `sightline.probes.detection.signals` names it.
@@ -86,7 +86,7 @@ class Detection:
         }
 
 
-def evaluate(
+def evaluate_detectors(
     vlm: VLM,
     samples: Sequence[TrainingSample],
     *,
@@ -95,7 +95,7 @@ def evaluate(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Detection:
-    """How well each detector tells the words of these answers that are labelled 0 from those labelled 1.
+    """How well each detector separates the words of these answers labelled 0 from those labelled 1.
 
     Args:
         samples: with `words`; the answer is run through the model as if it had given it.

@@ -66,7 +66,7 @@ class GLSim:
         probability that each patch gives to each word's token by the logit lens.
         """
         whole = torch.nn.functional.cosine_similarity(words[self.image_layer], end[self.text_layer][None], dim=-1)
-        near = nearest(evidence, self.count(int(image.shape[1])))
+        near = nearest_patches(evidence, self.count(int(image.shape[1])))
         patches = torch.nn.functional.normalize(image[self.image_layer], dim=-1)[near]
         mine = torch.nn.functional.normalize(words[self.text_layer], dim=-1)
         return whole, torch.einsum("wd,wkd->wk", mine, patches).mean(1)
@@ -76,6 +76,6 @@ class GLSim:
         return self.weight * whole + (1 - self.weight) * local
 
 
-def nearest(evidence: Float[Tensor, "words patches"], count: int) -> Int[Tensor, "words count"]:
+def nearest_patches(evidence: Float[Tensor, "words patches"], count: int) -> Int[Tensor, "words count"]:
     """The patches that speak most for each word."""
     return evidence.topk(count, dim=1).indices

@@ -28,7 +28,8 @@ from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.errors import InputError, ModelError
 from sightline.probes.detection.glsim import GLSim
 from sightline.probes.grounding.image import VISUAL
-from sightline.probes.grounding.scores import Grounding, Scores
+from sightline.probes.grounding.scores import Grounding
+from sightline.probes.grounding.values import Scores
 from sightline.training.collator import Collator
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ class Dominance(Method):
 
     @contextmanager
     def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[DominanceProbe]:
-        """Read every prompt that runs inside; yields the probe whose `result()` can be asked at any time."""
+        """Read every prompt that runs inside; yields the probe whose `result()` can be read at any time."""
         anatomy, source = anatomy_and_layout(model, layout)
         name = str(getattr(model, "name", type(model).__name__))
         dims, tau = (self.sinks.dims, self.sinks.tau) if self.sinks is not None else ((), 1.0)

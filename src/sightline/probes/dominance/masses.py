@@ -131,10 +131,10 @@ _NOTHING: Mapping[str, Any] = {}
 """Of the fields that most layers have not, one for all: a long run has millions of layers."""
 
 
-def is_whole(name: str) -> bool:
+def is_modality(name: str) -> bool:
     """Whether a group is a modality, and not its sinks or one of several images."""
     return not name.endswith(SINKS) and PART not in name
 
 
 def _groups(tokens: Mapping[str, int]) -> list[str]:
-    return [name for name in tokens if is_whole(name)]
+    return [name for name in tokens if is_modality(name)]

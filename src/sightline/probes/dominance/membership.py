@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sightline.attention import AttentionCall
 from sightline.models.layout import Modality, TokenLayout
-from sightline.probes.dominance.masses import PART, SINKS, is_whole
+from sightline.probes.dominance.masses import PART, SINKS, is_modality
 
 if TYPE_CHECKING:
     pass
@@ -45,7 +45,7 @@ def membership_of(layout: TokenLayout, has_sinks: bool) -> tuple[tuple[str, ...]
 
 def selected_shares(call: AttentionCall, rows: Tensor, member: Tensor, groups: tuple[str, ...]) -> Tensor:
     """[batch, heads, rows, groups]: the share of each group among the input keys that each row may see."""
-    base = [index for index, name in enumerate(groups) if is_whole(name)]
+    base = [index for index, name in enumerate(groups) if is_modality(name)]
     parts = []
     for block in torch.split(rows.to(call.query.device), _BLOCK):
         counts = torch.einsum("bhrk,bkg->bhrg", call.visible(block).to(member.dtype), member)

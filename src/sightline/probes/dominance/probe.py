@@ -15,8 +15,8 @@ from sightline.attention.sink_tracker import SinkTracker
 from sightline.errors import InputError, SightlineError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import TokenLayout
-from sightline.models.transformers_api import selects_keys
-from sightline.probes.dominance.masses import SINKS, LayerMass, SampleDominance, is_whole
+from sightline.models.transformers_api.attention import selects_keys
+from sightline.probes.dominance.masses import SINKS, LayerMass, SampleDominance, is_modality
 from sightline.probes.dominance.membership import membership_of, row_layout, selected_shares, with_sinks
 from sightline.probes.dominance.queries import Queries, generated_tokens, name_of, prompt_rows
 from sightline.probes.dominance.result import DominanceResult, aggregate
@@ -225,7 +225,7 @@ class DominanceProbe:
                 names, metrics = prompt.groups, list(self._metrics)
                 masses, rest = dict(zip(names, means, strict=False)), means[len(names) :]
                 selected = dict(zip(names, rest, strict=False)) if len(rest) > len(metrics) else {}
-                selected = {group: share for group, share in selected.items() if is_whole(group)}
+                selected = {group: share for group, share in selected.items() if is_modality(group)}
                 own = dict(zip(metrics, rest[len(rest) - len(metrics) :], strict=True))
                 layers.append(LayerMass(layer, masses, _sink_counts(prompt, layer, sample), selected, own))
             samples.append(SampleDominance(name_of(self._queries), int(rows[sample]), counts, tuple(layers)))

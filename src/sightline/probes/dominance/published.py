@@ -111,7 +111,7 @@ def identity_notes(row: PublishedRow) -> dict[str, str]:
     return shares
 
 
-def compare(result: DominanceResult, name: str) -> list[dict[str, Any]]:
+def beside_published(result: DominanceResult, name: str) -> list[dict[str, Any]]:
     """Our stages beside a published row.
 
     Returns one dictionary for each stage and index: stage, index, ours, ours_std, published, difference,

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from sightline.data.answer_words import is_content
 from sightline.data.lexicon import coco_lexicon, shapes_lexicon
 from sightline.errors import InputError
-from sightline.knockout.words import pieces_of, words_of
+from sightline.knockout.words import pieces_of, word_positions
 from sightline.models.layout import Modality, TokenLayout
 
 Named = Literal["generated", "prompt", "all"]
@@ -46,14 +47,12 @@ class Words:
         chosen = torch.zeros(tokens.shape, dtype=torch.bool)
         for row, ids in enumerate(tokens[:, layout.prompt_length :].tolist()):
             pieces = pieces_of(ids, self.tokenizer)
-            for places in words_of(list(enumerate(pieces))):
+            for places in word_positions(list(enumerate(pieces))):
                 if self._is_wanted("".join(pieces[place].text for place in places)):
                     chosen[row, [layout.prompt_length + place for place in places]] = True
         return chosen
 
     def _is_wanted(self, word: str) -> bool:
-        from sightline.data.answer_words import is_content
-
         text = word.strip().lower()
         if self.wanted == "content":
             return is_content(text)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.files.json import html_table
-from sightline.probes.dominance.masses import LayerMass, SampleDominance, is_whole
+from sightline.probes.dominance.masses import LayerMass, SampleDominance, is_modality
 from sightline.probes.dominance.stages import Scheme, stage_layers
 from sightline.results.style import Style, Width, axes_of, look
 from sightline.stats import mean_intervals
@@ -141,7 +141,7 @@ class DominanceResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `sightline measure`: plain numbers, None where a figure is not defined."""
-        groups = sorted({name for sample in self.samples for name in sample.tokens if is_whole(name)})
+        groups = sorted({name for sample in self.samples for name in sample.tokens if is_modality(name)})
         tokens = {name: fmean(float(sample.tokens.get(name, 0)) for sample in self.samples) for name in groups}
         layers = [{"layer": layer} | _merged(figures) for layer, figures in self.layer_figures.items()]
         return {

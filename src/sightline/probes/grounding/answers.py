@@ -1,6 +1,6 @@
 """Which generated token each score belongs to, also when beams trade places.
 
-A forward pass tells neither the words before its token nor which of the beams wins. So `generate` is asked: behind
+A forward pass shows neither the words before its token nor which of the beams wins. `generate` knows: behind
 each pass a logits processor, which changes nothing, is shown the words so far of every row, and a score belongs to its
 words.
 """
@@ -23,9 +23,9 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import LayoutError, SightlineError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import TokenLayout, layout_of
-from sightline.models.transformers_api import LogitsProcessorList, given_to
+from sightline.models.transformers_api.generation import LogitsProcessorList, given_to
 from sightline.probes.grounding.image import VISUAL
-from sightline.probes.grounding.scores import TokenScore
+from sightline.probes.grounding.values import TokenScore
 
 
 @dataclass
@@ -71,7 +71,7 @@ class _Generation:
 
     @property
     def best_layout(self) -> TokenLayout | None:
-        """The layout that tells most of the grids, as of the rows of a pass."""
+        """The layout that knows most of the grids, as of the rows of a pass."""
         own, given = self.layout, self.given_layout
         if own is None or given is None or own.batch % given.batch:
             return own

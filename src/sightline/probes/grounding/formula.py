@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sightline.probes.grounding.form import ScoreForm
 from sightline.probes.grounding.image import unit_length
-from sightline.probes.grounding.scores import Grounding
 
 if TYPE_CHECKING:
     from sightline.probes.grounding.head import GroundingHead
@@ -27,7 +27,7 @@ class LayerScore:
 
 
 def score_words(
-    spec: Grounding,
+    spec: ScoreForm,
     head: GroundingHead | None,
     number: int,
     words: Float[Tensor, "words hidden"],

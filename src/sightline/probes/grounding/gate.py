@@ -25,11 +25,11 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import anatomy_and_layout
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api import CHECKPOINTING
+from sightline.models.transformers_api.loading import CHECKPOINTING
+from sightline.probes.grounding.form import ScoreForm
 from sightline.probes.grounding.head import even
 from sightline.probes.grounding.image import ImageTap, require_sight, take_rows, words_of
-from sightline.probes.grounding.saved import read_settings, read_weights, save_part
-from sightline.probes.grounding.scores import Grounding
+from sightline.probes.grounding.saved import read_saved, read_weights, save_part
 
 NAME = "grounding_gate"
 WHAT = "grounding gate"
@@ -105,7 +105,7 @@ class GroundedGate(nn.Module):
         """
         anatomy, _ = anatomy_and_layout(model, None)
         require_sight("the gate", anatomy)
-        chosen = Grounding(layers).chosen_layers(anatomy)
+        chosen = ScoreForm(layers).chosen_layers(anatomy)
         size = anatomy.hidden_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -147,7 +147,7 @@ class GroundedGate(nn.Module):
         Raises:
             InputError: where there is none, or its files are torn or do not fit together.
         """
-        settings = read_settings(folder, NAME, WHAT)
+        settings = read_saved(folder, NAME, WHAT)
         try:
             gate = cls(**settings)
         except TypeError:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.probes.grounding.image import unit_length
-from sightline.probes.grounding.saved import read_settings, read_weights, save_part
+from sightline.probes.grounding.saved import read_saved, read_weights, save_part
 
 NAME = "grounding_head"
 WHAT = "grounding head"
@@ -95,7 +95,7 @@ class GroundingHead(nn.Module):
         Raises:
             InputError: where there is none, or its files are torn or do not fit together.
         """
-        settings: dict[str, Any] = read_settings(folder, NAME, WHAT)
+        settings: dict[str, Any] = read_saved(folder, NAME, WHAT)
         try:
             head = cls(**settings)
         except TypeError:

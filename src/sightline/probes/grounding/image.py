@@ -29,7 +29,7 @@ class PromptImages:
     """The image features of the prompt at hand, a tensor a sample; kept while its answer is generated.
 
     positions: of each sample's image patches in the sequence, ascending. features: [patches, hidden size] alike, as the
-    decoder was given them. unit: the same in float32 at length 1, made when first asked for.
+    decoder was given them. unit: the same in float32 at length 1, made when first wanted.
     """
 
     positions: list[Tensor] = field(default_factory=list)
@@ -136,7 +136,7 @@ def words_of(step: ForwardPass, is_whole: bool = False) -> Bool[Tensor, "batch p
 
 
 def take_rows(values: Float[Tensor, "batch positions hidden"], where: Tensor) -> Float[Tensor, "rows hidden"]:
-    """The rows at [batch, positions], bool on the CPU: told there, so that no GPU is waited for."""
+    """The rows at [batch, positions], bool on the CPU: found there, so that no GPU is waited for."""
     index = where.flatten().nonzero()[:, 0].to(values.device, non_blocking=True)
     return values.flatten(0, 1).index_select(0, index)
 
@@ -155,7 +155,7 @@ def require_sight(name: str, anatomy: Anatomy) -> None:
         raise InputError(f"{kind} takes no images, to which {name} could tie its words: give a vision-language model.")
 
 
-def require_image(name: str, step: ForwardPass) -> None:
+def require_prompt_image(name: str, step: ForwardPass) -> None:
     """InputError for a prompt without an image in any sample."""
     if not bool(step.layout.mask(*VISUAL).any()):
         raise InputError(f"{name} ties words to the image, and this prompt has none: give an image.")

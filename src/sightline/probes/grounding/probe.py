@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,21 +23,19 @@ from sightline.errors import SightlineError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import TokenLayout
 from sightline.probes.grounding.answers import Answers, Step
+from sightline.probes.grounding.form import ScoreForm
 from sightline.probes.grounding.formula import LayerScore, score_words
+from sightline.probes.grounding.head import GroundingHead
 from sightline.probes.grounding.image import (
     VISUAL,
     ImageTap,
     plain_states,
-    require_image,
+    require_prompt_image,
     states_given,
     take_rows,
     words_of,
 )
-from sightline.probes.grounding.scores import Grounding, Scores, TokenScore
-
-if TYPE_CHECKING:
-    from sightline.probes.grounding.head import GroundingHead
-
+from sightline.probes.grounding.values import Scores, TokenScore
 
 _LONGEST = 64
 """Decoding steps that wait to be scored, at most."""
@@ -68,7 +66,7 @@ class GroundingProbe:
 
     def __init__(
         self,
-        spec: Grounding,
+        spec: ScoreForm,
         anatomy: Anatomy,
         layers: tuple[int, ...],
         head: GroundingHead | None,
@@ -116,7 +114,7 @@ class GroundingProbe:
             self._score_waiting()
         self._pass = self._scores = None
         if step.is_start and not self._answers.has_image:  # the first piece of a prompt may end before its image
-            require_image("grounding", step)
+            require_prompt_image("grounding", step)
         self._tap.begin(step)
         if step.layout is not self._layout:
             self._layout, self._has_image = step.layout, step.layout.mask(*VISUAL).any(1, keepdim=True)

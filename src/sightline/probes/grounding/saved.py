@@ -27,7 +27,7 @@ def save_part(part: nn.Module, settings: Mapping[str, Any], folder: str | Path, 
     draft.replace(place / f"{name}.json")
 
 
-def read_settings(folder: str | Path, name: str, what: str) -> dict[str, Any]:
+def read_saved(folder: str | Path, name: str, what: str) -> dict[str, Any]:
     """What `name`.json says.
 
     Raises:

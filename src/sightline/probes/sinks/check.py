@@ -90,7 +90,7 @@ def check(
 ) -> list[SampleCheck]:
     """Runs prompts and compares phi > tau with attention; one result a sample, in order.
 
-    run: called without arguments; it runs the model once on the prompts. pictures: to tell uniform background.
+    run: called without arguments; it runs the model once on the prompts. pictures: to find uniform background.
     Keeps two numbers a token and layer.
     """
     checker = _Checker(anatomy, dims, tau, factor, pictures)

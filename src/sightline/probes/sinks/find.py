@@ -75,7 +75,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundDims:
     """The dimensions that stand clear of the others. candidates: (dim, score), the best first.
 
     gap: the score of the last one kept minus that of the next; None without dimensions.
@@ -101,7 +101,7 @@ def survey(anatomy: Anatomy, run: Any, layout: LayoutSource | None = None) -> li
     return surveyor.surveys()
 
 
-def choose(surveys: Sequence[Survey], hidden_size: int, tau: float | None = None) -> Found:
+def choose(surveys: Sequence[Survey], hidden_size: int, tau: float | None = None) -> FoundDims:
     """The sink dimensions that surveys of one model agree on; none where no score reaches 0.25.
 
     tau: the threshold of phi to report instead of the one the rule gives.
@@ -123,7 +123,7 @@ def choose(surveys: Sequence[Survey], hidden_size: int, tau: float | None = None
     at_20 = sum(entry.hits_at_20.get(dim, 0) for entry in surveys for dim in dims)
     is_paper = floor_of(hidden_size) >= TAU or (at_20 and 2 * at_20 >= sum(totals[dim] for dim in dims))
     chosen = (TAU if is_paper else round(floor_of(hidden_size), 2)) if tau is None else tau
-    return Found(dims, chosen, gap, tuple(zip(ranked, scores, strict=True))[:LISTED])
+    return FoundDims(dims, chosen, gap, tuple(zip(ranked, scores, strict=True))[:LISTED])
 
 
 class _Surveyor:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError, SightlineWarning
 from sightline.files.json import json_text, write_atomically
+from sightline.models.vlm.fingerprint import folder_fingerprint, model_folder
 from sightline.probes.sinks.check import FACTOR, LayerCheck, SampleCheck
-from sightline.probes.sinks.find import Found
+from sightline.probes.sinks.find import FoundDims
 from sightline.results.result import Result
 from sightline.results.style import axes_of, look
 from sightline.results.table import Section, Table
@@ -195,7 +196,7 @@ class Sinks(Result):
 
 def summarise(
     model: str,
-    found: Found,
+    found: FoundDims,
     checks: Sequence[SampleCheck],
     revision: str | None = None,
     hidden_size: int | None = None,
@@ -256,8 +257,6 @@ def _share(part: int, whole: int) -> float | None:
 
 def content_of(name: str) -> str | None:
     """The fingerprint of a bundled or local model's folder; None for another model, or where it cannot be read."""
-    from sightline.models.vlm.fingerprint import folder_fingerprint, model_folder
-
     try:
         folder = model_folder(name)
         return None if folder is None else folder_fingerprint(folder)

@@ -1,4 +1,4 @@
-"""`find_sinks`: survey the samples for sink dimensions, choose, then check them on the same samples."""
+"""`search_sinks`: survey the samples for sink dimensions, choose, then check them on the same samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sightline.methods.base import anatomy_and_layout
 from sightline.models.anatomy import Anatomy
 from sightline.models.logits import last_logits
 from sightline.probes.sinks.check import FACTOR, SampleCheck, check
-from sightline.probes.sinks.find import Found, Survey, choose, survey
+from sightline.probes.sinks.find import FoundDims, Survey, choose, survey
 from sightline.probes.sinks.result import Sinks, content_of, summarise
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Item = Sample | Mapping[str, Any]
 
 
-def find_sinks(
+def search_sinks(
     model: Any,
     samples: Item | Sequence[Item],
     tau: float | None = None,
@@ -73,7 +73,7 @@ def _batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
 
 @dataclass(frozen=True)
 class Search:
-    """The steps of `find_sinks` one by one, for a run that is interrupted and goes on."""
+    """The steps of `search_sinks` one by one, for a run that is interrupted and goes on."""
 
     model: Any
     anatomy: Anatomy
@@ -109,16 +109,16 @@ class Search:
         run, _ = self._runner(batch, ready)
         return survey(self.anatomy, run, self.layout)
 
-    def choose(self, surveys: Sequence[Survey]) -> Found:
+    def choose(self, surveys: Sequence[Survey]) -> FoundDims:
         """The dimensions that the surveys agree on."""
         return choose(surveys, self.anatomy.hidden_size, self.tau)
 
-    def check(self, batch: Sequence[Item], found: Found, ready: PreparedInputs | None = None) -> list[SampleCheck]:
+    def check(self, batch: Sequence[Item], found: FoundDims, ready: PreparedInputs | None = None) -> list[SampleCheck]:
         """Each sample of a batch, its sinks held against attention."""
         run, pictures = self._runner(batch, ready)
         return check(self.anatomy, run, found.dims, found.tau, self.factor, self.layout, pictures)
 
-    def summarise(self, found: Found, checks: Sequence[SampleCheck], failed: int = 0) -> Sinks:
+    def summarise(self, found: FoundDims, checks: Sequence[SampleCheck], failed: int = 0) -> Sinks:
         """All together."""
         name = str(getattr(self.model, "name", type(self.anatomy.model).__name__))
         revision = getattr(self.model, "revision", None)

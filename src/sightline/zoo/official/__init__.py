@@ -1,7 +1,7 @@
 """Benchmarks drawn from the small world, in the files and folders of the official ones.
 
-One writer a benchmark; each is told a folder, how many questions, a seed and the pictures' side in pixels, and the same
-of these is the same files. A larger count begins with the smaller one's questions.
+One writer a benchmark; each takes a folder, how many questions, a seed and the pictures' side in pixels, and
+the same of these is the same files. A larger count begins with the smaller one's questions.
 """
 
 from __future__ import annotations

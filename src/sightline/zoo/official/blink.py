@@ -4,7 +4,8 @@ Five of the fourteen subtasks mean something in this world and have their offici
 show three. Left out: Art_Style, Forensic_Detection, Functional_Correspondence, IQ_Test, Multi-view_Reasoning,
 Relative_Depth, Relative_Reflectance, Semantic_Correspondence, Visual_Correspondence. `prompt` holds the whole question
 in the one form of multiple choice that the bundled models were trained on. They were trained on single pictures, and
-asked only which of these objects is there and what colour a shape is: all five are outside what they have learned.
+the questions are only which of these objects is there and what colour a shape is: all five are outside what they
+have learned.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sightline.zoo import questions as ask
 from sightline.zoo.official.files import Tick, fresh_scenes, png_bytes, shares, write_parquet
 from sightline.zoo.questions import Question
 from sightline.zoo.render import render
-from sightline.zoo.world import GRID, KINDS, Item, Scene
+from sightline.zoo.world import GRID, KINDS, Scene, SceneObject
 
 IMAGES = 4
 COLUMNS = {
@@ -51,9 +52,9 @@ class Subtask:
 def _counting(scenes: Iterator[Scene], rng: random.Random, size: int) -> Drawn:
     scene = next(scenes)
     kind = rng.choice(scene.items).kind
-    asked = ask.count(scene, colour=kind.colour) if rng.random() < 0.5 else ask.count(scene, shape=kind.shape)
-    numbers = rng.sample([number for number in map(str, range(1, 7)) if number != asked.answer], OPTIONS - 1)
-    return _lettered(asked.prompt, asked.answer, numbers, rng, [render(scene, size)])
+    question = ask.count(scene, colour=kind.colour) if rng.random() < 0.5 else ask.count(scene, shape=kind.shape)
+    numbers = rng.sample([number for number in map(str, range(1, 7)) if number != question.answer], OPTIONS - 1)
+    return _lettered(question.prompt, question.answer, numbers, rng, [render(scene, size)])
 
 
 def _object_localization(scenes: Iterator[Scene], rng: random.Random, size: int) -> Drawn:
@@ -71,9 +72,13 @@ def _object_localization(scenes: Iterator[Scene], rng: random.Random, size: int)
 def _spatial_relation(scenes: Iterator[Scene], rng: random.Random, size: int) -> Drawn:
     scene = next(scenes)
     first, second = rng.choice(_apart(scene))
-    asked = ask.relation(first, rng.choice(ask.SIDES), second)
+    question = ask.relation(first, rng.choice(ask.SIDES), second)
     options = ("yes", "no")
-    return asked.prompt, ask.lettered(asked.prompt, options, options.index(asked.answer)), [render(scene, size)]
+    return (
+        question.prompt,
+        ask.lettered(question.prompt, options, options.index(question.answer)),
+        [render(scene, size)],
+    )
 
 
 def _jigsaw(scenes: Iterator[Scene], rng: random.Random, size: int) -> Drawn:
@@ -122,15 +127,15 @@ def write(folder: Path, count: int, seed: int, size: int, tick: Tick) -> None:
         write_parquet(folder / name / "val-00000-of-00001.parquet", COLUMNS, rows)
 
 
-def _row(name: str, number: int, stem: str, asked: Question, pictures: Pictures) -> dict[str, Any]:
+def _row(name: str, number: int, stem: str, question: Question, pictures: Pictures) -> dict[str, Any]:
     images = {f"image_{place}": png_bytes(picture) for place, picture in enumerate(pictures, start=1)}
     return {
         "idx": f"val_{name}_{number}",
         "question": stem,
         "sub_task": name,
-        "choices": list(asked.options),
-        "answer": asked.answer,
-        "prompt": asked.prompt,
+        "choices": list(question.options),
+        "answer": question.answer,
+        "prompt": question.prompt,
         **images,
     }
 
@@ -144,11 +149,11 @@ def _lettered(stem: str, right: str, wrong: list[str], rng: random.Random, pictu
 def _which(stem: str, first: Image.Image, right: Image.Image, wrong: Image.Image, rng: random.Random) -> Drawn:
     """The second image or the third?"""
     place = rng.randrange(2)
-    asked = ask.lettered(stem, ("the second image", "the third image"), place)
-    return stem, asked, [first, *((right, wrong) if place == 0 else (wrong, right))]
+    question = ask.lettered(stem, ("the second image", "the third image"), place)
+    return stem, question, [first, *((right, wrong) if place == 0 else (wrong, right))]
 
 
-def _apart(scene: Scene) -> list[tuple[Item, Item]]:
+def _apart(scene: Scene) -> list[tuple[SceneObject, SceneObject]]:
     """Pairs of kinds that stand there once, in different rows and different columns."""
     single = [item for item in scene.items if scene.count(item.kind.colour, item.kind.shape) == 1]
     return [(a, b) for a in single for b in single if a.row != b.row and a.column != b.column]
@@ -160,6 +165,6 @@ def _cut(scene: Scene) -> frozenset[tuple[int, object]]:
     return frozenset((item.cell, item.kind) for item in scene.items if (item.row, item.column) in edge)
 
 
-def _redrawn(item: Item, rng: random.Random) -> Item:
+def _redrawn(item: SceneObject, rng: random.Random) -> SceneObject:
     shift = (rng.uniform(-0.06, 0.06), rng.uniform(-0.06, 0.06))
     return replace(item, scale=rng.uniform(0.68, 0.92), shift=shift, shade=rng.uniform(0.85, 1.1))

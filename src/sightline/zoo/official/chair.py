@@ -16,7 +16,7 @@ from typing import Any
 from sightline.zoo import questions as ask
 from sightline.zoo.official.files import Tick, fresh_scenes, png_bytes, write_json
 from sightline.zoo.render import outline, render
-from sightline.zoo.world import KINDS, Item, Kind, Scene
+from sightline.zoo.world import KINDS, Kind, Scene, SceneObject
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "circle": ("disc", "disk", "ball"),
@@ -82,7 +82,7 @@ def human_captions(scene: Scene, rng: random.Random) -> list[str]:
     ]
 
 
-def _instance(item: Item, image: int, number: int, size: int) -> dict[str, Any]:
+def _instance(item: SceneObject, image: int, number: int, size: int) -> dict[str, Any]:
     corners = [(round(x, 2), round(y, 2)) for x, y in outline(item, size)]
     across, down = zip(*corners, strict=True)
     left, top, width, height = min(across), min(down), max(across) - min(across), max(down) - min(down)

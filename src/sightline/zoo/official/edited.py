@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from sightline.zoo.world import COLOURS, Item, Kind, Scene, negatives
+from sightline.zoo.world import COLOURS, Kind, Scene, SceneObject, negatives
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class EditedPair:
     new: Kind
 
 
-def lone(scene: Scene) -> tuple[Item, ...]:
+def lone(scene: Scene) -> tuple[SceneObject, ...]:
     """The items whose kind stands in the picture once."""
     kinds = [item.kind for item in scene.items]
     return tuple(item for item in scene.items if kinds.count(item.kind) == 1)
@@ -35,6 +35,6 @@ def recoloured(scene: Scene, shape: str, rng: random.Random) -> EditedPair:
     return _with(scene, item, Kind(rng.choice([each for each in COLOURS if each != item.kind.colour]), shape))
 
 
-def _with(scene: Scene, item: Item, kind: Kind) -> EditedPair:
+def _with(scene: Scene, item: SceneObject, kind: Kind) -> EditedPair:
     items = tuple(replace(each, kind=kind) if each == item else each for each in scene.items)
     return EditedPair(scene, replace(scene, items=items), item.kind, kind)

@@ -60,9 +60,9 @@ def _objects(scene: Scene, rng: random.Random) -> Stem:
 
 
 def _colours(scene: Scene, rng: random.Random) -> Stem:
-    asked = ask.colour(scene, rng.choice(ask.single_shapes(scene)))
-    wrong = [colour for colour in COLOURS if colour != asked.answer]
-    return Stem(asked.prompt, asked.answer, tuple(rng.sample(wrong, len(wrong))))
+    question = ask.colour(scene, rng.choice(ask.single_shapes(scene)))
+    wrong = [colour for colour in COLOURS if colour != question.answer]
+    return Stem(question.prompt, question.answer, tuple(rng.sample(wrong, len(wrong))))
 
 
 def _places(scene: Scene, rng: random.Random) -> Stem:

@@ -4,9 +4,9 @@
                       {"question_id", "image", "text", "label"} a line; ids begin at 1 in each
     images/           shapes_000000000001.png, ...
 
-As in POPE (arXiv 2305.10355) a picture is asked about three objects that are there and three that are not; the present
-ones are the same in every split. Popular: the absent kinds that the world shows most often. Adversarial: those it shows
-most often beside what is in the picture. Both are counted in the world itself, over 4,000 scenes.
+As in POPE (arXiv 2305.10355) a picture has questions about three objects that are there, the same in every split, and
+three that are not. Popular: the absent kinds that the world shows most often. Adversarial: those it shows most often
+beside what is in the picture. Both are counted in the world itself, over 4,000 scenes.
 """
 
 from __future__ import annotations
