@@ -13,6 +13,7 @@ from torch import Tensor
 import sightline as sl
 from families import BY_NAME
 from sightline.errors import InputError
+from sightline.jobs.impact_files import lists_of
 from sightline.knockout.patch import pair_of, patch_effects
 from sightline.models.anatomy import find_anatomy
 from sightline.pages.impact_figures import heat_map
@@ -147,6 +148,8 @@ def test_readings_are_maps_that_the_report_shows(mode: Any) -> None:
     elif mode == "locate":
         assert values.reshape(6, 6) == pytest.approx(sl.localize(tiny(), inputs).map().double().numpy())
         assert len(found.baseline["heads"]) == 3
+        listed = lists_of([found, found])["localization"]
+        assert (listed["heads"], listed["votes"]) == (found.baseline["heads"], [2, 2, 2])
     else:
         token = found.settings.get("target", "predicted")
         plain = sl.relevance(tiny(), inputs, mode, target=token)

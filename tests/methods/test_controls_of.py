@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
 import sightline as sl
@@ -23,6 +26,26 @@ def test_controls_are_specs_of_other_settings(name: str) -> None:
         assert found is not None
         assert found != method
         assert found.spec() == spec or parse_spec(found.spec()) == found
+
+
+@pytest.mark.parametrize("name", sorted(_RULES))
+def test_a_methods_page_names_its_controls(name: str) -> None:
+    method = parse_spec(NEEDED.get(name, name))
+    page = (Path(__file__).parents[2] / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8").lower()
+    words = page.replace("`", "").replace(" = ", "=")
+    assert method is not None
+    for spec in controls_of(method):
+        control = parse_spec(spec)
+        assert control is not None
+        if control.name != name:
+            assert control.name in words
+            continue
+        for field in dataclasses.fields(control):
+            value = getattr(control, field.name)
+            if value != getattr(method, field.name):
+                assert any(
+                    f"{field.name}={each}".lower() in words for each in (value, f"{value:g}" if value == 0 else value)
+                )
 
 
 def test_controls_share_the_settings_of_their_method() -> None:

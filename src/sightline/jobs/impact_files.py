@@ -12,6 +12,7 @@ from sightline.errors import InputError
 from sightline.files.json import json_text, write_atomically
 from sightline.jobs.impact_config import Request
 from sightline.knockout.head_maps import agreement, head_list, is_of_heads, mean_of, ranked_heads
+from sightline.knockout.readings import locating_list
 from sightline.knockout.registers import is_of_registers, neuron_list
 from sightline.knockout.result import ImpactMap
 from sightline.pages.compare_figures import compare_figures
@@ -87,10 +88,12 @@ class PromptImpact:
 
 
 def lists_of(maps: Sequence[ImpactMap]) -> dict[str, Any]:
-    """What the maps of prompts name for a method to take: {"heads": ...}, {"registers": ...}, or nothing.
+    """What the maps of prompts name together: {"heads": ...}, {"registers": ...}, {"localization": ...}, or nothing.
 
     Each is a document, and a file of that name beside the map.
     """
+    if maps and all(found.mode == "locate" and "first" in found.baseline for found in maps):
+        return {"localization": locating_list(maps)}
     if maps and all(map(is_of_heads, maps)):
         return {"heads": head_list(mean_of(maps), len(maps))}
     naming = [found for found in maps if is_of_registers(found)]

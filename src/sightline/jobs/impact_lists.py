@@ -1,4 +1,4 @@
-"""Over the prompts of a run: heads by their mean effects, or register neurons, as a list that a method takes."""
+"""Over the prompts of a run: heads by their mean effects, those that look at one place, or register neurons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def lists_over_prompts(plan: ImpactPlan, folder: Path | None, made: Mapping[str,
     Prompts that failed are left out, and so are those whose document is not there any more.
     """
     studies = [request.study for request in plan.requests]
-    if not (all(each.unit == "head" for each in studies) or all(each.mode == "registers" for each in studies)):
+    kinds = {each.mode if each.unit != "head" else "head" for each in studies}
+    if len(kinds) != 1 or not kinds <= {"head", "registers", "locate"}:
         return {}
     found = lists_of([one for each in plan.requests if (one := _map_of(plan, each, folder, made)) is not None])
     if folder is not None and not plan.is_single:

@@ -63,8 +63,9 @@ class ImpactPlan:
         """The files of the run folder, in words."""
         own = "impact.csv" if self.compare is None else "impact_a.csv, impact_b.csv"
         heads = "heads.json, " if any(each.study.unit == "head" for each in self.requests) else ""
-        neurons = "registers.json, " if any(each.study.mode == "registers" for each in self.requests) else ""
-        files = f"impact.json, {own}, {heads}{neurons}figures/"
+        modes = {each.study.mode for each in self.requests}
+        listed = {"registers": "registers.json, ", "locate": "localization.json, "}
+        files = f"impact.json, {own}, {heads}{''.join(listed.get(mode, '') for mode in sorted(modes))}figures/"
         return files if self.is_single else f"prompts/*/ ({files}), samples.jsonl, summary.json"
 
 

@@ -5,6 +5,7 @@ A group of positions has the sum of their relevance, or the largest confidence a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from sightline.attention import bypassed
 from sightline.errors import InputError
 from sightline.knockout.answer import RowAnswer
 from sightline.knockout.logits import answer_of, row_logits
+from sightline.knockout.result import ImpactMap
 from sightline.knockout.source import Source
 from sightline.knockout.vision import AnswerEffects
 from sightline.models.anatomy import Anatomy
@@ -29,6 +31,8 @@ behind each layer; locate: the three heads of the lowest spatial entropy, summed
 
 HEADS = 3
 """Heads whose attention is summed: as many as the paper takes."""
+FIRST = 10
+"""Heads of a prompt that have a vote on the model's list."""
 
 
 def read(
@@ -55,6 +59,17 @@ def read(
     found = torch.stack([merge(values[:, list(source.positions)]) for source in sources], 1)
     name = "gradient_attention" if mode == "gradient" else mode
     return AnswerEffects(tuple(sources), {name: found.double()}, baseline, chosen)
+
+
+def locating_list(maps: Sequence[ImpactMap]) -> dict[str, Any]:
+    """The document of localization.json: the heads that are among the first of most prompts, for the whole model."""
+    votes = Counter(name for found in maps for name in found.baseline["first"])
+    listed = votes.most_common(HEADS)
+    return {
+        "heads": [name for name, _ in listed],
+        "votes": [count for _, count in listed],
+        "prompts": len(maps),
+    }
 
 
 def _values(
@@ -86,5 +101,6 @@ def _located(
     sums = [values[list(source.positions)].nansum() for source in sources]
     known = [bool(values[list(source.positions)].isfinite().any()) for source in sources]
     row = torch.tensor([float(total) if is_known else torch.nan for total, is_known in zip(sums, known, strict=True)])
-    about = {"heads": [one.name for one in found.heads[:HEADS]], "box": list(found.box(HEADS))}
+    names = [one.name for one in found.heads]
+    about = {"heads": names[:HEADS], "first": names[:FIRST], "box": list(found.box(HEADS))}
     return AnswerEffects(tuple(sources), {"locate": row[None].double()}, baseline | about, (0,))

@@ -84,7 +84,7 @@ def cost_points(document: Mapping[str, Any]) -> list[CostPoint]:
         CostPoint(
             label,
             of[name],
-            sign * (of[name] - first),
+            sign * (of[name] - first) + 0.0,
             of["seconds_per_item"],
             of.get("prefill_seconds_per_item"),
             None if of.get("cache_bytes_per_item") is None else of["cache_bytes_per_item"] / 1e6,

@@ -212,6 +212,10 @@ def _show_prompts(output: Sections, document: dict[str, Any]) -> None:
         output.table(
             f"Heads that the tokens owe most to, mean over {heads['prompts']} prompts", ("head", "logprob"), worst
         )
+    if document.get("localization"):
+        seen = document["localization"]
+        votes = [(name, str(count)) for name, count in zip(seen["heads"], seen["votes"], strict=True)]
+        output.table(f"Heads that look at one place, of {seen['prompts']} prompts", ("head", "prompts"), votes)
     if document.get("registers"):
         named = document["registers"]
         first = [(name, _short(score)) for name, score in zip(named["neurons"], named["scores"], strict=True)]
