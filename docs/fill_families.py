@@ -2,6 +2,8 @@
 
 python docs/fill_families.py            all
 python docs/fill_families.py FAMILY...  the rows of these alone, and the other classes
+
+With SIGHTLINE_TEST_ALL in the environment every method is tried on every promised family.
 """
 
 from __future__ import annotations
@@ -29,21 +31,8 @@ TESTS = {
 }
 """Test files and the column that they speak for; "" where a test names its method."""
 
-SHOWN = (
-    "layout",
-    "measure",
-    "sinks",
-    "impact",
-    "grounding",
-    "var",
-    "pai",
-    "vcd",
-    "vaf",
-    "adaptvis",
-    "fastv",
-    "fastervlm",
-)
-"""Columns. Controls go as the method that they control."""
+READ = ("layout", "measure", "sinks", "impact", "grounding")
+"""Columns of the first table; those of the second are the methods."""
 
 YES, NO, REFUSED, UNTRIED = "yes", "**fails**", "refused", ""
 
@@ -76,22 +65,43 @@ class Recorder:
         return next((state for state in (NO, REFUSED, YES) if state in found), UNTRIED)
 
 
-def table(recorder: Recorder, kept: dict[str, str]) -> str:
-    """A row a family, in the order of tests/families.py. kept: rows that stay as they are, by the family's name."""
+def tables(recorder: Recorder, kept: dict[str, dict[str, str]]) -> str:
+    """What is read of every family, and the methods on promised ones; a row a family in the order of tests/families.py.
+
+    kept: rows that stay as they are, by the first column's name and the family's.
+    """
     from families import EVERY, FAMILIES
+    from support.cells import NAMES
 
     kinds = {1: "text", 2: "image", 3: "video", 4: "audio"}
-    lines = ["| family | class in Transformers | input | " + " | ".join(SHOWN) + " |", "|---" * (len(SHOWN) + 3) + "|"]
+    lines = [_row("family", "class in Transformers", "input", *READ), "|---" * (len(READ) + 3) + "|"]
     for family in EVERY:
-        if family.name in kept:
-            lines.append(kept[family.name])
-            continue
         name = f"**{family.name}**" if family in FAMILIES else family.name
-        cells = [recorder.cell(family.name, column) for column in SHOWN]
-        lines.append(
-            f"| {name} | {type(family.model()).__name__} | {kinds[family.modality]} | " + " | ".join(cells) + " |"
-        )
+        cells = [recorder.cell(family.name, column) for column in READ]
+        row = kept["family"].get(family.name)
+        lines.append(row or _row(name, type(family.model()).__name__, kinds[family.modality], *cells))
+    lines += ["", _row("methods on", *NAMES), "|---" * (len(NAMES) + 1) + "|"]
+    for family in FAMILIES:
+        cells = [recorder.cell(family.name, column) for column in NAMES]
+        lines.append(kept["methods on"].get(family.name) or _row(family.name, *cells))
     return "\n".join(lines)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def rows_of(page: str) -> dict[str, dict[str, str]]:
+    """The rows of both tables, by the name of their first column and the family."""
+    found: dict[str, dict[str, str]] = {"family": {}, "methods on": {}}
+    head = "family"
+    for line in page.partition(BEGIN)[2].partition(END)[0].splitlines():
+        name = line.split("|")[1].strip(" *") if line.startswith("| ") else ""
+        if name in found:
+            head = name
+        elif name:
+            found[head][name] = line
+    return found
 
 
 def others() -> str:
@@ -118,12 +128,14 @@ def main(names: list[str]) -> int:
     chosen = ["-k", " or ".join(names)] if names else []
     code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen, *TESTS], plugins=[recorder])
     page = PAGE.read_text(encoding="utf-8")
-    rows = {line.split("|")[1].strip(" *"): line for line in page.splitlines() if line.startswith("| ")}
-    kept = {name: row for name, row in rows.items() if names and name not in names}
+    kept = {
+        head: {name: row for name, row in rows.items() if names and name not in names}
+        for head, rows in rows_of(page).items()
+    }
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}."
-    if kept:
+    if kept["family"]:
         versions = page.partition(BEGIN)[2].strip().splitlines()[0]
-    page = filled(page, BEGIN, END, f"{versions}\n\n{table(recorder, kept)}")
+    page = filled(page, BEGIN, END, f"{versions}\n\n{tables(recorder, kept)}")
     PAGE.write_text(page, encoding="utf-8")  # which says what is a family
     PAGE.write_text(filled(page, OTHERS, END_OF_OTHERS, others()), encoding="utf-8")
     return int(code)

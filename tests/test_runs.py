@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.errors import InputError, RunError, SightlineError, SightlineWarning
+from sightline.errors import InputError, SightlineError, SightlineWarning
 from sightline.runs.folder import Run, fresh_folder
 from sightline.runs.processes import launched_as, shard
 from sightline.runs.records import Record, line_of, read_records
-from sightline.runs.stored import StoredResult, line_outline
+from sightline.runs.stored import DamagedLine, StoredResult, line_outline
 
 SETTINGS = {"model": "tiny-llava", "queries": "generated", "new_tokens": 20}
 
@@ -425,7 +425,7 @@ def test_long_results_stay_on_disk_and_read_the_same(tmp_path: Path) -> None:
     assert again["long"] == kept
     assert json.loads(line_of(again["long"])) == json.loads((tmp_path / "samples.jsonl").read_text().splitlines()[0])
     (tmp_path / "samples.jsonl").write_text("other\n" * 900)
-    with pytest.raises(RunError, match="was changed while it was read"):
+    with pytest.raises(DamagedLine, match="was changed while it was read"):
         read_again(again["long"])["text"]
 
 

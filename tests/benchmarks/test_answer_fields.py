@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sightline.benchmarks import find_bench
+from sightline.benchmarks.answer_fields import RESPONSE_FIELDS, order_for, truth_forms
 from sightline.benchmarks.answers import score_answers
 from sightline.errors import InputError
 from support.json_lines import lines
@@ -65,6 +66,96 @@ def test_the_truth_alone_is_no_answer_unless_the_user_says_so(tmp_path: Path, la
 def test_a_model_that_is_always_right_is_believed(tmp_path: Path, labels: Path) -> None:
     records = [{"question_id": n, "answer": truth(n), "prediction": truth(n)} for n in range(len(THINGS))]
     assert score_answers(POPE, lines(tmp_path / "a.jsonl", records), labels).document["accuracy"] == 1.0
+
+
+def number_of(number: int) -> int:
+    return int(truth(number) == "yes")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        lambda n: {"output": truth(n), "prediction": said(n)},
+        lambda n: {"output": truth(n), "response": said(n), "answer": "free words"},
+        lambda n: {"answer": [truth(n)], "text": said(n)},
+        lambda n: {"answer": number_of(n), "caption": said(n)},
+        lambda n: {"answer": float(number_of(n)), "caption": said(n)},
+        lambda n: {"answer": truth(n) == "yes", "text": said(n)},
+        lambda n: {"answer": f"({truth(n).upper()})", "predict": said(n), "text": "Look at the picture."},
+        lambda n: {"answer": "something else", "predict": said(n)},
+        lambda n: {"response": None, "prediction": said(n), "answer": truth(n)},
+        lambda n: {"response": "", "answer": truth(n), "text": said(n)},
+        lambda n: {"label": truth(n), "predict": said(n), "prompt": f"Is there a {THINGS[n]} in the image?"},
+    ],
+)
+def test_whatever_a_table_calls_the_truth_it_is_not_scored(tmp_path: Path, labels: Path, table: Any) -> None:
+    path = lines(tmp_path / "a.jsonl", [{"question_id": n, **table(n)} for n in range(len(THINGS))])
+    assert score_answers(POPE, path, labels).document["accuracy"] == 0.8
+
+
+def test_a_line_without_words_is_missing_and_its_truth_not_read(tmp_path: Path, labels: Path) -> None:
+    records = [{"question_id": n, "answer": "Sure." if n else truth(n), "prediction": said(n)} for n in range(25)]
+    for number in (1, 2, 3):
+        records[number] = {"question_id": number, "answer": truth(number)}
+    document = score_answers(POPE, lines(tmp_path / "a.jsonl", records), labels).document
+    assert (document["n"], document["missing"]) == (22, 3)
+
+
+def test_few_lines_of_the_truth_beside_words_of_another_name_are_refused(tmp_path: Path, labels: Path) -> None:
+    records = [{"question_id": n, "answer": truth(n), "what it says": said(n)} for n in range(4)]
+    with pytest.raises(InputError, match=r"'what it says' may hold the words.*--field answer"):
+        score_answers(POPE, lines(tmp_path / "a.jsonl", records), labels)
+    assert score_answers(POPE, tmp_path / "a.jsonl", labels, field="what it says").document["n"] == 4
+
+
+def test_where_two_fields_may_be_the_words_the_user_says_which(tmp_path: Path, labels: Path) -> None:
+    records = [{"question_id": n, "output": truth(n), "answer": said(n)} for n in range(25)]
+    path = lines(tmp_path / "a.jsonl", records)
+    with pytest.raises(InputError, match=r"'output' equals the truth of each of its 25 items, and 'answer' stands"):
+        score_answers(POPE, path, labels)
+    assert score_answers(POPE, path, labels, field="answer").document["accuracy"] == 0.8
+
+
+def test_the_right_option_by_number_or_words_is_the_truth() -> None:
+    options = ["red", "blue"]
+    assert truth_forms("B", options) == ("B", "1", "2", "blue")
+    assert truth_forms("no") == ("no", "0", "false")
+    assert truth_forms(["dog"]) == ()
+    for form in (lambda n: n % 2, lambda n: n % 2 + 1, lambda n: ["red", "blue"][n % 2], lambda n: "(AB"[n % 2 + 1]):
+        told = [({"answer": form(n), "text": "A"}, truth_forms("AB"[n % 2], options), "") for n in range(5)]
+        assert order_for(RESPONSE_FIELDS, told, "a.jsonl") == ("text",)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda n: (str(n), said(n)),
+        lambda n: (str(n), {"origin_prompt": "Is there?", "prediction": said(n), "gold": truth(n)}),
+    ],
+)
+def test_one_object_of_many_answers_is_read(tmp_path: Path, labels: Path, write: Any) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(dict(map(write, range(25))), indent=1))
+    assert score_answers(POPE, path, labels).document["accuracy"] == 0.8
+
+
+def test_places_counted_from_0_are_no_ids_of_questions_counted_from_1(tmp_path: Path) -> None:
+    records = [{"question_id": n + 1, "text": f"Is there a {THINGS[n]}?", "label": truth(n)} for n in range(25)]
+    labels = lines(tmp_path / "coco_pope_random.json", records)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({str(n): {"prediction": said(n), "gold": truth(n)} for n in range(25)}))
+    assert score_answers(POPE, path, labels).document["accuracy"] == 0.8
+
+
+def test_what_openai_writes_of_a_batch_is_read(tmp_path: Path, labels: Path) -> None:
+    body = [{"choices": [{"message": {"content": said(n)}}]} for n in range(25)]
+    records: list[dict[str, Any]] = [
+        {"id": f"batch_req_{n}", "custom_id": str(n), "response": {"status_code": 200, "body": body[n]}, "error": None}
+        for n in range(25)
+    ]
+    assert score_answers(POPE, lines(tmp_path / "a.jsonl", records), labels).document["accuracy"] == 0.8
+    records[4] |= {"response": None, "error": {"code": "batch_expired"}}
+    assert score_answers(POPE, lines(tmp_path / "a.jsonl", records), labels).document["missing"] == 1
 
 
 def test_failed_calls_of_vlmevalkit_are_missing(tmp_path: Path, labels: Path) -> None:

@@ -13,7 +13,7 @@ from attention.plain import eager_twin
 from families import BY_NAME, EVERY, IMAGE, PADDING, TEXT, VIDEO, Case, Family, str_of
 from grounding.plain_grounding import plain_scores, recorded
 from methods.plain_decoding import GREEDY, STEPS, grown
-from sightline.errors import InputError, SightlineError
+from sightline.errors import InputError, ModelError, SightlineError
 from sightline.methods.base import METHODS, parse_spec
 from sightline.methods.fastervlm import FasterVLM
 from sightline.methods.fastv import FastV
@@ -25,7 +25,9 @@ from sightline.probes.grounding.formula import score_words
 from sightline.probes.grounding.image import unit_length
 from support.leftovers import state_of
 
-SEEING = [family for family in EVERY if family.modality in (IMAGE, VIDEO)]
+LATE = "granite4_vision"
+"""Its picture is added in front of single layers, and is not in the prompt."""
+SEEING = [family for family in EVERY if family.modality in (IMAGE, VIDEO) and family.name != LATE]
 
 
 def llava() -> Family:
@@ -63,6 +65,13 @@ def test_similarity_is_the_plain_formula(family: Family) -> None:
     layers = last_two(family.model())
     case = family.make_inputs(batch=2, padding="left", images=family.max_images)
     assert_plain(Grounding(layers=written(layers)), family.model(), case, layers)
+
+
+@pytest.mark.parametrize("family", [LATE])
+def test_it_is_refused_where_the_prompt_holds_nothing_of_the_picture(family: str) -> None:
+    probe = Grounding().on(BY_NAME[family].model())
+    with pytest.raises(ModelError, match="Grounding needs the picture where the decoder begins"), probe:
+        pass
 
 
 @pytest.mark.parametrize(("batch", "padding", "images", "top"), [(1, None, 1, 3), (3, "right", 2, 1), (2, None, 2, 99)])

@@ -256,6 +256,16 @@ def test_only_pictures_that_commands_keep_go_into_a_page(tmp_path: Path, image: 
     assert found["runs"][0]["notes"] == ["Pictures left out, being no copies of the kind that commands keep: 1."]
 
 
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_line_that_is_damaged_within_is_passed_over(tmp_path: Path, is_finished: bool) -> None:
+    folder = made_runs.write_measure(tmp_path / "run", 3, is_finished=is_finished, method="pai")
+    text = (folder / "samples.jsonl").read_text()
+    (folder / "samples.jsonl").write_text(text.replace('"layers": [{"layer": 0', '"layers": [{"layer" 0', 1))
+    found = contents(read_runs([folder]))
+    assert len(found["dominance"]) == 2
+    assert found["samples"][0]["variants"][0]["error"] == "The line of this sample is damaged."
+
+
 def test_a_long_unfinished_run_is_summed_up_from_some_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (reading, aggregates):
         monkeypatch.setattr(module, "UNFINISHED", 3)

@@ -6,9 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightline.benchmarks.answer_fields import RESPONSE_FIELDS, field_of, question_beside, response_words
+from sightline.benchmarks.answer_fields import (
+    QUESTION_FIELDS,
+    RESPONSE_FIELDS,
+    field_of,
+    question_beside,
+    response_words,
+)
 from sightline.benchmarks.base import Benchmark
 from sightline.benchmarks.importers import foreign_records
+from sightline.benchmarks.importers.objects import object_records
 from sightline.errors import InputError
 from sightline.files.jsonl import id_text, json_objects
 from sightline.runs.description import RUN_FILE, described
@@ -75,6 +82,9 @@ def read_answers(
     foreign = foreign_records(path)
     if foreign is not None:
         return answers_of(enumerate(foreign, start=1), order)
+    whole = object_records(path, frozenset((*ID_FIELDS, *QUESTION_FIELDS, *bench.response_fields)))
+    if whole is not None:
+        return answers_of(enumerate(whole, start=1), order)
     lines = json_objects(path)
     for line in lines:
         if line.value is None:

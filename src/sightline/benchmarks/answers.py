@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.benchmarks.answer_fields import WEAK, order_for, question_beside
+from sightline.benchmarks.answer_fields import WEAK, order_for, question_beside, truth_forms
 from sightline.benchmarks.answer_files import AnswerLine, fields_of, read_answers, run_settings
 from sightline.benchmarks.base import Benchmark, InvalidItem, Item, Parser, Verdict
 from sightline.benchmarks.limit import first_items
@@ -137,7 +137,7 @@ def _read_again(bench: Benchmark, found: Match) -> None:
     lines = [
         (
             answer.record,
-            item.truth,
+            truth_forms(item.truth, item.about.get("options")),
             str(item.about.get("question") or question_beside(answer.record, answer.field) or ""),
         )
         for answer, item in found.pairs

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sightline.attention import bypassed
 from sightline.attention.gradients import frozen
 from sightline.attention.hooks import BeforeHook, Hooks
+from sightline.attention.late_images import LATE
 from sightline.errors import InputError, ModelError
 from sightline.memory import is_out_of_memory
 from sightline.models.anatomy import Anatomy, find_anatomy
@@ -203,9 +204,12 @@ def repeating(rows: int) -> BeforeHook:
             return value
 
         changed = {name: repeated(value) for name, value in kwargs.items()}
-        features = kwargs.get("deepstack_visual_embeds")
-        if features is not None:
-            changed["deepstack_visual_embeds"] = [part.repeat(rows, 1) for part in features]
+        for name in ("deepstack_visual_embeds", LATE):
+            features = kwargs.get(name)
+            if isinstance(features, Mapping):
+                changed[name] = {layer: part.repeat(rows, 1) for layer, part in features.items()}
+            elif features is not None:
+                changed[name] = [part.repeat(rows, 1) for part in features]
         return args, changed
 
     return repeat

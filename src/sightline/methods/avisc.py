@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sightline.attention import EditedCall, ForwardPass, attach, is_bypassed
 from sightline.attention.hooks import Hooks
+from sightline.attention.late_images import refuse_late_images
 from sightline.attention.passes import LayoutSource
 from sightline.methods.base import register, setting
 from sightline.methods.contrast import ContrastMethod, contrast
@@ -76,6 +77,7 @@ class _Blind:
     """Reads the first pass over the prompt, and silences the other tokens in the second."""
 
     def __init__(self, method: AvisC, anatomy: Anatomy, source: LayoutSource | None, given: Mapping[str, Any]) -> None:
+        refuse_late_images(method.name, anatomy)
         self._method, self._anatomy, self._source, self._given = method, anatomy, source, given
         self._layout: TokenLayout = prompt_layout(anatomy, source, given)
         require_image(method.name, self._layout)

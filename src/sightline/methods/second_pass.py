@@ -161,6 +161,9 @@ class SecondPass:
         return with_cache(behind(rest, count), started_cache(cache_of(first), count, repeats), self.anatomy.model)
 
     def _step(self, inputs: dict[str, Any], input_ids: Tensor, repeats: int) -> Tensor:
+        if self.cache is None and self.ids is not None:
+            kind = type(self.anatomy.model).__name__
+            raise InputError(f"{self.name} follows an answer by a cache of its own, and {kind} gives none back.")
         if self.cache is None or self.ids is None:
             raise InputError(f"{self.name} has to see the prompt: call generate without a filled cache.")
         order = _ancestors(self.ids, input_ids, repeats)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sightline.attention import ForwardPass
+from sightline.attention.late_images import refuse_late_images
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
@@ -81,6 +82,7 @@ class PromptPruning:
     """The shortener (see `sightline.attention.attach`) that keeps what `choose` says of every prompt."""
 
     def __init__(self, name: str, anatomy: Anatomy, choose: Choose) -> None:
+        refuse_late_images(name, anatomy)
         self._name, self._anatomy, self._choose = name, anatomy, choose
         self._kept: TokenSelection | None = None
         self._next: Tensor | None = None

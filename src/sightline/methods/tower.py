@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sightline.attention import AttentionCall, row_weights
 from sightline.attention.call import AttentionFunction
 from sightline.attention.hooks import Hooks
+from sightline.attention.late_images import refuse_late_images
 from sightline.attention.weights import weight_blocks
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
@@ -31,6 +32,7 @@ def tower_attention(name: str, anatomy: Anatomy, layer: int) -> nn.Module:
         raise ModelError(f"{name} reads the vision tower's attention, and {kind} has no vision tower.")
     if is_resampled(anatomy):
         raise ModelError(f"{name} keeps patches, and the image tokens of {kind} are queries of a resampler.")
+    refuse_late_images(name, anatomy)
     if has_windows(tower):
         raise ModelError(f"{name} needs attention over the whole image, and the tower of {kind} looks through windows.")
     found = [attention for _, attention in tower_layers(tower)]

@@ -17,6 +17,7 @@ from sightline.pages.naming import display_name, distinct_names, last_name
 from sightline.pages.reading import UNFINISHED, RunFolder, impact_documents
 from sightline.probes.dominance import PUBLISHED, SampleDominance, SampleMaps, aggregate
 from sightline.runs.records import Record
+from sightline.runs.stored import DamagedLine
 
 BESIDE = ("sinks", "eval", "impact", "train")
 """Commands whose summary is no measurement, whatever fields it has."""
@@ -71,13 +72,21 @@ def _from_records(run: RunFolder) -> list[Mapping[str, Any]]:
     for (model, method), whole in groups.items():
         records = whole[:: -(-len(whole) // UNFINISHED)]
         try:
-            good = [SampleDominance.from_dict(record.result["dominance"]) for record in records if record.result]
+            good = [sample for record in records if (sample := _dominance_of(record)) is not None]
             failed = sum(record.error is not None for record in whole)
             document = aggregate(good, model=model, failed=failed).to_dict()
         except (InputError, KeyError, TypeError, ValueError):
             continue
         found.append(document | {"method": method})
     return found
+
+
+def _dominance_of(record: Record) -> SampleDominance | None:
+    """None of a sample that failed, or whose line is damaged."""
+    try:
+        return SampleDominance.from_dict(record.result["dominance"]) if record.result else None
+    except DamagedLine:
+        return None
 
 
 def published_rows(model: str, queries: str) -> list[dict[str, Any]]:
@@ -117,8 +126,11 @@ def attended(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
 
 
 def maps_of(record: Record) -> Mapping[str, Any] | None:
-    """The maps that `measure` kept of a sample."""
-    maps = None if record.result is None else record.result.get("maps")
+    """The maps that `measure` kept of a sample; None where its line is damaged, too."""
+    try:
+        maps = None if record.result is None else record.result.get("maps")
+    except DamagedLine:
+        return None
     return maps if isinstance(maps, dict) else None
 
 

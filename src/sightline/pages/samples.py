@@ -18,6 +18,7 @@ from sightline.pages.pictures import fitted, is_thumbnail, thumbnails
 from sightline.pages.reading import RunFolder, impact_documents
 from sightline.probes.dominance import SampleMaps
 from sightline.runs.records import Record
+from sightline.runs.stored import DamagedLine
 
 PAGE_BYTES = 3_300_000
 """Room for the maps and pictures of all samples together; the rest of a page is about a sixth of it."""
@@ -158,7 +159,12 @@ def _labels(run: RunFolder) -> dict[str, str]:
 def _variant(
     record: Record, maps: Mapping[str, Any] | None, found: RunItems, run: RunFolder, labels: Mapping[str, str]
 ) -> dict[str, Any]:
-    result = record.result or {}
+    try:
+        result = dict(record.result or {})
+    except DamagedLine:
+        return {"name": display_name(record.model, record.method), "method": record.method, "answer": None} | {
+            "error": "The line of this sample is damaged."
+        }
     label = labels.get(record.method, record.method)
     shown: dict[str, Any] = {
         "name": display_name(record.model, label),

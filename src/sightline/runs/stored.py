@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import RunError
+from sightline.errors import InputError, RunError
 from sightline.files.json import parse_object
 
 SHORT = 1500
@@ -32,6 +32,10 @@ def line_outline(line: bytes) -> dict[str, Any] | None:
     if line.count(b"[") != line.count(b"]"):
         return None
     return parse_object(head.group() + b"{}" + tail.group())
+
+
+class DamagedLine(InputError):
+    """A line whose result cannot be read."""
 
 
 class StoredResult(Mapping[str, Any]):
@@ -74,7 +78,7 @@ class StoredResult(Mapping[str, Any]):
             return {}
         found = (parse_object(line) or {}).get("result")
         if not isinstance(found, dict):
-            raise RunError(
+            raise DamagedLine(
                 f"{self._path} was changed while it was read, or its line at byte {self._start} is damaged: delete "
                 "that line and give the same command again."
             )

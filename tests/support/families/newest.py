@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from .core import Case, Family
+from .llava import anyres_case
 from .qwen import grid_case
 
 
@@ -18,6 +19,7 @@ def flat_case(batch: int, padding: str | None, images: int, types: bool = True) 
 untyped = partial(grid_case, types=False)
 
 FAMILIES = [
+    Family("granite4_vision", anyres_case),
     Family("glm46v", grid_case),
     Family("glm4v_moe", grid_case),
     Family("glm_ocr", grid_case),

@@ -61,7 +61,6 @@ WANTED: dict[str, dict[str, dict[str, Any]]] = {
         "text": {"linear_head_dim": 8, "linear_num_heads": 4},
         "vision": {"projection_intermediate_size": 48, "out_hidden_size": 32},
     },
-    "granite4_vision": {"more": {"deepstack_layer_map": []}},
     "hunyuan_vl": {"text": {"head_dim": 8}},
 }
 """Fields without which a default configuration makes no model, by type."""

@@ -209,6 +209,15 @@ RECIPES: dict[str, Recipe] = {
     "cohere2_vision": Recipe("cohere2_vision", "cohere2", {**SIGLIP, "image_size": 32},
         TOKEN | {"alignment_intermediate_size": 48}, {"sliding_window": 6}),
     "glm4v": Recipe("glm4v", "glm4v_text", GLM_TOWER, IN_BRACKETS, PARTIAL),
+    # Each of five is added to the image's positions in front of a layer of its own: four corners of every two by two
+    # patches, and their mean. Six by six patches a tile are three by three tokens.
+    "granite4_vision": Recipe("granite4_vision", "granite4_vision_text",
+        {**CLIP, "patch_size": 4, "hidden_size": 64},
+        INDEX | LAST_BUT_ONE | ANYRES | {"downsample_rate": "1/2", "deepstack_layer_map": [[1, 0]],
+         "spatial_target_layers": [1, 2, 3, 4], "qformer_config": {"model_type": "blip_2_qformer",
+         "intermediate_size": 48, "num_hidden_layers": 1, "cross_attention_frequency": 1,
+         "use_qformer_text_input": False}},
+        {"num_hidden_layers": 6}),
     "glm46v": Recipe("glm46v", "glm4v_text", GLM_TOWER, IN_BRACKETS, PARTIAL),
     "got_ocr2": Recipe("got_ocr2", "qwen2",
         {**without(TOWER, "intermediate_size"), "output_channels": 8, "image_size": 64, "patch_size": 4, "mlp_dim": 24,

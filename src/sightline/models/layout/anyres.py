@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 from typing import Any
 
 from torch import Tensor
@@ -22,7 +23,7 @@ def from_resolutions(media: Media) -> Grids | None:
     image, patch = media.side("image_size"), media.side("patch_size")
     if sizes is None or not resolutions or not image or not patch:
         return None
-    side = image // patch
+    side = int(image // patch * _downsampled(media))
     fine = [_fine_grid(size, resolutions, image, side, media) for size in sizes.tolist()]
     for index, alone in enumerate(_stands_alone(media, len(fine))):
         if not alone:
@@ -49,6 +50,12 @@ def _grids(media: Media, index: int, tokens: Tensor, side: int, fine: tuple[int,
         return [base]
     lines = tokens[side**2 :].reshape(rows, columns + newline)
     return [base, PatchGrid(media.kind, index, lines[:, :columns])]
+
+
+def _downsampled(media: Media) -> Fraction:
+    """Tokens a patch along a side, as "1/2": where queries each see a window of patches."""
+    rate = media.config("downsample_rate")
+    return Fraction(rate) if isinstance(rate, str) else Fraction(1)
 
 
 def _stands_alone(media: Media, images: int) -> list[bool]:

@@ -71,6 +71,9 @@ def is_resampled(anatomy: Anatomy) -> bool:
     """Whether image tokens are learned queries (Q-Former, Perceiver) that see the whole image, rather than patches."""
     found = _RESAMPLED.get(anatomy)
     if found is None:
+        rate = getattr(getattr(anatomy.model, "config", None), "downsample_rate", None)
+        if isinstance(rate, str) and rate.startswith("1/"):  # a query a window of patches
+            return False
         inside = {id(parameter) for layer in anatomy.layers for parameter in layer.parameters()}
         found = _RESAMPLED[anatomy] = any(
             _LEARNED_QUERIES.search(name) and id(parameter) not in inside

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sightline.attention import ForwardPass, is_bypassed
 from sightline.attention.hooks import Hooks
+from sightline.attention.late_images import refuse_late_images
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality
@@ -70,6 +71,7 @@ class ImageTap:
     """
 
     def __init__(self, anatomy: Anatomy, is_detached: bool = False) -> None:
+        refuse_late_images("Grounding", anatomy)
         self._anatomy, self._is_detached = anatomy, is_detached
         self.images = PromptImages()
         self.is_ready = False
