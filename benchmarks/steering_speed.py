@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    model = _llava(options)
+    model = llava(options)
     inputs = _prompt(options)
 
     def run(spec: str) -> Callable[[], Any]:
@@ -79,7 +79,7 @@ def main() -> None:
     write(document, options.out)
 
 
-def _llava(options: argparse.Namespace) -> Any:
+def llava(options: argparse.Namespace) -> Any:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     width = options.hidden_size

@@ -53,16 +53,13 @@ class CDPruner(PruningMethod):
 def greedy_mode(kernel: Float[Tensor, "tokens tokens"], count: int) -> Int[Tensor, " kept"]:
     """One token at a time, the one that raises the determinant most, by its Cholesky factor (arXiv 1709.05135)."""
     gain = kernel.diagonal().clone()
-    rows: list[Tensor] = []
-    chosen: list[int] = []
-    while len(chosen) < count:
-        best = int(gain.argmax())
-        row = kernel[best].clone()
-        for before in rows:
-            row -= before[best] * before
-        row /= gain[best].clamp_min(1e-12).sqrt()
-        rows.append(row)
-        chosen.append(best)
-        gain = gain - row.square()
-        gain[chosen] = float("-inf")
-    return torch.tensor(chosen)
+    factor = kernel.new_zeros((count, len(kernel)))
+    chosen = torch.zeros(count, dtype=torch.long, device=kernel.device)
+    for place in range(count):
+        best = gain.argmax(keepdim=True)  # stays on the device: a number would wait for it at every token
+        before = factor[:place]
+        row = kernel.index_select(0, best)[0] - before.index_select(1, best)[:, 0] @ before
+        factor[place] = row / gain.index_select(0, best).clamp_min(1e-12).sqrt()
+        chosen[place] = best[0]
+        gain = (gain - factor[place].square()).index_fill(0, best, float("-inf"))
+    return chosen

@@ -41,10 +41,11 @@ def most_diverse(image: Float[Tensor, "tokens hidden"], count: int) -> Int[Tenso
     unit = torch.nn.functional.normalize(image, dim=-1)
     distance = 1 - unit @ unit.T
     alone = distance.masked_fill(torch.eye(len(image), dtype=torch.bool, device=image.device), float("inf"))
-    chosen = [int(alone.amin(1).argmax())]
-    nearest = distance[chosen[0]].clone()
-    while len(chosen) < count:
-        nearest[chosen[-1]] = -1
-        chosen.append(int(nearest.argmax()))
-        nearest = torch.minimum(nearest, distance[chosen[-1]])
-    return torch.tensor(chosen)
+    chosen = torch.zeros(count, dtype=torch.long, device=image.device)
+    nearest = alone.amin(1)
+    for place in range(count):
+        best = nearest.argmax(keepdim=True)  # stays on the device: a number would wait for it at every token
+        chosen[place] = best[0]
+        apart = distance.index_select(0, best)[0]
+        nearest = (torch.minimum(nearest, apart) if place else apart).index_fill(0, best, -1)
+    return chosen

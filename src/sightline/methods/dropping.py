@@ -65,11 +65,12 @@ class LayerPruning:
         self._kept: dict[int, TokenSelection] = {}
         self._whole: Tensor | None = None
         self._masks: dict[tuple[int, int], tuple[Any, Any]] = {}
+        self._grown: dict[int, TokenSelection] = {}
         self._hooks = Hooks(anatomy, in_bypassed)
 
     def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
-        self._step, self._masks = step, {}
+        self._step, self._masks, self._grown = step, {}, {}
         if step.is_start:
             require_image(self._name, step.layout)
             self._kept = {}
@@ -159,20 +160,22 @@ class LayerPruning:
         self._hooks.close()
         first = min(self._stages)
         for number, layer in enumerate(self._anatomy.layers[first:], first):
-            self._hooks.before(layer, partial(self._enter, number))
+            names = tuple(inspect.signature(layer.forward).parameters)
+            self._hooks.before(layer, partial(self._enter, number, names))
             self._hooks.after(layer, partial(self._leave, number), prepend=True)
 
     def _enter(
-        self, layer: int, module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]
+        self, layer: int, names: tuple[str, ...], module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         step, kept = self._step, self._at(layer)
         if step is None or kept is None:
             return None
         # A layer may be given by position what others are given by name.
-        inputs = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **inputs}
+        inputs = {**dict(zip(names, args, strict=False)), **inputs}
         is_prompt = step.offset == 0
-        generated = step.length - kept.length if is_prompt else step.offset + step.length - kept.length
-        kept = kept.with_generated(generated)
+        if not is_prompt and inputs.get("attention_mask") is None and kept.is_whole:
+            return None  # one sample's rows see all that is left in the cache
+        kept = self._with_generated(kept, step.offset + step.length - kept.length)
         changed = dict(inputs)
         changed["attention_mask"] = self._mask(kept, inputs.get("attention_mask"), is_prompt)
         if not is_prompt:
@@ -185,13 +188,21 @@ class LayerPruning:
         whole, step, kept = self._whole, self._step, self._at(layer)
         if whole is None or step is None or kept is None:
             return None
-        kept, self._whole = kept.with_generated(step.length - kept.length), None
+        kept, self._whole = self._with_generated(kept, step.length - kept.length), None
         hidden = output if isinstance(output, Tensor) else output[0]
         # What only fills a row up goes to a place behind the sequence.
         places = kept.index.masked_fill(~kept.is_real, whole.shape[1])[..., None].expand(-1, -1, whole.shape[2])
         room = torch.nn.functional.pad(whole, (0, 0, 0, 1))
         full = room.scatter(1, places, hidden)[:, : whole.shape[1]]
         return full if isinstance(output, Tensor) else (full, *output[1:])
+
+    def _with_generated(self, kept: TokenSelection, count: int) -> TokenSelection:
+        """What a stage's layers run on, the generated tokens behind it; made once a pass."""
+        if not count:
+            return kept
+        if id(kept) not in self._grown:
+            self._grown[id(kept)] = kept.with_generated(count)
+        return self._grown[id(kept)]
 
     def _mask(self, kept: TokenSelection, mask: Any, is_prompt: bool) -> Any:
         """The mask over what stays; layers that share a mask share its cut."""

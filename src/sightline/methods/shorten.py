@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -47,6 +48,11 @@ class TokenSelection:
         # A stable sort puts what is dropped in front and keeps the order of the rest.
         index = keep.long().argsort(dim=1, stable=True)[:, -int(keep.sum(1).max()) :]
         return cls(index, keep.gather(1, index), present.sum(1) - keep.sum(1), keep.shape[1])
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether no sample has fewer than others."""
+        return bool(self.is_real.all())
 
     def with_generated(self, count: int) -> TokenSelection:
         """Where the prompt is run again with `count` generated tokens behind it."""
