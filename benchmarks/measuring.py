@@ -17,6 +17,7 @@ from typing import Any
 from common import machine, write
 
 import sightline as sl
+from sightline.zoo import shapes_samples
 
 
 def main() -> None:
@@ -58,16 +59,11 @@ def main() -> None:
 
 def _samples(count: int, side: int, folder: Path) -> list[Any]:
     """The bundled scenes, enlarged, as JPEG files."""
-    from dataclasses import replace
-
-    from sightline.zoo import shapes_samples
-
     found = []
-    for number, sample in enumerate(shapes_samples(count, 0)):
+    for number, fields in enumerate(shapes_samples(count)):
         place = folder / f"{number}.jpg"
-        (picture,) = sample.load_images()
-        picture.resize((side, side)).save(place, quality=90)
-        found.append(replace(sample, images=(place,)))
+        fields["image"].resize((side, side)).save(place, quality=90)
+        found.append(sl.Sample(prompt=fields["prompt"], image=place, id=fields["id"]))
     return found
 
 

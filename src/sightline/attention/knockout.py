@@ -243,12 +243,10 @@ class RowAttention:
         """[variants, heads, width] from scores; own: [variants, key_value_heads, width] in the place of the row's."""
         weights = self._weights(scores)
         kv_heads, count, group, _ = weights.shape
-        alone = weights[..., self.own].clone()
-        if own is not None:
-            weights[..., self.own] = 0
         output = torch.matmul(weights.reshape(kv_heads, count * group, -1), value).reshape(kv_heads, count, group, -1)
         if own is not None:
-            output = output + alone[..., None] * own.permute(1, 0, 2)[:, :, None]
+            instead = own.permute(1, 0, 2)[:, :, None] - value[:, None, None, self.own]
+            output = output + weights[..., self.own, None] * instead
         return torch.nan_to_num(output.permute(1, 0, 2, 3).reshape(count, self.heads, -1), nan=0.0)
 
 

@@ -193,7 +193,8 @@ def _maps(request: Request, vlm: VLM, on_progress: OnProgress | None) -> list[Im
     sample, study = request.sample, request.study
     if not vlm.anatomy.is_multimodal and sample.images and study.mode in ("local", "causal"):
         raise InputError(f"{vlm.name} reads text alone, and the prompt comes with an image: leave --image out.")
-    if study.mode == "causal" and study.unit != "head" and study.scope == "row" and study.new_tokens is None:
+    is_exact = study.mode == "causal" and study.unit != "head" and study.estimate == "none"
+    if is_exact and study.scope == "row" and study.new_tokens is None:
         study = replace(study, reference=True)
     if study.mode != "tower" or on_progress is None:
         return study.run(vlm, sample)

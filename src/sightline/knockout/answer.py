@@ -39,19 +39,26 @@ class RowAnswer:
             "logprob": log,
         }
 
-    def effects(self, logits: Float[Tensor, "variants vocabulary"]) -> dict[str, Float[Tensor, " variants"]]:
-        """What each variant's logits differ by; "kl" is sum_y p(y) (log p(y) - log q(y)) in nats, p untouched."""
-        plain = self.logits.log_softmax(0)
+    def effects(
+        self,
+        logits: Float[Tensor, "variants vocabulary"],
+        untouched: Float[Tensor, "variants vocabulary"] | None = None,
+    ) -> dict[str, Float[Tensor, " variants"]]:
+        """What each variant's logits differ by; "kl" is sum_y p(y) (log p(y) - log q(y)) in nats, p untouched.
+
+        untouched: what each is held against, where it was computed in another way than the answer itself.
+        """
         parts: list[list[Tensor]] = []
-        for rows in torch.split(logits, 64):
-            log = rows.double().log_softmax(1)
+        beside = self.logits.expand_as(logits) if untouched is None else untouched
+        for rows, others in zip(torch.split(logits, 64), torch.split(beside, 64), strict=True):
+            log, plain = rows.double().log_softmax(1), others.double().log_softmax(1)
             parts.append(
                 [
-                    rows[:, self.token].double() - self.logits[self.token],
-                    log[:, self.token].exp() - plain[self.token].exp(),
-                    log[:, self.token] - plain[self.token],
+                    rows[:, self.token].double() - others[:, self.token].double(),
+                    log[:, self.token].exp() - plain[:, self.token].exp(),
+                    log[:, self.token] - plain[:, self.token],
                     (plain.exp() * (plain - log)).nan_to_num(nan=0.0).sum(1).clamp(min=0),
-                    (rows.argmax(1) != self.predicted).double(),
+                    (rows.argmax(1) != others.argmax(1)).double(),
                 ]
             )
         return {name: torch.cat(column) for name, column in zip(EFFECTS, zip(*parts, strict=True), strict=True)}

@@ -3,6 +3,10 @@
 A cut changes the row alone. Every other position is as it was, so all variants travel up together as rows beside one
 shared set of keys and values, each with its own last key and value; those cut at a layer join there. L layers by N
 sources are then L (L + 1) / 2 times N rows of a layer: about half as many forward passes of N positions as layers.
+
+With the rows of a cut goes their twin, of which nothing is hidden. A row whose cuts are over and that leaves a layer
+bit for bit as its twin does has no effect from there on and stays behind: in bfloat16 those of many sources that are
+hardly looked at, in float32 hardly any.
 """
 
 from __future__ import annotations
@@ -19,6 +23,9 @@ from sightline.knockout.answer import EFFECTS, RowAnswer
 from sightline.knockout.layer_pass import Shared
 from sightline.knockout.rerun import Rerun
 from sightline.memory import with_less_memory
+
+_TWINS = 64
+"""Twins whose logits are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,18 @@ def causal_row(
 
 @dataclass
 class _RowBatch:
-    """Rows on their way up: by row its state, its source, the place of its effect, and the last layer that hides."""
+    """Rows on their way up, each cut's behind their twin.
+
+    hidden: their states, [..., rows, 1, hidden size]
+    source: by row, what is hidden; place: of its effect, -1 for a twin; until: the last layer that hides
+    twin: by row, which row is its twin
+    """
 
     hidden: Tensor
     source: Tensor
     place: Tensor
     until: Tensor
+    twin: Tensor
 
     def joined(self, other: _RowBatch) -> _RowBatch:
         return _RowBatch(
@@ -79,6 +92,25 @@ class _RowBatch:
             torch.cat([self.source, other.source]),
             torch.cat([self.place, other.place]),
             torch.cat([self.until, other.until]),
+            torch.cat([self.twin, other.twin + len(self.twin)]),
+        )
+
+    def moved(self, layer: int, shared: Shared) -> _RowBatch:
+        """Those that have not left the layer as their twin did, or are to be cut again; `shared` is cut alike."""
+        same = (self.hidden == self.hidden.index_select(-3, self.twin)).movedim(-3, 0).flatten(1).all(1)
+        stays = ~same | (self.until > layer) | (self.place < 0)
+        if bool(stays.all()):
+            return self
+        kept = stays.nonzero()[:, 0]
+        for name, parts in shared.items():
+            mine = kept[kept < len(parts[0])]
+            shared[name] = tuple(part[mine] for part in parts)
+        return _RowBatch(
+            self.hidden.index_select(-3, kept),
+            self.source[kept],
+            self.place[kept],
+            self.until[kept],
+            (stays.cumsum(0) - 1)[self.twin[kept]],
         )
 
 
@@ -101,28 +133,39 @@ def _fill(
         for cut in cuts:
             if cut.layers[0] == index:
                 fresh = _start(maps, rerun, every, nothing, first, cut)
-                rows = fresh if rows is None else rows.joined(fresh)
-        if rows is None or not len(rows.source):
+                rows = rows.joined(fresh) if rows is not None and fresh is not None else rows or fresh
+        if rows is None:
             continue
         attend = _Attend(rerun, index, every, nothing, rows, present)
         rows.hidden = rerun.run(index, rows.hidden, attend, shared, is_one=not present)
+        rows = rows.moved(index, shared)
         added = rerun.layer(index).added
         if added is not None:
             rows.hidden = rows.hidden + added
-    if rows is None or not len(rows.source):
+    if rows is None:
         return
-    for name, values in _effects(rerun, rows.hidden, answer).items():
-        maps[name][rows.place.cpu(), first + rows.source.cpu()] = values.cpu()
+    changed = (rows.place >= 0).nonzero()[:, 0]
+    if not len(changed):
+        return
+    places, columns = rows.place[changed].cpu(), first + rows.source[changed].cpu()
+    for name, values in _effects(rerun, rows, changed, answer).items():
+        maps[name][places, columns] = values.cpu()
 
 
-def _effects(rerun: Rerun, hidden: Tensor, answer: RowAnswer) -> dict[str, Tensor]:
-    """What the rows that leave the last layer differ by, some at once."""
+def _effects(rerun: Rerun, rows: _RowBatch, changed: Tensor, answer: RowAnswer) -> dict[str, Tensor]:
+    """What the changed rows that leave the last layer differ by from their twins, so that both are rounded alike."""
     sizes = [rerun.rows_answered()]
     parts: list[dict[str, Tensor]] = []
+    is_twin = rows.place < 0
+    number = is_twin.cumsum(0) - 1
+    twins = rows.hidden.index_select(-3, is_twin.nonzero()[:, 0])
+    untouched = torch.cat([rerun.logits(part) for part in torch.split(twins, _TWINS, -3)])
 
     def attempt() -> None:
-        while (start := sum(len(part["kl"]) for part in parts)) < hidden.shape[-3]:
-            parts.append(answer.effects(rerun.logits(hidden[..., start : start + sizes[-1], :, :])))
+        while (start := sum(len(part["kl"]) for part in parts)) < len(changed):
+            some = changed[start : start + sizes[-1]]
+            logits = rerun.logits(rows.hidden.index_select(-3, some))
+            parts.append(answer.effects(logits, untouched[number[rows.twin[some]]]))
 
     def shrink() -> bool:
         sizes.append(max(1, sizes[-1] // 2))
@@ -132,8 +175,10 @@ def _effects(rerun: Rerun, hidden: Tensor, answer: RowAnswer) -> dict[str, Tenso
     return {name: torch.cat([part[name] for part in parts]) for name in EFFECTS}
 
 
-def _start(maps: dict[str, Tensor], rerun: Rerun, every: Groups, nothing: int, first: int, cut: RowCut) -> _RowBatch:
-    """The rows of one cut; a source that no layer of it sees has no effect, and travels not."""
+def _start(
+    maps: dict[str, Tensor], rerun: Rerun, every: Groups, nothing: int, first: int, cut: RowCut
+) -> _RowBatch | None:
+    """The rows of one cut behind their twin; a source that no layer of it sees has no effect and no row."""
     device = every.flat.device
     sources = torch.arange(nothing, device=device)
     hidden = every.hidden(sources)
@@ -146,12 +191,16 @@ def _start(maps: dict[str, Tensor], rerun: Rerun, every: Groups, nothing: int, f
     for values in maps.values():
         values[cut.place, first + blind.nonzero()[:, 0].cpu()] = torch.nan
     sources = (seen & ~blind).nonzero()[:, 0]
+    if not len(sources):
+        return None
     state = rerun.layer(cut.layers[0]).hidden
+    alone = sources.new_full((1,), nothing)
     return _RowBatch(
-        state.expand(*state.shape[:-3], len(sources), -1, -1),
-        sources,
-        torch.full_like(sources, cut.place),
-        torch.full_like(sources, cut.layers[-1]),
+        state.expand(*state.shape[:-3], 1 + len(sources), -1, -1),
+        torch.cat([alone, sources]),
+        torch.cat([alone.new_full((1,), -1), torch.full_like(sources, cut.place)]),
+        torch.full((1 + len(sources),), cut.layers[-1], device=device),
+        sources.new_zeros(1 + len(sources)),
     )
 
 

@@ -16,6 +16,7 @@ from sightline.errors import InputError, ModelError
 from sightline.knockout.answer import RowAnswer
 from sightline.knockout.capture import Capture
 from sightline.knockout.causal import causal_row
+from sightline.knockout.estimate import estimated_row
 from sightline.knockout.every_row import causal_whole
 from sightline.knockout.local import local_row
 from sightline.knockout.prompts import anatomy_of, check_groups, check_row, chosen_layers, extended, present_of
@@ -83,6 +84,22 @@ class ImpactReader:
             if not self._rerun.capture.keep_whole or self._rerun.capture.offset:
                 self._rerun.recapture()
             return causal_whole(self._rerun, groups, chosen, window, answer, scope == "row")
+
+    def estimate(
+        self,
+        groups: Sequence[Sequence[int]],
+        layers: Sequence[int] | None = None,
+        window: int = 1,
+        target: int | None = None,
+    ) -> dict[str, Tensor]:
+        """First-order estimates of `causal`'s "logit", "prob" and "logprob" for the scope row; see `estimate`.
+
+        Raises InputError for a row that other rows read, whose changes come back to it.
+        """
+        check_groups(groups, self.present, self.row)
+        if self._rerun.capture.has_feedback:
+            raise InputError(f"Other rows read row {self.row}, so there is no estimate for it: leave the estimate out.")
+        return estimated_row(self._rerun, groups, chosen_layers(layers, self.layers), window, self._answer(target))
 
     def _answer(self, target: int | None) -> RowAnswer:
         with torch.no_grad():

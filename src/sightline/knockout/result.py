@@ -40,6 +40,7 @@ class ImpactMap(Result):
         baseline: of the untouched model: "token" (id), "text", "logit", "prob", "logprob" of what the row predicts.
         controls: random sources of equal size; control_maps: their maps, as `maps`.
         settings: all that the numbers depend on.
+        estimate: where the maps are estimated, how far they agree with exact cuts of a sample, see `estimate_check`.
         reference: by scope ("row", "every-row"), the effects of hiding all of the image at every layer, where wanted.
     """
 
@@ -54,6 +55,7 @@ class ImpactMap(Result):
     controls: tuple[Source, ...] = field(default=(), repr=False)
     control_maps: Mapping[str, Array] = field(default_factory=dict, repr=False)
     reference: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    estimate: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for maps, sources in ((self.maps, self.tokens), (self.control_maps, self.controls)):
@@ -92,6 +94,8 @@ class ImpactMap(Result):
             found["controls"] = {"tokens": sources, "maps": _plain(self.control_maps)}
         if self.reference:
             found["reference"] = {"image": {scope: dict(effects) for scope, effects in self.reference.items()}}
+        if self.estimate:
+            found["estimate"] = dict(self.estimate)
         return found
 
     @classmethod
@@ -111,6 +115,7 @@ class ImpactMap(Result):
                 controls=tuple(map(_source, controls["tokens"])),
                 control_maps=_arrays(controls["maps"]),
                 reference=dict((document.get("reference") or {}).get("image") or {}),
+                estimate=dict(document.get("estimate") or {}),
             )
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())
@@ -141,7 +146,15 @@ class ImpactMap(Result):
         columns = ("hidden", "modality", "patch", MEASURES.get(self.measure, self.measure))
         answer = self.baseline.get("text")
         note: list[Section] = [] if answer is None else [f"The model predicts “{answer}”."]
-        return [Table(title, columns, rows), *note]
+        return [Table(title, columns, rows), *note, *self.estimate_notes()]
+
+    def estimate_notes(self) -> list[str]:
+        """A sentence on how far estimated maps can be trusted; none for exact ones."""
+        if not self.estimate:
+            return []
+        ranks, straight = (self.estimate[name] for name in ("rank_correlation", "correlation"))
+        words = "nothing varied" if ranks is None else f"ranks agree by {ranks:.2f}, values by {straight:.2f}"
+        return [f"Estimated by gradient; beside {self.estimate['edges']} of {self.estimate['of']} edges cut: {words}."]
 
     def table(self) -> pd.DataFrame:
         """A row a layer and source (controls behind them): position, text, modality, patch row and column, measures.

@@ -11,6 +11,7 @@ import numpy as np
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.knockout.deepstack import deepstack_effects
+from sightline.knockout.estimate_check import agreement
 from sightline.knockout.head_maps import head_answers
 from sightline.knockout.logits import followed
 from sightline.knockout.measures import Array
@@ -130,12 +131,17 @@ class Study(StudySettings):
         def read(reader: ImpactReader) -> None:
             if self.mode == "local":
                 maps = reader.local(groups, layers, self.per_head)
+            elif self.estimate == "gradient":
+                maps = reader.estimate(groups, layers, self.window, followed(self.target))
             else:
                 maps = reader.causal(groups, layers, self.window, self.scope, followed(self.target))
             baseline = reader.baseline(followed(self.target))
             answer = AnswerEffects(everything, maps, baseline, layers, len(controls))
             reference = self._image_as_one(reader, layout) if self.reference and self.scope == "row" else {}
-            found.append(replace(self._of(model, answer, reader.row), reference=reference))
+            estimate: dict[str, Any] = {}
+            if self.estimate == "gradient":
+                estimate = agreement(reader, maps, groups, layers, self.window, followed(self.target), self.seed)
+            found.append(replace(self._of(model, answer, reader.row), reference=reference, estimate=estimate))
 
         if self.row == "all":
             maps = local_every_row(anatomy, inputs, groups, layers, self.per_head)

@@ -22,6 +22,9 @@ Among = Literal["same", "other"]
 Fill = Literal["gray", "blur", "mean"]
 FILLS: tuple[str, ...] = get_args(Fill)
 
+Estimate = Literal["none", "gradient"]
+ESTIMATES: tuple[str, ...] = get_args(Estimate)
+
 Part = Literal["layer", "attention", "mlp"]
 PARTS: tuple[str, ...] = get_args(Part)
 
@@ -90,6 +93,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "control": ("local", "causal", "vision"),
     "fill": ("vision",),
     "reference": ("causal",),
+    "estimate": ("causal",),
 }
 """Settings that only some modes have."""
 
@@ -126,6 +130,8 @@ def refuse_idle(study: Any) -> None:
         )
         if idle is not None:
             raise InputError(f"The unit head has no setting {idle}: leave it out, or choose another unit.")
+    if study.estimate != "none" and study.scope != "row":
+        raise InputError(f"There is no estimate for the scope {study.scope}: leave the scope out, or the estimate.")
     if study.mode == "patch" and study.other is None and study.other_prompt is None:
         raise InputError("The mode patch needs a pair: give the other picture (other), or the other prompt.")
     if study.row == "all" and study.mode != "local":

@@ -8,11 +8,13 @@ from typing import Any, get_args
 from sightline.errors import InputError
 from sightline.knockout.source import Selection, Tokens, Unit
 from sightline.knockout.study_rules import (
+    ESTIMATES,
     FILLS,
     MODES,
     PARTS,
     SCOPES,
     Among,
+    Estimate,
     Fill,
     Mode,
     Part,
@@ -51,7 +53,9 @@ class StudySettings:
         fill: what parts of the picture are painted over with (vision): "gray", "blur" or "mean".
         other, other_prompt: the other of the pair: a picture's file, a prompt of as many tokens, or both (patch).
         part: what is taken from the one: a "layer", its "attention" or its "mlp" (patch).
-        seed: of the controls.
+        estimate: "gradient": a first-order estimate at the price of about two passes, and how far it agrees with cuts
+            that are made exactly on a sample of the sources (causal, scope "row"); "none": exact.
+        seed: of the controls, and of that sample.
         reference: also hide all image tokens together at every layer, once from the row alone and once from every row;
             what lies between the two comes to the row by way of other positions (causal, scope "row"; a few passes).
     """
@@ -80,6 +84,9 @@ class StudySettings:
         None, "The other prompt of the pair, of as many tokens (patch).", metavar="WORDS"
     )
     part: Part = setting("layer", "What is restored: a layer, its attention or its mlp (patch).")
+    estimate: Estimate = setting(
+        "none", "An estimate in about two passes, held against exact cuts of a sample (causal)."
+    )
     seed: int = setting(0, "Of the controls.", hidden=True)
     reference: bool = setting(False, "Also hide all image tokens together at every layer.", hidden=True)
 
@@ -93,6 +100,7 @@ class StudySettings:
         require_choice("scope", self.scope, SCOPES)
         require_choice("fill", self.fill, FILLS)
         require_choice("part", self.part, PARTS)
+        require_choice("estimate", self.estimate, ESTIMATES)
         if self.other is not None:
             object.__setattr__(self, "other", str(self.other))
         require_choice("pool of controls", self.among, get_args(Among))
@@ -120,6 +128,8 @@ class StudySettings:
         """The fields that the mode's numbers depend on, as a map records them."""
         kept = {name: value for name, value in asdict(self).items() if is_of(self, name)}
         kept.pop("reference", None)  # which adds to the document and changes nothing in it
+        if self.estimate == "none":
+            kept.pop("estimate", None)  # so that a folder from before there were any goes on
         if not self.control:
             kept = {name: value for name, value in kept.items() if name not in ("among", "seed")}
         return kept

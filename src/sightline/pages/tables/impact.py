@@ -64,6 +64,8 @@ def _show_map(output: Sections, document: dict[str, Any]) -> None:
     keep = slice(None) if "flip" in found.maps else slice(0, 5)
     output.texts(f"Largest effects: {MEASURES[name]}", columns[keep], [row[keep] for row in rows])
     _show_sums(output, found, name)
+    for note in found.estimate_notes():
+        output.text(note)
     if "recovered" in found.maps:
         _show_pair(output, found)
     if found.reference:
