@@ -23,7 +23,7 @@ def _measure(words: list[str], errors: Path) -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_the_run_says_how_to_go_on(tiny: Path, tmp_path: Path, name: str) -> None:
     out, errors = tmp_path / "run", tmp_path / "errors"
-    words = ["measure", str(tiny), "--data", "shapes", "--limit", "5000", "--out", str(out)]
+    words = ["measure", str(tiny), "--data", "shapes", "--limit", "500", "--out", str(out)]
     process = get_context("fork").Process(target=_measure, args=(words, errors))
     process.start()
     while not (out / "samples.jsonl").exists() or not (out / "samples.jsonl").stat().st_size:

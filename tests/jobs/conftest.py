@@ -1,13 +1,5 @@
-"""Jobs on bundled models, each loaded once for all tests."""
+"""Jobs on bundled models, each loaded once for all tests, in an empty folder."""
 
-from __future__ import annotations
+from support.runs import data, deep, idle, loaded_once, picture, tiny
 
-import pytest
-
-from support.loaded import BUNDLED, load_once
-
-
-@pytest.fixture(autouse=True)
-def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models that jobs name are loaded once for all tests."""
-    load_once(monkeypatch, BUNDLED)
+__all__ = ["data", "deep", "idle", "loaded_once", "picture", "tiny"]

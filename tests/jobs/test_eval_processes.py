@@ -5,57 +5,60 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import fast_model
 import pytest
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+import sightline as sl
 import toy_bench
 from sightline.runs.claims import Claims
-from sightline.runs.records import read_records
-
-SCRIPT = """
-import os, signal, sys, time
-sys.path[:0] = [{tests!r}, {tests!r} + "/cli"]
-import fast_model
-import toy_bench
-import sightline.jobs.models as models
-from sightline.benchmarks import base as benchmark
 from sightline.runs.folder import Run
+from sightline.runs.records import read_records
+from support import fast_model
+from support.runs import write_lines
 
-models.load_model = lambda *_: fast_model.FastModel(0.002)  # a real one takes ten seconds to be imported
-benchmark.register(toy_bench.Toy)
-record, count = Run.record, [0]
 
-def lines_of_the_other(folder):
-    path = folder / "samples.1.jsonl"
-    return len(path.read_bytes().splitlines()) if path.exists() else 0
+def launch(words: list[str]) -> None:
+    """What torchrun does, but for starting Python anew: two processes, the second of which dies at its fourth item."""
+    settings = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        start_method="fork", max_restarts=0, monitor_interval=0.1,
+    )  # fmt: skip
+    elastic_launch(settings, run_and_die)(words)
 
-def dying(self, *arguments, **options):
-    if os.environ["RANK"] == "1" and count[0] == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if os.environ["RANK"] == "0" and count[0] == 3:  # however slow the other one is, it has its share to die on
-        while lines_of_the_other(self.folder) < 3:
-            time.sleep(0.01)
-    count[0] += 1
-    return record(self, *arguments, **options)
 
-Run.record = dying
-from sightline.cli.main import run
-run()
-"""
+def run_and_die(words: list[str]) -> None:
+    record, count = Run.record, [0]
+
+    def lines_of_the_other(folder: Path) -> int:
+        path = folder / "samples.1.jsonl"
+        return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+    def dying(self: Any, *arguments: Any, **options: Any) -> Any:
+        if os.environ["RANK"] == "1" and count[0] == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if os.environ["RANK"] == "0" and count[0] == 3:  # however slow the other one is, it has its share to die on
+            while lines_of_the_other(self.folder) < 3:
+                time.sleep(0.01)
+        count[0] += 1
+        return record(self, *arguments, **options)
+
+    Run.record = dying  # type: ignore[method-assign]
+    fast_model.run(words, seconds=0.002)
 
 
 def questions(path: Path, count: int) -> Path:
-    lines = [{"id": f"q{number}", "prompt": f"question {number}", "truth": "yes"} for number in range(count)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
+    return write_lines(
+        path, [{"id": f"q{number}", "prompt": f"question {number}", "truth": "yes"} for number in range(count)]
+    )
 
 
 def ids_in(folder: Path) -> Counter[str]:
@@ -138,23 +141,21 @@ def test_failed_items_are_tried_again_by_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_launched_by_torchrun_and_one_killed_midway(
-    sightline: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_launched_by_torchrun_and_one_killed_midway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sightline.jobs.models.load_model", lambda *_: fast_model.FastModel())
-    script = tmp_path / "dying.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent.parent)))
     words = ["eval", "fast", "--bench", f"toy:{questions(tmp_path / 'items.jsonl', 12)}", "--batch-size", "2"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    shared = [*words, "--out", str(tmp_path / "shared")]
-    ended = subprocess.run([*launcher, str(script), *shared], env=os.environ, capture_output=True, timeout=120)
-    assert ended.returncode != 0
+    launcher = get_context("fork").Process(target=launch, args=([*words, "--out", str(tmp_path / "shared")],))
+    launcher.start()
+    launcher.join(120)
+    assert launcher.exitcode != 0
     kept = {record.key: record for record in read_records(tmp_path / "shared")}
     assert 3 <= len(kept) <= 12
     assert len((tmp_path / "shared" / "samples.1.jsonl").read_text().splitlines()) == 3
     with toy_bench.registered():
-        alone = sightline(*words, "--out", tmp_path / "alone", "--json").document
-        merged = sightline(*shared, "--json").document
+        alone, merged = (
+            sl.evaluate("fast", f"toy:{tmp_path / 'items.jsonl'}", batch_size=2, out=tmp_path / out).to_dict()
+            for out in ("alone", "shared")
+        )
     answers = [
         {record.id: record.result and record.result["response"] for record in read_records(tmp_path / folder)}
         for folder in ("alone", "shared")

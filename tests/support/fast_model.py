@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import time
@@ -11,7 +10,9 @@ from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
 from typing import Any
 
+import sightline.jobs.models as models
 import toy_bench
+from sightline.cli.main import cli
 
 
 class FastModel:
@@ -43,23 +44,18 @@ def start(
     words: list[str], rank: int = 0, world: int = 1, seconds: float = 0.002, most: int | None = None
 ) -> BaseProcess:
     """A process that runs the command line; of `world` that share a run. most: after so many answers it hangs."""
-    for module in (
-        "sightline.methods",
-        "sightline.pages.tables.evaluate",
-        "sightline.jobs.evaluate",
-        "sightline.models.vlm.fingerprint",
-    ):
-        importlib.import_module(module)  # once, and not in every process
     process = get_context("fork").Process(target=_run, args=(words, rank, world, seconds, most))
     process.start()
     return process
 
 
 def _run(words: list[str], rank: int, world: int, seconds: float, most: int | None) -> None:
-    import sightline.jobs.models as models
-    from sightline.cli.main import cli
-
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world)}
+    run(words, seconds, most)
+
+
+def run(words: list[str], seconds: float, most: int | None = None) -> None:
+    """The command line in this process, silent, with the fast model in the place of any other."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     models.load_model = lambda *_: FastModel(seconds, most=most)  # type: ignore[assignment]
