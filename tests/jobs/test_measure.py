@@ -205,11 +205,11 @@ def test_memory_that_never_suffices_is_that_samples_error(
 def test_a_process_does_what_the_others_left(
     measured: Measured, tiny: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = measured(tiny, data, out="alone")
+    alone = measured(tiny, data, out="alone", batch_size=1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("1", "0"):
         monkeypatch.setenv("RANK", rank)
-        assert measured(tiny, data, out="shared") == alone
+        assert measured(tiny, data, out="shared", batch_size=1) == alone
     lines = [len(path.read_text().splitlines()) for path in sorted(Path("shared").glob("samples*"))]
     assert sorted(lines) == [0, 4]
     with pytest.raises(sl.InputError, match="share one run folder"):
