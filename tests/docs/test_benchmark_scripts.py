@@ -54,13 +54,13 @@ def test_a_part_that_fails_or_takes_too_long_or_lacks_a_package_says_so_and_keep
     monkeypatch.setitem(gpu.NEEDS, "--lora", "no_such_package")
     found = {
         name: gpu.result_of(gpu.Part(name, name, limit, "", options), "cpu", True, 60.0)
-        for name, limit, options in (("good", 9, ""), ("bad", 9, ""), ("slow", 0.5, ""), ("none", 9, "--lora 4"))
+        for name, limit, options in (("good", 9, ""), ("bad", 9, ""), ("slow", 0.2, ""), ("none", 9, "--lora 4"))
     }
     assert [done["state"] for done in found.values()] == ["done", "failed", "over time", "left out"]
     assert [done.get("why") for done in found.values()] == [
         None,
         "out of memory",
-        "stopped after 0.5 s",
+        "stopped after 0.8 s",
         "no_such_package is not installed",
     ]
     assert all(found[name]["result"] == {"first": 1} for name in ("good", "bad", "slow"))
