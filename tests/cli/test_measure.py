@@ -29,6 +29,15 @@ def test_tables_without_json(sightline: Callable[..., Any], tiny: Path, idle: st
         assert word in ended.out
 
 
+@pytest.mark.usefixtures("drawn")
+def test_what_is_said_to_be_kept_of_two_query_sets_is_there(sightline: Callable[..., Any], tiny: Path) -> None:
+    words = ("--queries", "prompt", "--queries", "all", "--out", "run")
+    ended = sightline("measure", tiny, "--data", "shapes", "--limit", 1, *words)
+    kept = ended.err.split("Kept in run: ")[1].split(".\n")[0].split(", ")
+    assert kept == ["prompt/", "all/", "summary.json", "figures/"]
+    assert all((Path("run") / each).exists() for each in kept)
+
+
 def test_one_sample_is_only_printed(sightline: Callable[..., Any], tiny: Path, picture: Path) -> None:
     ended = sightline("measure", tiny, "--image", picture, "--prompt", "Is there a red circle?", "--json", *FEW)
     assert ended.document["samples"] == 1

@@ -61,4 +61,6 @@ def command(
     output.failures(measured.failed)
     output.document(measured.to_dict())
     if folder is not None:
-        output.note(f"Kept in {folder}: run.json, samples.jsonl, summary.json, figures/.")
+        sets = list(measured.query_sets)
+        files = f"{', '.join(f'{each}/' for each in sets)}, " if len(sets) > 1 else "run.json, samples.jsonl, "
+        output.note(f"Kept in {folder}: {files}summary.json, figures/.")
