@@ -99,6 +99,12 @@ def test_a_hundred_samples_of_a_large_model_stay_under_5_mb(tmp_path: Path) -> N
     assert variant["maps"]["notes"], "it says what was left out"
 
 
+def test_thoughts_among_the_words_are_named() -> None:
+    assert attention_maps(made_runs.kept(1) | {"thoughts": 3}, 10**6)["notes"] == [
+        "of the answer, the first 3 tokens are thoughts"
+    ]
+
+
 def test_maps_that_fit_are_the_run_folders_own() -> None:
     kept = made_runs.kept(1)
     told = attention_maps(kept, 10**6)

@@ -42,6 +42,14 @@ def spoken(response: str) -> str:
     return response if text == response else text.strip()
 
 
+def thought_end(response: str) -> int:
+    """Where the answer begins behind its thinking: 0 without any, the whole length where the thinking never ends."""
+    ends = [found.end() for _, last in _PAIRS for found in last.finditer(response)]
+    opened = [found.start() for first, _ in _PAIRS for found in first.finditer(response)]
+    last = max(ends, default=0)
+    return len(response) if any(start >= last for start in opened) else last
+
+
 def _without(text: str, first: re.Pattern[str], last: re.Pattern[str]) -> str:
     ends = list(last.finditer(text))
     if ends:  # whatever stands before the last closing tag was thought, with or without an opening one

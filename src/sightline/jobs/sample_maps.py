@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sightline.benchmarks.thinking import thought_end
 from sightline.errors import SightlineError
 from sightline.knockout.words import pieces_of
 from sightline.probes.dominance import read_maps
@@ -33,6 +35,8 @@ def keeping_maps(
     """Around one `generate` of a batch; yields what turns its new tokens into a document a sample.
 
     images: the small pictures of each.
+
+    A model that thinks has "thoughts", how many of its first words are no answer; they have no grounding.
 
     That of `SampleMaps`, with "question" and "truth" as the data have them, "words", the generated tokens, and
     "prompt", those at the maps' positions, each as [text, whether it goes on the word before it]; "grounding", a score
@@ -62,14 +66,29 @@ def _document(
 ) -> dict[str, Any]:
     count = maps.mean.shape[0]
     pieces, words = pieces_of(ids, vlm.tokenizer), pieces_of(tokens, vlm.tokenizer)[:count]
-    return maps.to_dict() | {
-        "question": sample.prompt,
-        "truth": sample.answer,
-        "words": [[piece.text, piece.joined] for piece in words],
-        "prompt": [[pieces[at].text, pieces[at].joined] for at in maps.positions],
-        "grounding": [None if score is None else round(score, 4) for score in scores[:count]],
-        "images": images,
-    }
+    thoughts = min(count, thought_tokens(vlm.tokenizer, tokens)) if vlm.thinks else 0
+    scores = [None if place < thoughts else score for place, score in enumerate(scores[:count])]
+    return (
+        maps.to_dict()
+        | ({"thoughts": thoughts} if thoughts else {})
+        | {
+            "question": sample.prompt,
+            "truth": sample.answer,
+            "words": [[piece.text, piece.joined] for piece in words],
+            "prompt": [[pieces[at].text, pieces[at].joined] for at in maps.positions],
+            "grounding": [None if score is None else round(score, 4) for score in scores],
+            "images": images,
+        }
+    )
+
+
+def thought_tokens(tokenizer: Any, tokens: Sequence[int]) -> int:
+    """How many tokens of an answer, the first, are thoughts and no answer."""
+    text = tokenizer.decode(list(tokens))
+    end = thought_end(text)
+    if end in (0, len(text)):
+        return len(tokens) if end else 0
+    return bisect_left(range(len(tokens)), end, key=lambda count: len(tokenizer.decode(list(tokens[:count]))))
 
 
 def _grounding_probe(vlm: VLM, stack: ExitStack) -> GroundingProbe | None:

@@ -37,6 +37,8 @@ def attention_maps(document: Mapping[str, Any], budget: int) -> dict[str, Any]:
     so. Raises KeyError, TypeError or ValueError for what is no such document.
     """
     shown = _Shown(SampleMaps.from_dict(document), document["words"], document["prompt"], document.get("grounding", ()))
+    if thoughts := int(document.get("thoughts") or 0):
+        shown = replace(shown, notes=(f"of the answer, the first {thoughts} tokens are thoughts",))
     for reduce in (_mean_heads, _thin(16), _thin(12), _no_heads, _thin(8), _pool, _few(24), _pool, _few(8), _thin(4)):
         if _values(shown) <= 2 * budget:  # not worth packing before
             document = _document(shown)
