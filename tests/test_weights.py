@@ -133,7 +133,7 @@ def test_weights_that_are_not_read_are_one_sentence(llava: Path, tmp_path: Path)
         ({"max_pixels": 100}, "has no bound on pixels"),
         ({"processor": {"do_rezise": True}}, "no field do_rezise: did you mean do_resize"),
         ({"generation": {"repetition_penalti": 1}}, "no field repetition_penalti: did you mean repetition_penalty"),
-        ({"generation": {"max_new_tokens": 3}}, "set by the number of new tokens"),
+        ({"generation": {"max_new_tokens": 3}}, "is for new_tokens alone"),
         ({"generation": {"cache_implementation": "none of them"}}, "refused by Transformers"),
         ({"chat": {"enable_thinking": False}}, "chat template of the model has no field enable_thinking"),
     ],

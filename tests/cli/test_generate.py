@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from sightline.jobs.sources import single_data
 
 
 def test_generate(sightline: Callable[..., Any], tiny: Path, picture: Path, idle: str) -> None:
@@ -17,6 +22,25 @@ def test_generate(sightline: Callable[..., Any], tiny: Path, picture: Path, idle
     assert sightline(*words).out.strip() == document["text"]
     mended = sightline(*words, "--json", "--method", idle).document
     assert mended == document | {"method": idle}
+
+
+def test_a_picture_may_be_a_data_uri_and_no_other_address(
+    sightline: Callable[..., Any], tiny: Path, picture: Path, tmp_path: Path
+) -> None:
+    uri = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    ask = ("--prompt", "What do you see?", "--new-tokens", 2)
+    own, written = (sightline("generate", tiny, "--image", given, *ask).out for given in (picture, uri))
+    assert own == written
+    settings = single_data([uri], "What?").settings
+    assert settings["images"] == ["data:image/png"]
+    assert settings["images_sha256"] == [hashlib.sha256(uri.encode()).hexdigest()]
+    for address in ("https://example.org/a.png", "file:///etc/passwd"):
+        sentence = sightline("generate", tiny, "--image", address, *ask).sentence
+        assert f"The image {address} is an address, and nothing is fetched" in sentence
+    config = tmp_path / "prompts.yaml"
+    config.write_text(json.dumps({"prompts": [{"prompt": "What?", "images": [uri, address]}]}))
+    sentence = sightline("impact", tiny, "--config", config, "--out", tmp_path / "impact").sentence
+    assert "is an address, and nothing is fetched" in sentence
 
 
 def test_several_methods_and_names_that_are_none(sightline: Callable[..., Any], tiny: Path, picture: Path) -> None:

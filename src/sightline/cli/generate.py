@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from sightline.cli.options import known_model, methods_option, output_options, sample_options
+from sightline.cli.options import Images, known_model, methods_option, output_options, sample_options
 from sightline.cli.output import Output
 from sightline.cli.settings_options import settings_options
 from sightline.errors import InputError
@@ -24,7 +23,12 @@ from sightline.jobs.sources import single_sample
 @settings_options(GenerateSettings)
 @output_options
 def command(
-    is_json: bool, model: str, images: tuple[Path, ...], prompt: str | None, methods: tuple[str, ...], **fields: Any
+    is_json: bool,
+    model: str,
+    images: Images,
+    prompt: str | None,
+    methods: tuple[str, ...],
+    **fields: Any,
 ) -> None:
     """What MODEL (a bundled name, a hub name or a folder) answers, greedily, with or without a method."""
     from sightline.jobs.generate import generate

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from sightline.cli.impact_values import PARSE, impact_requests
-from sightline.cli.options import known_model, out_option, output_options, sample_options
+from sightline.cli.options import Images, known_model, out_option, output_options, sample_options
 from sightline.cli.output import Output
 from sightline.cli.settings_options import settings_options
 from sightline.jobs.impact_settings import STUDY, ImpactSettings
@@ -35,7 +35,7 @@ Examples:
 def command(
     is_json: bool,
     model: str,
-    images: tuple[Path, ...],
+    images: Images,
     prompt: str | None,
     config: Path | None,
     compare: str | None,

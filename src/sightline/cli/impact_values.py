@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.cli.options import given_sample
+from sightline.cli.options import Images, given_sample
 from sightline.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ PARSE = {"row": _row, "target": _target, "layers": _layers, "positions": _positi
 
 
 def impact_requests(
-    config: Path | None, images: tuple[Path, ...], prompt: str | None, given: dict[str, Any], seed: int
+    config: Path | None, images: Images, prompt: str | None, given: dict[str, Any], seed: int
 ) -> tuple[Request, ...]:
     """The prompts of --config, or the one of --image and --prompt."""
     if config is not None and (images or prompt is not None):

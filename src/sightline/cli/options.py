@@ -7,11 +7,12 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import click
 
 from sightline.cli.settings_options import settings_options
+from sightline.data.picture_names import named_picture
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.jobs.settings import ModelSettings
@@ -57,7 +58,7 @@ def data_options(function: Function) -> Function:
     """--data, or --image (repeatable) with --prompt: the command, which takes limit and seed, is given its `Data`."""
 
     @wraps(function)
-    def command(*args: Any, data: str | None, images: tuple[Path, ...], prompt: str | None, **options: Any) -> Any:
+    def command(*args: Any, data: str | None, images: Images, prompt: str | None, **options: Any) -> Any:
         if data is not None and (images or prompt is not None):
             raise InputError("Give --data, or --image with --prompt, not both.")
         with redirect_stdout(sys.stderr):
@@ -90,6 +91,9 @@ plugin_option = click.option(
     callback=_plugins,
     help="Import a module that registers methods or benchmarks. Repeatable.",
 )
+
+Images: TypeAlias = tuple[str | Path, ...]
+"""Files, or data: URIs."""
 
 
 def known_method(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -130,14 +134,20 @@ def common_options(function: Function) -> Function:
     return adders(output_options(command))  # type: ignore[return-value]
 
 
+def _named_pictures(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> Images:
+    return tuple(map(named_picture, value))
+
+
 def sample_options(function: Function) -> Function:
     """--image (repeatable) and --prompt: one sample from the command line, see `given_sample`."""
-    images = click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
+    images = click.option(
+        "--image", "images", multiple=True, metavar="FILE", callback=_named_pictures, help="Or a data: URI. Repeatable."
+    )
     prompt = click.option("--prompt", help="What to ask about the image.")
     return images(prompt(function))
 
 
-def given_sample(images: tuple[Path, ...], prompt: str | None) -> Sample:
+def given_sample(images: Images, prompt: str | None) -> Sample:
     """The sample of these options, its images opened once, so that an unusable one shows before a model loads."""
     single_sample(images, prompt)
     return Sample(prompt=prompt or "", images=tuple(images), id=SINGLE)

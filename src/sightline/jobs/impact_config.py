@@ -9,11 +9,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sightline.data.picture_names import picture_digest, picture_name
+from sightline.data.pictures import is_address
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.files.digest import digest_of
 from sightline.files.yaml import read_yaml
 from sightline.knockout.study import Study
+from sightline.text import shortened
 
 TOP = ("prompts", "images", "settings")
 ENTRY = ("id", "prompt", "image", "images", "settings")
@@ -41,7 +44,7 @@ class Request:
 
     def settings(self) -> dict[str, Any]:
         """All that decides the result, as the run folder records it."""
-        names = [Path(image).name for image in self.sample.images if isinstance(image, str | Path)]
+        names = [picture_name(image) for image in self.sample.images if isinstance(image, str | Path)]
         about = {"id": self.id, "prompt": self.sample.prompt, "images": names, "images_sha256": list(self.digests)}
         if self.study.other is not None:
             about["other_sha256"] = digest_of(Path(self.study.other), "image")
@@ -83,7 +86,7 @@ def _request(
     entry: Any,
     number: int,
     path: Path,
-    shared: Sequence[Path],
+    shared: Sequence[str | Path],
     general: Mapping[str, Any],
     given: Mapping[str, Any],
     seed: int,
@@ -112,17 +115,20 @@ def _request(
         study = Study(**settings, seed=seed)
     except InputError as error:
         raise InputError(f"In the {where}: {error}") from error
-    return Request(sample, study, tuple(digest_of(image, "image") for image in images))
+    return Request(sample, study, tuple(map(picture_digest, images)))
 
 
-def _images(value: Any, path: Path, where: str) -> list[Path]:
+def _images(value: Any, path: Path, where: str) -> list[str | Path]:
     if value is None:
         return []
     listed = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str) and entry and "\0" not in entry for entry in listed):
         raise InputError(f"The images of {where} are no file names: give one, or a list of them.")
-    found = [path.parent / Path(entry).expanduser() for entry in listed]
-    missing = next((image for image in found if not image.is_file()), None)
+    fetched = next((entry for entry in listed if is_address(entry) and not entry.lower().startswith("data:")), None)
+    if fetched is not None:
+        raise InputError(f"The image {shortened(fetched)} of {where} is an address, and nothing is fetched: save it.")
+    found = [entry if is_address(entry) else path.parent / Path(entry).expanduser() for entry in listed]
+    missing = next((image for image in found if isinstance(image, Path) and not image.is_file()), None)
     if missing is not None:
         raise InputError(f"The image {missing} of {where} does not exist; names are relative to the file itself.")
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline.data.picture_names import picture_digest
 from sightline.data.sample import Sample
 from sightline.data.sources import samples_digest
 from sightline.errors import InputError
@@ -77,5 +78,5 @@ def requests_of(samples: Sequence[Any], study: Any) -> tuple[Request, ...]:
 def _digest(image: Any) -> str:
     """Of a file its content; of a picture in memory what it holds."""
     if isinstance(image, str | Path):
-        return digest_of(Path(image), "image")
+        return picture_digest(image)
     return samples_digest([Sample("image", (image,))])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.data.json_lines import read_samples, row_sample
+from sightline.data.picture_names import picture_digest, picture_name
 from sightline.data.sample import Sample
 from sightline.data.sources import as_samples, samples_digest
 from sightline.errors import InputError, SightlineWarning
@@ -77,19 +78,19 @@ def find_data(data: Any, *, limit: int | None = None, seed: int = 0, **fields: A
     return Data(path.stem, samples, {"data": path.name, "data_sha256": digest_of(path)})
 
 
-def single_data(images: Sequence[Path], prompt: str | None) -> Data:
+def single_data(images: Sequence[str | Path], prompt: str | None) -> Data:
     """The one sample of a command's --image and --prompt."""
     if prompt is None and not images:
         raise InputError(
             f"There is nothing to measure: give --data FILE, --data {SHAPES}, or --image FILE with --prompt."
         )
     sample = single_sample(images, prompt)
-    digests = [digest_of(path) for path in images]
-    settings = {"images": [path.name for path in images], "images_sha256": digests, "prompt": prompt}
-    return Data(images[0].stem if images else "text", (replace(sample, id=SINGLE),), settings, is_single=True)
+    digests, names = [picture_digest(image) for image in images], [picture_name(image) for image in images]
+    settings = {"images": names, "images_sha256": digests, "prompt": prompt}
+    return Data(Path(names[0]).stem if images else "text", (replace(sample, id=SINGLE),), settings, is_single=True)
 
 
-def single_sample(images: Sequence[Path], prompt: str | None) -> Sample:
+def single_sample(images: Sequence[str | Path], prompt: str | None) -> Sample:
     """The sample of --image and --prompt, its images opened, so that an unusable one shows before a model loads."""
     if prompt is None:
         raise InputError("There is no prompt: give --prompt with what to ask.")

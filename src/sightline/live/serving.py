@@ -51,6 +51,10 @@ def bind(name: str, load: Callable[[], Engine], port: int, host: str) -> Bound:
     config = uvicorn.Config(page, host=host, port=port, log_level="warning", timeout_graceful_shutdown=3)
     server = uvicorn.Server(config)
     try:
+        socket.getaddrinfo(host, port)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"There is no host {host!r} to serve on: give this machine's name, or 127.0.0.1.") from error
+    try:
         taken = config.bind_socket()
     except SystemExit as error:  # uvicorn's way to say that the port is taken
         raise InputError(f"The port {port} of {host} is taken: give another port, or 0 for any free one.") from error

@@ -64,7 +64,7 @@ def check_generation(model: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
     known = [name for name in vars(plain) if not name.startswith("_") and name not in _LENGTHS]
     for name in fields:
         if name in _LENGTHS:
-            raise InputError(f"The field {name} of generation is set by the number of new tokens: give that.")
+            raise InputError(f"The field {name} of generation is for new_tokens alone, by which an answer ends.")
         if name not in known:
             near = nearest(name, known)
             hint = f": did you mean {near[0]}?" if near else "."
