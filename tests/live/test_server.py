@@ -7,6 +7,7 @@ import base64
 import contextlib
 import io
 import json
+import socket
 import threading
 from typing import Any
 from urllib.error import HTTPError
@@ -15,8 +16,10 @@ from urllib.request import Request, urlopen
 import pytest
 from PIL import Image, ImageDraw
 
+from sightline.errors import InputError
 from sightline.live.engine import Engine
 from sightline.live.server import WaitingLine, build
+from sightline.live.serving import bind
 from sightline.models.vlm import load
 from support.browsing import address, serve
 
@@ -240,3 +243,13 @@ def test_outside_loopback_the_address_needs_its_token() -> None:
             assert "sightline-token=secret" in page.headers["set-cookie"]
     finally:
         server.should_exit = True
+
+
+def test_what_cannot_be_served_on_is_named() -> None:
+    with pytest.raises(InputError, match="There is no host 'x y' to serve on"):
+        bind("tiny-llava", NotImplemented, 0, "x y")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(InputError, match="is taken: give another port"):
+            bind("tiny-llava", NotImplemented, other.getsockname()[1], "127.0.0.1")

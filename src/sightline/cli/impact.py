@@ -11,6 +11,7 @@ from sightline.cli.impact_values import PARSE, impact_requests
 from sightline.cli.options import Images, known_model, out_option, output_options, sample_options
 from sightline.cli.output import Output
 from sightline.cli.settings_options import settings_options
+from sightline.data.picture_names import picture_name
 from sightline.jobs.impact_settings import STUDY, ImpactSettings
 from sightline.knockout.study_settings import StudySettings
 from sightline.runs.folder import fresh_folder
@@ -60,7 +61,8 @@ def command(
         requests = impact_requests(config, images, prompt, given, settings.seed)
         other = None if compare is None else model_sources(compare, settings)[0]
         plan = ImpactPlan(model_sources(model, settings)[0], requests, settings, other, config is None)
-    folder = out or fresh_folder(f"impact-{config.stem if config else images[0].stem if images else 'text'}")
+    named = config or Path(*map(picture_name, images[:1] or ("text",)))
+    folder = out or fresh_folder(f"impact-{named.stem}")
     with output.job(folder, "prompts") as on_progress:
         found = run_impact(plan, folder, on_progress)
     output.sections([] if is_json else found.sections())
