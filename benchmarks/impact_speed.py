@@ -6,22 +6,29 @@
 
 Factors are times of a plain forward pass on the same prompt, logits of its last row alone. `least` is the work that a
 map can't do without, in rows of a layer as shares of a plain pass: the clean pass and, per source, one row of each
-layer (local) or of each layer from the cut on (causal), with the answer's logits. The naive map is one forward pass
-for each layer and source, timed on a sample of edges and scaled.
+layer (local) or of each layer from the cut on (causal), with the answer's logits. `carried` is the share of those rows
+that were carried up: those that change no bit stay behind. The naive map is one forward pass for each layer and
+source, timed on a sample of edges and scaled. `estimate` is the causal map's by gradient, without the exact cuts that
+it is held against; how far it agrees with the whole exact map stands under `agreement`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from common import GEOMETRY, alternate, decoder, machine, medians, prompt, write
 
 from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach, limit_block_bytes
 from sightline.knockout.maps import causal_maps, local_maps
+from sightline.knockout.reader import read_row
+from sightline.knockout.rerun import Rerun
 from sightline.models.anatomy import find_anatomy
+from sightline.stats import rank_correlation
 
 
 def main() -> None:
@@ -35,6 +42,7 @@ def main() -> None:
     parser.add_argument("--block-mb", type=int, default=64, help="memory that one block may take")
     parser.add_argument("--model", help="a bundled model instead")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out")
     options = parser.parse_args()
@@ -51,17 +59,26 @@ def main() -> None:
     def local() -> Any:
         return local_maps(model, inputs, None, groups)
 
+    maps: dict[str, Any] = {}
+
     def causal() -> Any:
-        return causal_maps(model, inputs, None, groups)
+        maps["exact"] = causal_maps(model, inputs, None, groups)
+
+    def estimate() -> Any:
+        with read_row(model, inputs) as reader:
+            maps["estimated"] = reader.estimate(groups)
 
     runs: dict[str, Callable[[], Any]] = {
         "plain": plain,
         "local": local,
         "causal": causal,
+        "estimate": estimate,
         "naive": _naive(model, inputs, options.edges),
     }
     with limit_block_bytes(options.block_mb * 2**20):
-        factors = medians(alternate(runs, options.rounds, options.device), "plain")
+        with _rows_counted() as rows:
+            causal()
+        factors = medians(alternate(runs, options.rounds, options.device, options.warm_up), "plain")
     edges = layers * positions
     naive = {name: value / options.edges * edges for name, value in factors.pop("naive").items()}
     document = {
@@ -72,6 +89,8 @@ def main() -> None:
         "positions": positions,
         "maps": factors,
         "least": _least(model, positions),
+        "carried": sum(rows) / (positions * layers * (layers + 1) / 2 + layers * (layers + 1) / 2),
+        "agreement": _agreement(maps),
         "bounds": {"local": 2.5, "causal": (layers / 2 + 4) * 1.5},
         "naive_scaled": {
             "edges": edges,
@@ -82,6 +101,37 @@ def main() -> None:
         "times_faster_than_naive": {name: naive["factor"] / factors[name]["factor"] for name in ("local", "causal")},
     }
     write(document, options.out)
+
+
+@contextmanager
+def _rows_counted() -> Iterator[list[int]]:
+    """Inside, the rows that every layer is given."""
+    rows: list[int] = []
+    run = Rerun.run
+
+    def noted(self: Rerun, index: int, hidden: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
+        rows.append(int(hidden.shape[-3]))
+        return run(self, index, hidden, *others, **named)
+
+    try:
+        Rerun.run = noted  # type: ignore[method-assign]
+        yield rows
+    finally:
+        Rerun.run = run  # type: ignore[method-assign]
+
+
+def _agreement(maps: dict[str, Any]) -> dict[str, float | None]:
+    exact, estimated = (maps[name]["logprob"].double().numpy() for name in ("exact", "estimated"))
+    known = np.isfinite(exact) & np.isfinite(estimated)
+    largest = np.argsort(-np.abs(exact[known]))[: max(1, known.sum() // 20)]
+    return {
+        "edges": int(known.sum()),
+        "rank_correlation": rank_correlation(exact[known], estimated[known]),
+        "correlation": float(np.corrcoef(exact[known], estimated[known])[0, 1]),
+        "correlation_of_the_largest_twentieth": float(
+            np.corrcoef(exact[known][largest], estimated[known][largest])[0, 1]
+        ),
+    }
 
 
 def _geometry(options: argparse.Namespace) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -98,7 +148,7 @@ def _bundled(options: argparse.Namespace) -> tuple[Any, dict[str, torch.Tensor]]
 
     import sightline as sl
 
-    vlm = sl.load(options.model, device=options.device)
+    vlm = sl.load(options.model, device=options.device, dtype=options.dtype)
     picture = Image.radial_gradient("L").convert("RGB")
     inputs = vlm.encode(sl.Sample(prompt="is there a red circle in the image ?", images=(picture,)))
     return vlm.model, dict(inputs)
