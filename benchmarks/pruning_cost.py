@@ -33,7 +33,8 @@ from steering_speed import IMAGE_ID, PATCHES, llava
 
 from sightline.methods.base import parse_spec
 from sightline.methods.pruning import StagedPruning, kept_count
-from sightline.models.transformers_api import LogitsProcessorList, cache_bytes
+from sightline.models.transformers_api.generation import LogitsProcessorList
+from sightline.probes.generation_cost import held_bytes
 
 SPECS = {
     "fastv:K=2,R=0.75": 0.25,
@@ -178,7 +179,7 @@ def _timed(model: Any, inputs: dict[str, Any], spec: str, new_tokens: int) -> tu
         with method.on(model):
             output = generate()
     later = (marks[-1] - marks[0]) / (len(marks) - 1)
-    return marks[0] - begun, later, float(cache_bytes(output.past_key_values))
+    return marks[0] - begun, later, float(held_bytes(output.past_key_values))
 
 
 def model_and_prompt(options: argparse.Namespace) -> tuple[Any, dict[str, torch.Tensor]]:

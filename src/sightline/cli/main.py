@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from sightline.cli.options import plugin_option
+from sightline.cli.plugin_option import plugin_option
 from sightline.errors import GateError, InputError, OthersAtWork, SightlineError, SightlineWarning
 from sightline.plugins import Registry
 from sightline.text import printable

@@ -7,20 +7,21 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
+from sightline.cli.plugin_option import plugin_option
 from sightline.cli.settings_options import settings_options
 from sightline.data.picture_names import named_picture
-from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.jobs.settings import ModelSettings
-from sightline.jobs.sources import SINGLE, find_data, single_data, single_sample
 from sightline.methods.registry import check_method
-from sightline.plugins import load_plugin
 from sightline.runs.folder import fresh_folder
 from sightline.runs.processes import launched_as
+
+if TYPE_CHECKING:
+    from sightline.data.sample import Sample
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -59,6 +60,8 @@ def data_options(function: Function) -> Function:
 
     @wraps(function)
     def command(*args: Any, data: str | None, images: Images, prompt: str | None, **options: Any) -> Any:
+        from sightline.jobs.sources import find_data, single_data  # with benchmarks and scenes, which help needs not
+
         if data is not None and (images or prompt is not None):
             raise InputError("Give --data, or --image with --prompt, not both.")
         with redirect_stdout(sys.stderr):
@@ -76,21 +79,6 @@ def data_options(function: Function) -> Function:
     )
     return add(sample_options(command))  # type: ignore[return-value]
 
-
-def _plugins(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
-    for module in value:
-        load_plugin(module)
-
-
-plugin_option = click.option(
-    "--plugin",
-    multiple=True,
-    metavar="MODULE",
-    is_eager=True,
-    expose_value=False,
-    callback=_plugins,
-    help="Import a module that registers methods or benchmarks. Repeatable.",
-)
 
 Images: TypeAlias = tuple[str | Path, ...]
 """Files, or data: URIs."""
@@ -149,6 +137,9 @@ def sample_options(function: Function) -> Function:
 
 def given_sample(images: Images, prompt: str | None) -> Sample:
     """The sample of these options, its images opened once, so that an unusable one shows before a model loads."""
+    from sightline.data.sample import Sample
+    from sightline.jobs.sources import SINGLE, single_sample
+
     single_sample(images, prompt)
     return Sample(prompt=prompt or "", images=tuple(images), id=SINGLE)
 

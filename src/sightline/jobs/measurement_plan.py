@@ -10,11 +10,11 @@ from sightline.errors import InputError
 from sightline.jobs.methods import MethodSpec
 from sightline.jobs.models import ModelSource
 from sightline.jobs.settings import ModelSettings, setting
-from sightline.jobs.sources import Data
 from sightline.probes import dominance
 from sightline.probes.dominance.published import PUBLISHED
 
 if TYPE_CHECKING:
+    from sightline.jobs.sources import Data
     from sightline.probes.sinks import Sinks
 
 

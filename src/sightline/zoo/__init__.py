@@ -12,8 +12,12 @@ checkpoints/   ordinary Transformers folders, made by recipes/
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sightline.zoo.samples import shapes_samples
+from sightline.lazy import names_of
+
+if TYPE_CHECKING:
+    from sightline.zoo.samples import shapes_samples
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
@@ -43,3 +47,5 @@ def bundled_path(name: str) -> Path:
 
 
 __all__ = ["BUNDLED", "bundled_path", "shapes_samples"]
+
+__getattr__ = names_of(__name__, {"sightline.zoo.samples": "shapes_samples"})
