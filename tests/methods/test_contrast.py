@@ -13,6 +13,7 @@ from families import BY_NAME, Case
 from methods.plain_decoding import GREEDY, RECORD, STEPS, contrasted, last_logits, text_alone
 from sightline.errors import InputError
 from sightline.methods.base import Method
+from sightline.methods.divprune import DivPrune
 from sightline.methods.pai import PAI
 from sightline.methods.vcd import VCD, add_noise
 from sightline.probes.dominance import Dominance
@@ -165,6 +166,19 @@ def test_both_compose_in_the_order_of_entry() -> None:
         known = expected.isfinite() & output.scores[step].isfinite()
         assert torch.allclose(output.scores[step].double()[known], expected[known], atol=2e-4)
     assert [sample.rows for sample in probe.result().samples] == [STEPS, STEPS]
+
+
+@pytest.mark.parametrize(("batch", "padding"), [(1, None), (2, "left")])
+def test_a_second_pass_sees_the_whole_prompt_where_the_first_is_pruned(batch: int, padding: str | None) -> None:
+    case, model = BY_NAME["llava"].make_inputs(batch, padding), BY_NAME["llava"].model()
+    with torch.no_grad(), DivPrune(keep=0.4).on(model), METHODS["vcd"].on(model):
+        output = model.generate(**case.inputs, **GREEDY, **RECORD, suppress_tokens=[120])
+    tokens = output.sequences[:, -STEPS:]
+    for step in range(STEPS):
+        noise = second_logits("vcd", model, case, tokens[:, :step])
+        expected = contrasted(output.logits[step], noise, 0.7, 0.1)
+        known = expected.isfinite() & output.scores[step].isfinite()
+        assert torch.allclose(output.scores[step].double()[known], expected[known], atol=2e-4)
 
 
 def test_noise_follows_the_schedule() -> None:

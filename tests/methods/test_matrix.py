@@ -9,7 +9,9 @@ That each method is its formula is proven elsewhere here, on fewer families.
 
 from __future__ import annotations
 
+import os
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -97,6 +99,28 @@ def test_cell(name: str, family: str) -> None:
     after = run(model, case.inputs)
     assert torch.equal(after.sequences, before.sequences)
     assert all(torch.equal(a, b) for a, b in zip(after.scores, before.scores, strict=True))
+
+
+EVERY_PAIR = "SIGHTLINE_TEST_ALL" in os.environ
+PAIRS = list(combinations(NAMES, 2)) if EVERY_PAIR else [(one, NAMES[at - 7]) for at, one in enumerate(NAMES) if at % 2]
+"""Without SIGHTLINE_TEST_ALL, every method in one pair."""
+UNLIKE = ("can't act together", "can't tell which of the")
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_a_padded_sample_answers_under_two_methods_as_it_does_alone(first: str, second: str) -> None:
+    case, model = BY_NAME["llava"].make_inputs(2, "left"), BY_NAME["llava"].model()
+    _, state = plain("llava")
+    try:
+        with method_of(first).on(model), method_of(second).on(model):
+            both, one = run(model, case.inputs), run(model, alone(case))
+    except SightlineError as error:
+        assert any(words in str(error) for words in UNLIKE)  # noqa: PT017
+        assert {first, second} & {"fastv", "fastervlm", "fastv_random", "fastervlm_random", "pyramiddrop", "sparsevlm"}
+    else:
+        for ours, single in zip(both.scores, one.scores, strict=True):
+            assert torch.allclose(ours[:1], single, atol=2e-4)
+    assert state_of(model) == state
 
 
 UNCACHED = [name for name in NAMES if name not in ("pai", "vcd", "m3id", "icd", "avisc", "sid", "memvr")]

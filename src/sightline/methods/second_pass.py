@@ -69,6 +69,8 @@ class SecondPass:
         """Inside, the `generate` runs."""
         try:
             with self._hooks, self._shared.watching():
+                # As `generate` gives them: what prunes the first pass changes its inputs, and not the second's.
+                self._hooks.before(self.anatomy.model, self.note, prepend=True)
                 self._hooks.before(self.anatomy.model, self.before)
                 self._hooks.after(self.anatomy.model, self.after, prepend=True, always=True)
                 yield
@@ -76,12 +78,15 @@ class SecondPass:
             if isinstance(self.joined, SideBySide):
                 self.joined.split()
 
-    def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Forward pre-hook of the model: keeps what the first pass is given, or puts the second beside it."""
+    def note(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the model: keeps what the first pass is given."""
         cache = cache_of(kwargs)
         filled = 0 if cache is None else int(cache.get_seq_length(self.anatomy.attention_layers[0]))
         self.calls.append({**{name: value for name, value in kwargs.items() if name not in RECORDS}, "filled": filled})
-        if not filled or self.cache is None:
+
+    def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Forward pre-hook of the model: puts the second pass beside the first."""
+        if not self.calls[-1]["filled"] or self.cache is None:
             return None
         if self.joined is None:
             self.joined = self._joined(kwargs)
