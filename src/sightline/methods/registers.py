@@ -45,7 +45,7 @@ class Registers(Method):
 
     name: ClassVar[str] = "registers"
     neurons: tuple[str, ...] | None = setting(
-        None, "the neurons, as 5.120+7.33 (layer.neuron), or a registers.json of `impact`"
+        None, "the neurons, as 5.120+7.33 (layer.neuron), or a registers.json of `impact --mode registers`"
     )
     count: int = setting(1, "registers of each picture, 1 or more")
     random: bool = setting(False, "a control: as many other neurons of the same layers")
@@ -63,8 +63,8 @@ class Registers(Method):
         """InputError without neurons."""
         if self.neurons is None:
             raise InputError(
-                "registers needs the tower's register neurons: give the field neurons, as 5.120+7.33, or a file of "
-                "`find_register_neurons`."
+                "registers needs the tower's register neurons: give the field neurons, as 5.120+7.33, or a "
+                "registers.json of `sightline impact --mode registers` or of `sl.find_register_neurons`."
             )
 
     @contextmanager
