@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import sightline as sl
-from sightline.jobs.methods import method_specs, with_controls
+from sightline.jobs.evaluation_plan import EvaluateSettings
+from sightline.jobs.methods import beside, method_specs, with_controls
 from sightline.methods.base import METHODS, parse_spec
 from sightline.methods.controls_of import _RULES, controls_of
 
@@ -59,6 +60,11 @@ def test_controls_share_the_settings_of_their_method() -> None:
 def test_an_evaluation_adds_each_once() -> None:
     specs = with_controls(method_specs(["none", sl.VCD(), "icd", "yes_bias"]))
     assert [spec.label for spec in specs] == ["none", "vcd", "icd", "yes_bias", "cut_off:beta=0.1", "prompt tilt"]
+
+
+def test_the_model_as_it_is_is_a_control_too() -> None:
+    specs = beside(method_specs([sl.VCD()]), EvaluateSettings(controls=True))
+    assert [spec.label for spec in specs] == ["none", "vcd", "cut_off:beta=0.1", "yes_bias", "prompt tilt"]
 
 
 def test_methods_without_a_rule_are_controls_or_read_nothing() -> None:

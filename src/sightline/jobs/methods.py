@@ -85,8 +85,13 @@ def with_controls(specs: tuple[MethodSpec, ...], sinks: Sinks | None = None) -> 
 
 
 def beside(specs: tuple[MethodSpec, ...], settings: Any, sinks: Sinks | None = None) -> tuple[MethodSpec, ...]:
-    """The methods, and behind them what the settings of an evaluation add: controls, views, baselines."""
-    specs = with_controls(specs, sinks) if settings.controls else specs
+    """The methods, and beside them what the settings of an evaluation add: controls, views, baselines.
+
+    The first control of all is the model as it is: it stands in front where it is not among them.
+    """
+    if settings.controls:
+        plain = () if any(spec.method is None for spec in specs) else (MethodSpec(NONE, NONE),)
+        specs = with_controls((*plain, *specs), sinks)
     specs = specs + blind_specs(specs[0]) if settings.blind else specs
     return specs + baseline_specs(specs[0]) if settings.baselines else specs
 

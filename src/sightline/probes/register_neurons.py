@@ -110,7 +110,7 @@ def find_register_neurons(
         ModelError: for a model whose vision tower can't be looked into.
     """
     anatomy, _ = anatomy_and_layout(model, None)
-    depth = len(tower_neurons("find_register_neurons", anatomy))
+    depth = len(tower_neurons("The search for register neurons", anatomy))
     place = layer + depth if layer < 0 else layer
     for number in (place, last_layer or 0):
         if not 0 <= number < depth:
@@ -202,7 +202,7 @@ def tower_norms(anatomy: Anatomy, inputs: Mapping[str, Any], method: Registers |
 
     Without a picture in the inputs there are no tokens: [layers, 0].
     """
-    name = "tower_norms"
+    name = "The search for register neurons"
     layers = tower_neurons(name, anatomy)
     found: dict[int, list[Tensor]] = {number: [torch.zeros(0)] for number in range(len(layers))}
     patches = [torch.zeros(0, dtype=torch.bool)]
@@ -231,7 +231,7 @@ def tower_norms(anatomy: Anatomy, inputs: Mapping[str, Any], method: Registers |
 
 def _activity(anatomy: Anatomy, inputs: Mapping[str, Any], outliers: Bool[Tensor, " tokens"]) -> dict[int, Tensor]:
     """By layer, [neurons]: mean |activation| at the outliers."""
-    name = "find_register_neurons"
+    name = "The search for register neurons"
     layers = tuple(range(len(tower_neurons(name, anatomy))))
     found: dict[int, Tensor] = {}
     seen = dict.fromkeys(layers, 0)
