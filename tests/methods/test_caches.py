@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from typing import Any
 
 import pytest
 import torch
 
 from families import BY_NAME
+from releases.differences import PIECES_TEST, difference
 from sightline.errors import SightlineError
+from sightline.models.transformers_api.release import RELEASE
 from sightline.probes.dominance import Dominance
 from sightline.probes.grounding.scores import Grounding
 from support.cells import NAMES, method_of, refusal, run
@@ -24,13 +25,11 @@ WORDS = {"static": "static", "pieces": "prefill_chunk_size"}
 FOUR = {"max_new_tokens": 4}
 
 
-@cache
-def has_whole_pieces() -> bool:
-    """Whether the untouched model answers in pieces as in one."""
+def test_pieces_by_the_untouched_model_are_its_answer() -> None:
     family = BY_NAME["llava"]
     case, model = family.make_inputs(), family.model()
     whole, pieces = (run(model, case.inputs, **FOUR, **more).sequences for more in ({}, WAYS["pieces"]))
-    return torch.equal(whole, pieces)
+    assert torch.equal(whole, pieces)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -50,8 +49,8 @@ def test_a_method_answers_as_with_a_growing_cache_or_says_why_not(name: str, way
         assert WORDS[way] in refused
         assert ". " not in refused
         return
-    if way == "pieces" and not has_whole_pieces():
-        pytest.skip("this release of Transformers answers differently in pieces, untouched")
+    if way == "pieces" and difference(PIECES_TEST, RELEASE) is not None:
+        return
     assert torch.equal(other.sequences, before.sequences)
     for ours, theirs in zip(other.scores, before.scores, strict=True):
         assert torch.allclose(ours, theirs, atol=2e-4)

@@ -29,6 +29,9 @@ CAPPED = ("gemma2", "paligemma2")
 COPIES_TEST = "test_copies_by_the_untouched_model_are_its_answer"
 """The test of beams' and several sequences' images; where it fails, no method is held to them either."""
 
+PIECES_TEST = "test_pieces_by_the_untouched_model_are_its_answer"
+"""The test of prompts in pieces; as for copies."""
+
 DIFFERENCES = (
     Difference(
         first=(5, 24),
@@ -53,6 +56,8 @@ DIFFERENCES = (
             "test_equals_the_plain_formula[paligemma2-",
             "test_weights_equal_the_formula[paligemma2-",
             "test_equals_the_equations[paligemma2-",
+            *(f"test_maps_equal_whole_passes_on_every_family[{family}]" for family in CAPPED),
+            "test_windows_rows_within_and_padding[paligemma2]",
         ),
         raises=AssertionError,
         why="sdpa leaves out the cap on attention scores that eager has; later releases refuse it",
@@ -73,6 +78,20 @@ DIFFERENCES = (
         tests=("test_similarity_is_the_plain_formula[minicpmv4_6]",),
         raises=RuntimeError,
         why="MiniCPM-V's own forward views a tensor that is not contiguous",
+    ),
+    Difference(
+        first=(5, 17),
+        last=(5, 23),
+        tests=("test_windows_rows_within_and_padding[llama4]",),
+        raises=AssertionError,
+        why="of a padded prompt Llama 4 sees other positions under sdpa than under eager attention",
+    ),
+    Difference(
+        first=(5, 17),
+        last=(5, 22),
+        tests=(PIECES_TEST,),
+        raises=AssertionError,
+        why="`prefill_chunk_size` hands the image to the first piece alone",
     ),
     *(
         Difference(
