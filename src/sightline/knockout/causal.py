@@ -5,8 +5,7 @@ shared set of keys and values, each with its own last key and value; those cut a
 sources are then L (L + 1) / 2 times N rows of a layer: about half as many forward passes of N positions as layers.
 
 With the rows of a cut goes their twin, of which nothing is hidden. A row whose cuts are over and that leaves a layer
-bit for bit as its twin does has no effect from there on and stays behind: in bfloat16 those of many sources that are
-hardly looked at, in float32 hardly any.
+bit for bit as its twin does has no effect from there on and stays behind: those of sources that are not looked at.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from sightline.attention.knockout import Groups
@@ -59,15 +59,26 @@ def empty_maps(cuts: Sequence[RowCut], rows: int, columns: int) -> dict[str, Ten
 
 
 def causal_row(
-    rerun: Rerun, groups: Sequence[Sequence[int]], layers: Sequence[int], window: int, answer: RowAnswer
+    rerun: Rerun,
+    groups: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    window: int,
+    answer: RowAnswer,
+    edges: Bool[Tensor, "layers groups"] | None = None,
 ) -> dict[str, Tensor]:
-    """Maps of the captured row, [layers, groups] each, float32; NaN where a row sees nothing but the source."""
+    """Maps of the captured row, [layers, groups] each, float32; NaN where a row sees nothing but the source.
+
+    edges: those alone; the others are 0.
+    """
     attention_layers = [layer.index for layer in rerun.capture.layers if layer.row is not None]
     cuts = cuts_of(layers, window, attention_layers)
     maps = empty_maps(cuts, len(layers), len(groups))
     size = max(1, rerun.rows_carried() // max(1, len(cuts)))
+    if edges is not None and int(edges.sum()) <= rerun.rows_carried():
+        size = len(groups)
     for start in range(0, len(groups), size):
-        _fill(maps, rerun, groups[start : start + size], start, cuts, answer)
+        some = slice(start, start + size)
+        _fill(maps, rerun, groups[some], start, cuts, answer, None if edges is None else edges[:, some])
     return {name: values.float() for name, values in maps.items()}
 
 
@@ -121,6 +132,7 @@ def _fill(
     first: int,
     cuts: Sequence[RowCut],
     answer: RowAnswer,
+    edges: Tensor | None = None,
 ) -> None:
     """The columns of some sources, `first` and on."""
     device = rerun.layer(0).hidden.device
@@ -132,7 +144,7 @@ def _fill(
         present = 0 if rows is None else len(rows.source)
         for cut in cuts:
             if cut.layers[0] == index:
-                fresh = _start(maps, rerun, every, nothing, first, cut)
+                fresh = _start(maps, rerun, every, nothing, first, cut, edges)
                 rows = rows.joined(fresh) if rows is not None and fresh is not None else rows or fresh
         if rows is None:
             continue
@@ -176,7 +188,13 @@ def _effects(rerun: Rerun, rows: _RowBatch, changed: Tensor, answer: RowAnswer) 
 
 
 def _start(
-    maps: dict[str, Tensor], rerun: Rerun, every: Groups, nothing: int, first: int, cut: RowCut
+    maps: dict[str, Tensor],
+    rerun: Rerun,
+    every: Groups,
+    nothing: int,
+    first: int,
+    cut: RowCut,
+    edges: Tensor | None = None,
 ) -> _RowBatch | None:
     """The rows of one cut behind their twin; a source that no layer of it sees has no effect and no row."""
     device = every.flat.device
@@ -190,6 +208,8 @@ def _start(
             seen, blind = seen | row.reaches(hidden), blind | row.is_blind(hidden)
     for values in maps.values():
         values[cut.place, first + blind.nonzero()[:, 0].cpu()] = torch.nan
+    if edges is not None:
+        seen = seen & edges[cut.place].to(device)
     sources = (seen & ~blind).nonzero()[:, 0]
     if not len(sources):
         return None

@@ -1,4 +1,4 @@
-"""How far an estimate of causal impact agrees with cuts that are made exactly, on a sample of the sources."""
+"""What of an estimated map is cut exactly: the largest effects, and a sample that says how far to trust the rest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sightline.knockout.reader import ImpactReader
@@ -18,19 +19,16 @@ FEWEST = 16
 WHOLE = 256
 """Edges of a map up to which all of it is cut."""
 
-PASSES = 2
-"""Plain passes that the exact cuts of a larger map may take, about."""
-
 
 def sampled(sources: int, layers: int, seed: int) -> list[int]:
-    """Which sources are cut exactly, in all layers: L layers by n sources are about n L / 2 rows of a whole pass."""
+    """Which sources are cut in all layers: n of them in L layers are n L / 2 rows of a layer, together about a pass."""
     if sources * layers <= WHOLE:
         return list(range(sources))
-    count = min(sources, max(FEWEST, round(2 * PASSES * sources / layers)))
+    count = min(sources, max(FEWEST, round(2 * sources / layers)))
     return sorted(Random(seed).sample(range(sources), count))
 
 
-def agreement(
+def refined(
     reader: ImpactReader,
     maps: dict[str, Tensor],
     groups: Sequence[Sequence[int]],
@@ -38,25 +36,34 @@ def agreement(
     window: int,
     target: int | None,
     seed: int,
-) -> dict[str, Any]:
-    """{"by", "edges", "of", "rank_correlation", "correlation", "slope"} of the log-probability's changes.
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The maps with what was cut in its place and a map "exact", 1 there and 0 elsewhere; and how far both agree.
 
-    rank_correlation: Spearman's; correlation: Pearson's; slope: of the exact on the estimated ones through zero. None
+    Cut are as many of the largest estimated changes of the log-probability as there are sources, and the sample. The
+    agreement is that of the estimates on the sample alone: {"by", "edges", "of", "cut", "rank_correlation",
+    "correlation", "slope"}, Spearman's, Pearson's, and the slope of the cut on the estimated ones through zero; None
     where nothing varies.
     """
     chosen = sampled(len(groups), len(layers), seed)
-    exact = (
-        reader.causal([groups[place] for place in chosen], layers, window, "row", target)["logprob"].double().numpy()
-    )
-    ours = maps["logprob"][:, chosen].double().numpy()
-    known = np.isfinite(exact) & np.isfinite(ours)
-    exact, ours = exact[known], ours[known]
-    varies = len(exact) > 1 and bool(exact.std()) and bool(ours.std())
+    size = maps["logprob"].nan_to_num().abs()
+    edges = torch.zeros(size.shape, dtype=torch.bool)
+    edges.view(-1)[size.flatten().topk(min(len(groups), size.numel())).indices] = True
+    edges[:, chosen] = True
+    exact = reader.causal(groups, layers, window, "row", target, edges)
+    agreement = _agreement(exact["logprob"][:, chosen], maps["logprob"][:, chosen])
+    found = {name: torch.where(edges, exact[name], values) for name, values in maps.items()}
+    about = {"by": "gradient", "of": edges.numel(), "cut": int(edges.sum())}
+    return found | {"exact": edges.float()}, about | agreement
+
+
+def _agreement(exact: Tensor, estimated: Tensor) -> dict[str, Any]:
+    ours, theirs = estimated.double().numpy(), exact.double().numpy()
+    known = np.isfinite(ours) & np.isfinite(theirs)
+    ours, theirs = ours[known], theirs[known]
+    varies = len(ours) > 1 and bool(ours.std()) and bool(theirs.std())
     return {
-        "by": "gradient",
         "edges": int(known.sum()),
-        "of": len(groups) * len(layers),
-        "rank_correlation": rank_correlation(exact, ours) if varies else None,
-        "correlation": float(np.corrcoef(exact, ours)[0, 1]) if varies else None,
-        "slope": float(exact @ ours / (ours @ ours)) if varies else None,
+        "rank_correlation": rank_correlation(theirs, ours) if varies else None,
+        "correlation": float(np.corrcoef(theirs, ours)[0, 1]) if varies else None,
+        "slope": float(theirs @ ours / (ours @ ours)) if varies else None,
     }

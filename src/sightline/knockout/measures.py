@@ -18,6 +18,7 @@ MEASURES: dict[str, str] = {
     "logprob": "change of the log-probability (nats)",
     "kl": "KL divergence (nats)",
     "flip": "the answer's token changes (1: yes)",
+    "exact": "cut exactly, not estimated (1: yes)",
     "l2_heads": "L2 distance of a head's output, before the output projection",
     "relevancy": "relevance by gradients (Chefer et al.)",
     "rollout": "attention rollout",

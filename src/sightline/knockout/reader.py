@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from sightline.attention.inner import find_inner
@@ -69,8 +70,9 @@ class ImpactReader:
         window: int = 1,
         scope: Scope = "row",
         target: int | None = None,
+        edges: Bool[Tensor, "layers groups"] | None = None,
     ) -> dict[str, Tensor]:
-        """As `causal_maps`, for this row, without the baseline."""
+        """As `causal_maps`, for this row, without the baseline. edges: of the scope row those alone; others are 0."""
         check_groups(groups, self.present, self.row)
         if window < 1:
             raise InputError(f"A window of {window} layers hides nothing: give at least 1.")
@@ -80,7 +82,7 @@ class ImpactReader:
         with torch.no_grad():
             answer = self._answer(target)
             if scope == "row" and not self._rerun.capture.has_feedback:
-                return causal_row(self._rerun, groups, chosen, window, answer)
+                return causal_row(self._rerun, groups, chosen, window, answer, edges)
             if not self._rerun.capture.keep_whole or self._rerun.capture.offset:
                 self._rerun.recapture()
             return causal_whole(self._rerun, groups, chosen, window, answer, scope == "row")

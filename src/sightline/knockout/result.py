@@ -154,7 +154,13 @@ class ImpactMap(Result):
             return []
         ranks, straight = (self.estimate[name] for name in ("rank_correlation", "correlation"))
         words = "nothing varied" if ranks is None else f"ranks agree by {ranks:.2f}, values by {straight:.2f}"
-        return [f"Estimated by gradient; beside {self.estimate['edges']} of {self.estimate['of']} edges cut: {words}."]
+        cut, edges, of = (self.estimate[name] for name in ("cut", "edges", "of"))
+        if cut == of:
+            return [f"All {of} edges are cut exactly; beside them the gradient's {words}."]
+        return [
+            f"Estimated by gradient, but for {cut} of {of} edges that are cut exactly, the largest among them; beside "
+            f"{edges} of these, a sample, the gradient's {words}."
+        ]
 
     def table(self) -> pd.DataFrame:
         """A row a layer and source (controls behind them): position, text, modality, patch row and column, measures.

@@ -11,7 +11,7 @@ import numpy as np
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.knockout.deepstack import deepstack_effects
-from sightline.knockout.estimate_check import agreement
+from sightline.knockout.estimate_check import refined
 from sightline.knockout.head_maps import head_answers
 from sightline.knockout.logits import followed
 from sightline.knockout.measures import Array
@@ -135,12 +135,12 @@ class Study(StudySettings):
                 maps = reader.estimate(groups, layers, self.window, followed(self.target))
             else:
                 maps = reader.causal(groups, layers, self.window, self.scope, followed(self.target))
+            estimate: dict[str, Any] = {}
+            if self.estimate == "gradient":
+                maps, estimate = refined(reader, maps, groups, layers, self.window, followed(self.target), self.seed)
             baseline = reader.baseline(followed(self.target))
             answer = AnswerEffects(everything, maps, baseline, layers, len(controls))
             reference = self._image_as_one(reader, layout) if self.reference and self.scope == "row" else {}
-            estimate: dict[str, Any] = {}
-            if self.estimate == "gradient":
-                estimate = agreement(reader, maps, groups, layers, self.window, followed(self.target), self.seed)
             found.append(replace(self._of(model, answer, reader.row), reference=reference, estimate=estimate))
 
         if self.row == "all":

@@ -53,8 +53,8 @@ class StudySettings:
         fill: what parts of the picture are painted over with (vision): "gray", "blur" or "mean".
         other, other_prompt: the other of the pair: a picture's file, a prompt of as many tokens, or both (patch).
         part: what is taken from the one: a "layer", its "attention" or its "mlp" (patch).
-        estimate: "gradient": a first-order estimate at the price of about two passes, and how far it agrees with cuts
-            that are made exactly on a sample of the sources (causal, scope "row"); "none": exact.
+        estimate: "gradient": first-order estimates in two to three passes, the largest effects and a sample of the
+            sources cut exactly, and how far both agree (causal, scope "row"); "none": all exact.
         seed: of the controls, and of that sample.
         reference: also hide all image tokens together at every layer, once from the row alone and once from every row;
             what lies between the two comes to the row by way of other positions (causal, scope "row"; a few passes).
@@ -85,7 +85,7 @@ class StudySettings:
     )
     part: Part = setting("layer", "What is restored: a layer, its attention or its mlp (patch).")
     estimate: Estimate = setting(
-        "none", "An estimate in about two passes, held against exact cuts of a sample (causal)."
+        "none", "Estimates in two to three passes; the largest and a sample are cut exactly (causal)."
     )
     seed: int = setting(0, "Of the controls.", hidden=True)
     reference: bool = setting(False, "Also hide all image tokens together at every layer.", hidden=True)
