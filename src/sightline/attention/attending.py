@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention.call import AttentionCall, AttentionFunction
+from sightline.attention.edited_row import RowChange, edited_row
 from sightline.attention.edits import Edit, EditedCall
 from sightline.attention.hooks import Hooks
 from sightline.attention.ownership import OwnRows
 from sightline.attention.passes import ForwardPass
-from sightline.attention.roles import Editor, LayerPruner, Reader
+from sightline.attention.roles import Editor, LayerPruner, Reader, RowEditor
 from sightline.attention.row_buffer import Row
 from sightline.errors import ModelError
 from sightline.models.anatomy import Anatomy
@@ -35,10 +36,8 @@ def decoder_attentions(anatomy: Anatomy) -> dict[int, nn.Module]:
 
 
 _Take = Callable[[int, Row, ForwardPass], None]
-_Takers = dict[int, tuple[int, tuple[_Take, ...]]]
-"""By the id of an attention module its layer, and what gets a decoding step's row there in the place of `read`."""
-_AtLayer = tuple[tuple[Editor, ...], tuple[Reader, ...]]
-"""Who edits and reads a layer."""
+_RowPlan = tuple[tuple[_Take, ...], tuple[list[RowChange], list[RowChange]]]
+"""At a layer's decoding rows: who takes them unread; or the changes of their scores, and of their weights."""
 
 
 class Attending:
@@ -54,10 +53,10 @@ class Attending:
         self._layers = {id(module): layer for layer, module in modules.items()}
         self._readers: list[tuple[Reader, frozenset[int]]] = []
         self._editors: list[tuple[Editor, frozenset[int]]] = []
-        self._by_layer: dict[int, _AtLayer] = {}
+        self._by_layer: dict[int, tuple[tuple[Editor, ...], tuple[Reader, ...]]] = {}
         self._rows: OwnRows | None = None
-        self._takers: _Takers = {}
-        self._quick: _Takers = {}
+        self._planned: dict[int, _RowPlan] | None = None
+        self._plans: dict[int, _RowPlan] = {}
         self._intercepted: set[int] = set()
         self._seen: set[int] = set()
 
@@ -102,8 +101,12 @@ class Attending:
         if self.dropper is not None:
             self.dropper.begin(step)
         self.step, self._rows = step, rows
-        is_short = step.is_decoding and step.length == 1 and step.offset > 0 and rows is None
-        self._quick = self._takers if is_short and not torch.is_grad_enabled() else {}
+        is_row = step.is_decoding and step.length == 1 and step.offset > 0
+        if is_row and self._planned is None:
+            self._planned = self._row_plans(step)
+        elif not is_row:
+            self._planned = None
+        self._plans = {} if self._planned is None or torch.is_grad_enabled() else self._planned
         self._seen.clear()
 
     @property
@@ -113,7 +116,7 @@ class Attending:
 
     def end(self) -> set[int]:
         """The pass is over; returns the layers that should have been seen in it and were not."""
-        step, self.step, self._quick = self.step, None, {}
+        step, self.step = self.step, None
         if step is None:
             return set()
         for reader, _ in self._readers:
@@ -127,16 +130,8 @@ class Attending:
         value: Tensor, attention_mask: Any = None, **options: Any,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """The attention of one layer."""
-        quick, step = self._quick.get(id(module)), self.step
-        if quick is not None and step is not None:
-            layer, takers = quick
-            self._seen.add(layer)
-            row = (module, query, key, value, attention_mask, implementation, original, options, step.offset)
-            for take in takers:
-                take(layer, row, step)
-            return original(module, query, key, value, attention_mask, **options)
         # Gradient checkpointing computes a layer again outside the model's forward pass: nothing is read twice.
-        if step is None or self._layers[id(module)] not in self._by_layer:
+        if self.step is None or self._layers[id(module)] not in self._by_layer:
             return original(module, query, key, value, attention_mask, **options)
         if self._rows is None:
             return self._attend(original, implementation, module, query, key, value, attention_mask, options)
@@ -151,8 +146,19 @@ class Attending:
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         step, layer = self.step, self._layers[id(module)]
         assert step is not None
-        editors, readers = self._by_layer[layer]
         self._seen.add(layer)
+        plan = self._plans.get(layer)
+        if plan is not None:
+            takers, changes = plan
+            if not any(changes):
+                for take in takers:
+                    row = (module, query, key, value, attention_mask, implementation, original, options, step.offset)
+                    take(layer, row, step)
+                return original(module, query, key, value, attention_mask, **options)
+            edited = edited_row(layer, step, changes, implementation, query, key, value, attention_mask, options)
+            if edited is not None:
+                return edited, None
+        editors, readers = self._by_layer[layer]
         call = AttentionCall(
             module, query, key, value, attention_mask, implementation, original, options, offset=step.offset
         )
@@ -185,13 +191,24 @@ class Attending:
         if self.dropper is not None:
             self.dropper.read(layer, shown, step)
 
+    def _row_plans(self, step: ForwardPass) -> dict[int, _RowPlan]:
+        """By layer, what is done to each decoding row of this prompt; other layers need the whole call."""
+        plans = {}
+        for layer, (editors, readers) in self._by_layer.items() if self.dropper is None else ():
+            stages = [edits.row_stage(layer, step) if isinstance(edits, RowEditor) else None for edits in editors]
+            scores, weights = (
+                [editor.edit_row for editor, stage in zip(editors, stages, strict=True) if stage == wanted]  # type: ignore[attr-defined]
+                for wanted in ("scores", "weights")
+            )
+            takers = tuple(take for reader in readers if (take := getattr(reader, "take_row", None)) is not None)
+            if None not in stages and not (readers and (scores or weights)) and len(takers) == len(readers):
+                plans[layer] = takers, (scores, weights)
+        return plans
+
     def _arrange(self) -> None:
-        self._by_layer, self._takers = {}, {}
-        for layer, module in self._modules.items():
+        self._by_layer, self._planned, self._plans = {}, None, {}
+        for layer in self._modules:
             editors = tuple(editor for editor, layers in self._editors if layer in layers)
             readers = tuple(reader for reader, layers in self._readers if layer in layers)
             if editors or readers or self.dropper is not None:
                 self._by_layer[layer] = editors, readers
-            takers = tuple(take for reader in readers if (take := getattr(reader, "take_row", None)) is not None)
-            if takers and len(takers) == len(readers) and not editors and self.dropper is None:
-                self._takers[id(module)] = layer, takers

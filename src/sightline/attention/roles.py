@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from torch import Tensor
 
 from sightline.attention.call import AttentionCall
 from sightline.attention.edits import Edit, EditedCall
@@ -31,6 +33,17 @@ class Editor(Protocol):
 
     def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
         """What to change in this call; None where nothing changes, and the model's own kernel is then left alone."""
+
+
+@runtime_checkable
+class RowEditor(Protocol):
+    """An editor that can do without the call at a decoding step, where its one row sees every key."""
+
+    def row_stage(self, layer: int, step: ForwardPass) -> Literal["scores", "weights", "nothing"] | None:
+        """What of the rows it changes, decided at the first one of a prompt; None where it needs the call."""
+
+    def edit_row(self, layer: int, values: Tensor, step: ForwardPass) -> Tensor:
+        """The row's new scores or weights, [batch, heads, 1, keys]."""
 
 
 class PromptPruner(Protocol):

@@ -128,12 +128,13 @@ class _Editor:
         self._method, self._anatomy = method, anatomy
         self._places, self._known = PlacesOf(), None
         self._shared: dict[tuple[int, int, int], tuple[Tensor, Keys]] = {}
+        self._row: Keys | None = None
         self._has_at_call = type(method).at_call is not AttentionEdit.at_call
         self.spares_start = method.rows != "all of the prompt"
 
     def begin(self, step: ForwardPass) -> None:
         """A prompt must have an image."""
-        self._shared = {}
+        self._shared, self._row = {}, None
         if step.is_start:
             require_image(self._method.name, step.layout)
             self._known = self._method.at_prompt(self._anatomy, step)
@@ -150,7 +151,7 @@ class _Editor:
         shape = (call.queries, call.keys, call.first_key)
         found = self._shared.get(shape)
         if found is None:
-            found = self._shared[shape] = self._found(call, step)
+            found = self._shared[shape] = self._found(*shape, call.query.device, step)
         rows, keys = found
         if not len(rows):
             return None
@@ -160,27 +161,40 @@ class _Editor:
         change = _changing(method, keys, rows, keys.is_step and call.is_open)
         return Edit(rows, scores=change) if method.stage == "scores" else Edit(rows, weights=change)
 
-    def _found(self, call: AttentionCall, step: ForwardPass) -> tuple[Int[Tensor, " rows"], Keys]:
+    def row_stage(self, layer: int, step: ForwardPass) -> Literal["scores", "weights", "nothing"] | None:
+        """See `RowEditor`; a method of the prompt alone leaves decoding rows as they are."""
+        if self._method.rows.endswith("of the prompt"):
+            return "nothing"
+        return None if self._has_at_call else self._method.stage
+
+    def edit_row(self, layer: int, values: Tensor, step: ForwardPass) -> Tensor:
+        """The change of a decoding step's row."""
+        if self._row is None:
+            _, self._row = self._found(1, int(values.shape[-1]), 0, values.device, step)
+        return self._method.edit(values, self._row.having(layer=layer))
+
+    def _found(
+        self, queries: int, count: int, first: int, device: torch.device, step: ForwardPass
+    ) -> tuple[Int[Tensor, " rows"], Keys]:
         """The rows acted on, and what the keys are: the same in all layers of a pass whose calls have this shape."""
-        places = self._places.at(step, call.query.device)
+        places = self._places.at(step, device)
         # Every row behind the prompt is acted on, if any is: no look at the device is needed for that.
         is_step = step.is_decoding and step.offset >= step.layout.length
         if is_step:
-            rows = torch.arange(call.queries, device=call.query.device)
-            wanted = torch.ones((step.batch, call.queries), dtype=torch.bool, device=rows.device)
+            rows = torch.arange(queries, device=device)
+            wanted = torch.ones((step.batch, queries), dtype=torch.bool, device=device)
         else:
-            wanted = self._wanted(call, places.end, places.last)
+            wanted = self._wanted(torch.arange(queries, device=device) + step.offset, places.end, places.last)
             rows = wanted.any(0).nonzero()[:, 0]
         image, text, system, behind = (
-            places.keys(which, call)[:, None, None]
+            places.keys(which, first, count)[:, None, None]
             for which in (places.visual, places.text, places.system, places.behind)
         )
         keys = Keys(image, text, system, behind, wanted, 0, known=self._known, is_step=is_step)
         return rows, keys.having(shared=self._method.at_pass(keys))
 
-    def _wanted(self, call: AttentionCall, end: Tensor, last: Tensor) -> Bool[Tensor, "batch queries"]:
+    def _wanted(self, place: Tensor, end: Tensor, last: Tensor) -> Bool[Tensor, "batch queries"]:
         """Which rows of each sample: with padding on the right, ends stand at different places."""
-        place = torch.arange(call.queries, device=end.device) + call.offset
         rows = self._method.rows
         if rows == "last of the prompt":
             return place == end[:, None]

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Block, Edit, ForwardPass
+from sightline.attention import ForwardPass
 from sightline.attention.sink_tracker import SinkTracker
 from sightline.methods.base import register, setting
 from sightline.methods.sink_method import SinkEditor, SinkMethod
@@ -77,6 +77,8 @@ class _RandomRedistribution(Redistribution):
 
 
 class _Masking(SinkEditor):
+    stage = "scores"
+
     def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         return self.hidden(layer, step, image, sinks)[..., None].float()
 
@@ -84,19 +86,13 @@ class _Masking(SinkEditor):
         """[batch, positions], bool: the keys to hide."""
         return sinks & image
 
-    def change(self, layer: int, call: AttentionCall, rows: Tensor, wanted: Tensor | None) -> Edit:
-        hidden = self.keys(layer, call)[..., 0].bool()[:, None, None]
-
-        def hide(block: Block) -> Tensor:
-            chosen = hidden
-            allowed = self.head_mask(block.head, int(block.values.shape[1]), chosen.device)
-            if allowed is not None:
-                chosen = chosen & allowed[..., None]
-            if wanted is not None:
-                chosen = chosen & wanted[:, None, block.rows, None]
-            return block.values.masked_fill(chosen, float("-inf"))
-
-        return Edit(rows, scores=hide)
+    def changed(self, values: Tensor, keys: Tensor, head: int = 0, wanted: Tensor | None = None) -> Tensor:
+        chosen = keys[..., 0].bool()[:, None, None]
+        allowed = self.head_mask(head, int(values.shape[1]), values.device)
+        for which in (allowed, wanted):
+            if which is not None:
+                chosen = chosen & which[..., None]
+        return values.masked_fill(chosen, float("-inf"))
 
 
 class _RandomMasking(_Masking):

@@ -128,8 +128,8 @@ class _TextHeads:
         call = attention.call
         weights = attention.row_weights(torch.tensor([call.queries - 1], device=call.query.device))[:, :, 0]
         places = self._places.at(step, weights.device)
-        image = places.keys(places.visual, call)[:, None]
-        padding = places.keys(places.rest, call)[:, None]
+        image = places.keys(places.visual, call.first_key, call.keys)[:, None]
+        padding = places.keys(places.rest, call.first_key, call.keys)[:, None]
         start = padding.long().cumsum(-1).amax(-1, keepdim=True) if bool(padding.any()) else 0
         index = torch.arange(call.keys, device=weights.device)
         text = ~image & ~padding & (index != start)

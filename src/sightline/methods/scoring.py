@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sightline.attention import AttentionCall, ForwardPass
+from sightline.attention import ForwardPass
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy
@@ -121,9 +121,9 @@ class Places:
         parts.append(torch.cat([behind, (last >= 0)[:, None].expand(-1, _ROOM)], 1))
         return cls(*(part.to(device) for part in (*parts, last, end)))
 
-    def keys(self, which: Bool[Tensor, "batch positions"], call: AttentionCall) -> Bool[Tensor, "batch keys"]:
-        """A mask over positions, as the keys of a call."""
-        start, end = call.first_key, call.first_key + call.keys
+    def keys(self, which: Bool[Tensor, "batch positions"], start: int, count: int) -> Bool[Tensor, "batch keys"]:
+        """A mask over positions, as so many keys from `start` on."""
+        end = start + count
         missing = end - int(which.shape[1])
         if missing <= 0:
             return which[:, start:end]

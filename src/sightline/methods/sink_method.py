@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf, sqrt
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Edit, ForwardPass, attach
+from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
 from sightline.attention.sink_tracker import TAU, SinkTracker, check_dims, track_sinks
 from sightline.errors import InputError, SightlineWarning
@@ -135,6 +135,8 @@ class SinkMethod(Method):
 class SinkEditor:
     """Finds, for each forward pass, the rows after the image and what each layer needs to know about its keys."""
 
+    stage: ClassVar[Literal["scores", "weights"]] = "weights"
+    """What of the rows it changes."""
     prompt_in_pieces: ClassVar[bool] = True
     """Whether a prompt may come in several passes."""
     spares_start: ClassVar[bool] = True
@@ -169,28 +171,52 @@ class SinkEditor:
             self._rows, self._wanted = self._chosen_rows(call, step)
         if not len(self._rows):
             return None
-        return self.change(layer, call, self._rows, self._wanted)
+        return self._change(layer, call, self._rows, self._wanted)
 
     def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
-        """[batch, positions, columns], float32: what `change` needs to know of the prompt's keys.
+        """[batch, positions, columns], float32: what `changed` needs to know of the prompt's keys.
 
         image: [batch, positions], the visual tokens; sinks: alike, of samples that have a visual sink in this layer.
         """
         raise NotImplementedError
 
-    def change(self, layer: int, call: AttentionCall, rows: Tensor, wanted: Tensor | None) -> Edit:
-        """The edit of these rows. wanted: [batch, queries], bool, or None where every sample wants all of `rows`."""
+    def changed(self, values: Tensor, keys: Tensor, head: int = 0, wanted: Tensor | None = None) -> Tensor:
+        """New values of what `stage` names, [batch, heads, rows, keys], of heads from `head` on.
+
+        keys: [batch, keys, columns], see `describe`. wanted: [batch, 1, rows], bool; None where all rows are.
+        """
         raise NotImplementedError
 
-    def keys(self, layer: int, call: AttentionCall) -> Tensor:
-        """[batch, keys, columns]: `describe` for the keys of a call; 0 for generated ones."""
+    def row_stage(self, layer: int, step: ForwardPass) -> Literal["scores", "weights", "nothing"]:
+        """See `RowEditor`: a layer without an image sink is left alone."""
+        if layer not in self._layers:
+            return "nothing"
+        if layer not in self._keys:
+            self._keys[layer] = self._prepare(layer, step)
+        return "nothing" if self._keys[layer] is None else self.stage
+
+    def edit_row(self, layer: int, values: Tensor, step: ForwardPass) -> Tensor:
+        """The change of a decoding step's row."""
+        return self.changed(values, self._columns(layer, 0, int(values.shape[-1])))
+
+    def _change(self, layer: int, call: AttentionCall, rows: Tensor, wanted: Tensor | None) -> Edit:
+        """The edit of these rows. wanted: [batch, queries], bool, or None where every sample wants all of `rows`."""
+        keys = self._columns(layer, call.first_key, call.keys)
+
+        def change(block: Block) -> Tensor:
+            return self.changed(block.values, keys, block.head, None if wanted is None else wanted[:, None, block.rows])
+
+        return Edit(rows, scores=change) if self.stage == "scores" else Edit(rows, weights=change)
+
+    def _columns(self, layer: int, first: int, count: int) -> Tensor:
+        """[batch, keys, columns]: `describe` for so many keys from `first` on; 0 for generated ones."""
         known = self._keys[layer]
         if known is None:
             raise RuntimeError(f"layer {layer} has no sinks")
-        end = call.first_key + call.keys
+        end = first + count
         if end > known.shape[1]:
             self._keys[layer] = known = torch.nn.functional.pad(known, (0, 0, 0, end + _ROOM - int(known.shape[1])))
-        return known[:, call.first_key : end]
+        return known[:, first:end]
 
     def head_mask(self, first: int, count: int, device: torch.device) -> Tensor | None:
         """[1, count, 1], bool: which heads from `first` on are meant; None for all."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sightline.attention import AttentionCall, Block, Edit, ForwardPass
+from sightline.attention import ForwardPass
 from sightline.attention.sink_tracker import SinkTracker
 from sightline.methods.base import register, setting
 from sightline.methods.sink_method import SinkEditor, SinkMethod
@@ -86,35 +86,19 @@ class Redistribution(SinkEditor):
         freed = lost * giving.float()
         return torch.stack([rho * visual - (sinks & image).float(), visual, takes, freed, takes, -freed], -1)
 
-    def change(self, layer: int, call: AttentionCall, rows: Tensor, wanted: Tensor | None) -> Edit:
-        """Redistribute in those heads and rows that qualify."""
-        keys = self.keys(layer, call)
+    def changed(self, values: Tensor, keys: Tensor, head: int = 0, wanted: Tensor | None = None) -> Tensor:
+        """The weights, redistributed in those heads and rows that qualify."""
         if self._least.device != keys.device:
             self._least = self._least.to(keys.device)
-        least = self._least
-        read, write = keys[..., :4], keys[..., 4:].transpose(1, 2)
-
-        def redistribute(block: Block) -> Tensor:
-            weights = block.values
-            batch, heads, count, width = weights.shape
-            flat = weights.reshape(batch, heads * count, width)
-            sums = torch.matmul(flat, read)
-            chosen = (sums[..., :3] >= least).all(-1)
-            acts = self._only_wanted(chosen, block, wanted).float()
-            gain = acts * sums[..., 3] / sums[..., 2].clamp_min(_TINY)
-            change = torch.matmul(torch.stack([gain, acts], -1), write)
-            return torch.addcmul(flat, flat, change).reshape(weights.shape)
-
-        return Edit(rows, weights=redistribute)
-
-    def _only_wanted(self, chosen: Tensor, block: Block, wanted: Tensor | None) -> Tensor:
-        batch, heads, count, _ = block.values.shape
-        allowed = self.head_mask(block.head, heads, chosen.device)
-        if allowed is None and wanted is None:
-            return chosen
-        table = chosen.reshape(batch, heads, count)
-        if allowed is not None:
-            table = table & allowed
-        if wanted is not None:
-            table = table & wanted[:, None, block.rows]
-        return table.reshape(batch, heads * count)
+        batch, heads, count, width = values.shape
+        flat = values.reshape(batch, heads * count, width)
+        sums = torch.matmul(flat, keys[..., :4])
+        chosen = (sums[..., :3] >= self._least).all(-1)
+        allowed = self.head_mask(head, heads, keys.device)
+        for which in (allowed, wanted):
+            if which is not None:
+                chosen = (chosen.reshape(batch, heads, count) & which).reshape(batch, heads * count)
+        acts = chosen.float()
+        gain = acts * sums[..., 3] / sums[..., 2].clamp_min(_TINY)
+        change = torch.matmul(torch.stack([gain, acts], -1), keys[..., 4:].transpose(1, 2))
+        return torch.addcmul(flat, flat, change).reshape(values.shape)

@@ -1,0 +1,57 @@
+"""A decoding step's one row, edited in a few tensor operations: no blocks, no masks, no rows to look up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sightline.attention.passes import ForwardPass
+from sightline.attention.weights import block_bytes
+
+RowChange = Callable[[int, Tensor, ForwardPass], Tensor]
+"""From a layer, the row's scores or weights, [batch, heads, 1, keys], and the pass to their new values."""
+
+
+def edited_row(
+    layer: int,
+    step: ForwardPass,
+    changes: tuple[Sequence[RowChange], Sequence[RowChange]],
+    implementation: str,
+    query: Float[Tensor, "batch heads 1 width"],
+    key: Float[Tensor, "batch kv_heads keys width"],
+    value: Float[Tensor, "batch kv_heads keys value_width"],
+    mask: Any,
+    options: Mapping[str, Any],
+) -> Float[Tensor, "batch 1 heads value_width"] | None:
+    """What the attention function returns, after changes of the scores and of the weights; in float32 inside.
+
+    None where the row does not see just the keys there are, where more than queries and keys make its scores, or where
+    all of it is more than a block.
+    """
+    batch, heads, _, width = query.shape
+    kv_heads, keys = key.shape[1:3]
+    if (
+        mask is not None
+        or keys != step.offset + 1
+        or "flash" in implementation
+        or any(isinstance(each, Tensor) and not name.endswith("_ids") for name, each in options.items())
+        or 8 * batch * heads * keys + 4 * batch * kv_heads * keys * width > block_bytes()
+    ):
+        return None
+    scaling, softcap = options.get("scaling"), options.get("softcap")
+    scaled = query.float() * (width**-0.5 if scaling is None else scaling)
+    grouped = scaled if kv_heads == heads else scaled.reshape(batch, kv_heads, -1, width)
+    values = torch.matmul(grouped, key.float().transpose(-1, -2)).reshape(batch, heads, 1, keys)
+    if softcap is not None and implementation != "sdpa":
+        values = torch.tanh(values / softcap) * softcap
+    for change in changes[0]:
+        values = change(layer, values, step)
+    values = torch.softmax(values, -1)
+    for change in changes[1]:
+        values = change(layer, values, step)
+    grouped = values if kv_heads == heads else values.reshape(batch, kv_heads, -1, keys)
+    return torch.matmul(grouped, value.float()).reshape(batch, heads, 1, -1).transpose(1, 2).to(value.dtype)
