@@ -43,9 +43,15 @@ def edited_row(
     ):
         return None
     scaling, softcap = options.get("scaling"), options.get("softcap")
-    scaled = query.float() * (width**-0.5 if scaling is None else scaling)
-    grouped = scaled if kv_heads == heads else scaled.reshape(batch, kv_heads, -1, width)
-    values = torch.matmul(grouped, key.float().transpose(-1, -2)).reshape(batch, heads, 1, keys)
+    if value.dtype != torch.float32:
+        query, key, each = query.float(), key.float(), value.float()
+    else:
+        each = value
+    # Heads that share keys are rows of one product.
+    rows, keyed = query.reshape(batch * kv_heads, -1, width), key.reshape(batch * kv_heads, keys, width)
+    alpha = width**-0.5 if scaling is None else float(scaling)
+    values = torch.baddbmm(query.new_empty(1), rows, keyed.transpose(1, 2), beta=0, alpha=alpha)
+    values = values.view(batch, heads, 1, keys)
     if softcap is not None and implementation != "sdpa":
         values = torch.tanh(values / softcap) * softcap
     for change in changes[0]:
@@ -53,5 +59,5 @@ def edited_row(
     values = torch.softmax(values, -1)
     for change in changes[1]:
         values = change(layer, values, step)
-    grouped = values if kv_heads == heads else values.reshape(batch, kv_heads, -1, keys)
-    return torch.matmul(grouped, value.float()).reshape(batch, heads, 1, -1).transpose(1, 2).to(value.dtype)
+    output = torch.bmm(values.reshape(batch * kv_heads, -1, keys), each.reshape(batch * kv_heads, keys, -1))
+    return output.view(batch, 1, heads, -1).to(value.dtype)

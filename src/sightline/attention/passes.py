@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor
@@ -60,6 +60,8 @@ class PassTracker:
     """Positions up to the end of the last pass: a cache can't hold more."""
     caches: WeakSet[Any] = field(default_factory=WeakSet)
     """Those that this model filled in passes seen here."""
+    latest: Callable[[], Any] = lambda: None
+    """The last of them, while it lives."""
     starts: int | None = None
     """Prompts begun by the `generate` that is running; None outside of one."""
 
@@ -73,6 +75,11 @@ class PassTracker:
         offset = self._cached(cache)
         ids = inputs.get("input_ids")
         length = _length(inputs)
+        is_next = length == 1 and offset == self.reached and cache is not None and cache is self.latest()
+        if is_next and self.layout is not None and offset >= self.layout.length:
+            # The next token of an answer, as nearly every pass is.
+            self.ids, self.reached = ids, offset + 1
+            return ForwardPass(self.prompt, offset, 1, self.layout, False, True, ids, cache, inputs)
         grown = self._is_regrown(offset, ids)
         is_start, is_piece = offset == 0 and not grown, False
         self._require_known(cache, offset, length, is_start)
@@ -89,15 +96,15 @@ class PassTracker:
             layout = self.layout
         self.layout, self.ids, self.reached = layout, ids, offset + length
         if cache is not None:
-            self.caches.add(cache)
+            self._know(cache)
         is_decoding = not is_start and offset + length > layout.length
         return ForwardPass(self.prompt, offset, length, layout, is_start, is_decoding, ids, cache, inputs, is_piece)
 
     def note(self, output: Any) -> None:
         """A pass is over: the cache that it gave back is one that was seen."""
         cache = cache_from(output)
-        if cache is not None:
-            self.caches.add(cache)
+        if cache is not None and cache is not self.latest():
+            self._know(cache)
 
     @contextmanager
     def one_prompt(self) -> Iterator[None]:
@@ -107,6 +114,10 @@ class PassTracker:
             yield
         finally:
             self.starts = before
+
+    def _know(self, cache: Any) -> None:
+        self.caches.add(cache)
+        self.latest = ref(cache)
 
     def _cached(self, cache: Any) -> int:
         if cache is None:

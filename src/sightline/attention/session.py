@@ -170,7 +170,7 @@ def _beginner(session: _Session, inner: nn.Module | None = None) -> BeforeHook:
         if inner is not None and session.prompt is None:
             return None
         session.attending.step = session.waiting = None
-        inputs = dict(zip(names, args, strict=False)) | kwargs
+        inputs = dict(zip(names, args, strict=False)) | kwargs if args else kwargs
         if inner is not None:
             inputs = joined_inputs(session.prompt or {}, inputs)
         session.waiting = step = session.counter.next(inputs)

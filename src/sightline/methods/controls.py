@@ -79,15 +79,15 @@ class _RandomRedistribution(Redistribution):
 class _Masking(SinkEditor):
     stage = "scores"
 
-    def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
-        return self.hidden(layer, step, image, sinks)[..., None].float()
+    def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> tuple[Tensor, ...]:
+        return (self.hidden(layer, step, image, sinks)[:, None, None],)
 
     def hidden(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         """[batch, positions], bool: the keys to hide."""
         return sinks & image
 
-    def changed(self, values: Tensor, keys: Tensor, head: int = 0, wanted: Tensor | None = None) -> Tensor:
-        chosen = keys[..., 0].bool()[:, None, None]
+    def changed(self, values: Tensor, keys: tuple[Tensor, ...], head: int = 0, wanted: Tensor | None = None) -> Tensor:
+        (chosen,) = keys
         allowed = self.head_mask(head, int(values.shape[1]), values.device)
         for which in (allowed, wanted):
             if which is not None:

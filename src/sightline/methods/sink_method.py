@@ -147,7 +147,7 @@ class SinkEditor:
         self._heads = None if method.heads is None else sorted(set(method.heads))
         self._layout: TokenLayout | None = None
         self._image = torch.zeros((0, 0), dtype=torch.bool)
-        self._keys: dict[int, Tensor | None] = {}
+        self._keys: dict[int, tuple[Tensor, ...] | None] = {}
         self._wanted: Tensor | None = None
         self._rows: Tensor | None = None
 
@@ -173,17 +173,17 @@ class SinkEditor:
             return None
         return self._change(layer, call, self._rows, self._wanted)
 
-    def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
-        """[batch, positions, columns], float32: what `changed` needs to know of the prompt's keys.
+    def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> tuple[Tensor, ...]:
+        """[batch, ..., positions] each: what `changed` needs to know of the prompt's keys.
 
         image: [batch, positions], the visual tokens; sinks: alike, of samples that have a visual sink in this layer.
         """
         raise NotImplementedError
 
-    def changed(self, values: Tensor, keys: Tensor, head: int = 0, wanted: Tensor | None = None) -> Tensor:
+    def changed(self, values: Tensor, keys: tuple[Tensor, ...], head: int = 0, wanted: Tensor | None = None) -> Tensor:
         """New values of what `stage` names, [batch, heads, rows, keys], of heads from `head` on.
 
-        keys: [batch, keys, columns], see `describe`. wanted: [batch, 1, rows], bool; None where all rows are.
+        keys: see `describe`, [batch, ..., keys] each. wanted: [batch, 1, rows], bool; None where all rows are.
         """
         raise NotImplementedError
 
@@ -208,15 +208,16 @@ class SinkEditor:
 
         return Edit(rows, scores=change) if self.stage == "scores" else Edit(rows, weights=change)
 
-    def _columns(self, layer: int, first: int, count: int) -> Tensor:
-        """[batch, keys, columns]: `describe` for so many keys from `first` on; 0 for generated ones."""
+    def _columns(self, layer: int, first: int, count: int) -> tuple[Tensor, ...]:
+        """[batch, ..., keys] each: `describe` for so many keys from `first` on; 0 for generated ones."""
         known = self._keys[layer]
         if known is None:
             raise RuntimeError(f"layer {layer} has no sinks")
         end = first + count
-        if end > known.shape[1]:
-            self._keys[layer] = known = torch.nn.functional.pad(known, (0, 0, 0, end + _ROOM - int(known.shape[1])))
-        return known[:, first:end]
+        missing = end - int(known[0].shape[-1])
+        if missing > 0:
+            self._keys[layer] = known = tuple(torch.nn.functional.pad(each, (0, missing + _ROOM)) for each in known)
+        return tuple([each[..., first:end] for each in known])
 
     def head_mask(self, first: int, count: int, device: torch.device) -> Tensor | None:
         """[1, count, 1], bool: which heads from `first` on are meant; None for all."""
@@ -235,7 +236,7 @@ class SinkEditor:
         if step.is_start and not bool(self._image.any()):
             raise InputError(f"{self._name} gives attention back to the image, and this prompt has none: give one.")
 
-    def _prepare(self, layer: int, step: ForwardPass) -> Tensor | None:
+    def _prepare(self, layer: int, step: ForwardPass) -> tuple[Tensor, ...] | None:
         marks = self._watch.marks(layer)
         if marks is None:
             return None
@@ -243,8 +244,7 @@ class SinkEditor:
         has_sink = (marks & image).any(1)
         if not bool(has_sink.any()):
             return None
-        keys = self.describe(layer, step, image, marks & has_sink[:, None])
-        return torch.nn.functional.pad(keys, (0, 0, 0, _ROOM))
+        return self.describe(layer, step, image, marks & has_sink[:, None])
 
     def _chosen_rows(self, call: AttentionCall, step: ForwardPass) -> tuple[Tensor, Tensor | None]:
         device = call.query.device

@@ -67,38 +67,37 @@ class Redistribution(SinkEditor):
         super().__init__(method, anatomy, watch, layers)
         self._method = method
         # r <= rho, s >= summ, and somebody to receive.
-        self._least = torch.tensor([0.0, method.summ, _TINY])
+        self._least = torch.tensor([0.0, method.summ, _TINY, 0.0])
 
     def givers(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
         """[batch, positions], bool: the tokens that give attention away."""
         return sinks
 
-    def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> Tensor:
-        """Columns whose sums, weighted by attention, say all that is needed of a row.
+    def describe(self, layer: int, step: ForwardPass, image: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns whose sums, weighted by attention, say all that is needed of a row; and what their shares do.
 
-        0: rho s - r s, which is >= 0 where r <= rho; 1: s; 2: the attention of those that receive; 3: B;
-        4, 5: which tokens receive, and which give, with the share they lose.
+        Sums: rho s - r s, which is >= 0 where r <= rho; s; the attention of those that receive; B. As shares of the
+        third, the third (1) takes from those that give, and the fourth goes to those that receive.
         """
         rho, lost = self._method.rho, 1 - self._method.p
         image = image & sinks.any(1, keepdim=True)
         giving = self.givers(layer, step, image, sinks)
-        takes, visual = (image & ~giving).float(), image.float()
-        freed = lost * giving.float()
-        return torch.stack([rho * visual - (sinks & image).float(), visual, takes, freed, takes, -freed], -1)
+        takes, visual, freed = (image & ~giving).float(), image.float(), lost * giving.float()
+        none = torch.zeros_like(takes)
+        sums = torch.stack([rho * visual - (sinks & image).float(), visual, takes, freed], 1)
+        return sums, torch.stack([none, none, -freed, takes], 1)
 
-    def changed(self, values: Tensor, keys: Tensor, head: int = 0, wanted: Tensor | None = None) -> Tensor:
+    def changed(self, values: Tensor, keys: tuple[Tensor, ...], head: int = 0, wanted: Tensor | None = None) -> Tensor:
         """The weights, redistributed in those heads and rows that qualify."""
-        if self._least.device != keys.device:
-            self._least = self._least.to(keys.device)
+        summed, moved = keys
+        if self._least.device != values.device:
+            self._least = self._least.to(values.device)
         batch, heads, count, width = values.shape
-        flat = values.reshape(batch, heads * count, width)
-        sums = torch.matmul(flat, keys[..., :4])
-        chosen = (sums[..., :3] >= self._least).all(-1)
-        allowed = self.head_mask(head, heads, keys.device)
-        for which in (allowed, wanted):
+        flat = values.view(batch, -1, width)
+        sums = torch.bmm(flat, summed.transpose(1, 2))
+        chosen = (sums >= self._least).all(-1, keepdim=True)
+        for which in (self.head_mask(head, heads, values.device), wanted):
             if which is not None:
-                chosen = (chosen.reshape(batch, heads, count) & which).reshape(batch, heads * count)
-        acts = chosen.float()
-        gain = acts * sums[..., 3] / sums[..., 2].clamp_min(_TINY)
-        change = torch.matmul(torch.stack([gain, acts], -1), keys[..., 4:].transpose(1, 2))
-        return torch.addcmul(flat, flat, change).reshape(values.shape)
+                chosen = (chosen.reshape(batch, heads, count) & which).reshape(batch, heads * count, 1)
+        shares = sums / sums[..., 2:3].clamp_min(_TINY) * chosen
+        return torch.addcmul(flat, flat, torch.bmm(shares, moved)).view(values.shape)

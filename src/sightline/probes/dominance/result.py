@@ -78,9 +78,9 @@ def _summaries(columns: Mapping[Key, NDArray[np.float64]], seed: int = 0) -> dic
 def _summary(values: NDArray[np.float64], interval: tuple[float, float] | None) -> Summary:
     if not len(values):
         return Summary(None, None, None, None, 0)
-    mean, middle = fmean(values.tolist()), float(np.median(values))
     if interval is None:
-        return Summary(mean, None, middle, None, 1)
+        return Summary(float(values[0]), None, float(values[0]), None, 1)
+    mean, middle = fmean(values.tolist()), float(np.median(values))
     if values.min() == values.max():
         interval = float(values[0]), float(values[0])
     return Summary(mean, float(values.std(ddof=1)), middle, interval, len(values))
