@@ -1,4 +1,4 @@
-"""Caches of fixed size, prompts in pieces and compiled decoding: the answer is the same, or a sentence says why not."""
+"""Fixed and sliding caches, prompts in pieces, compiled decoding: the answer is the same, or a sentence says why."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from families import BY_NAME
 from releases.differences import PIECES_TEST, difference
 from sightline.errors import SightlineError
+from sightline.models.transformers_api.cache import cache_name
 from sightline.models.transformers_api.release import RELEASE
 from sightline.probes.dominance import Dominance
 from sightline.probes.grounding.scores import Grounding
@@ -54,6 +56,26 @@ def test_a_method_answers_as_with_a_growing_cache_or_says_why_not(name: str, way
     assert torch.equal(other.sequences, before.sequences)
     for ours, theirs in zip(other.scores, before.scores, strict=True):
         assert torch.allclose(ours, theirs, atol=2e-4)
+
+
+SLIDING = [name for name in ("vaf", "var", "pai", "spin", "eah", "icd", "vcd", "deco") if not refusal(name, "gemma3")]
+
+
+@pytest.mark.parametrize("name", SLIDING)
+def test_a_cache_that_drops_what_slides_away_answers_as_one_that_keeps_all(name: str) -> None:
+    case, model = BY_NAME["gemma3"].make_inputs(2, "left"), BY_NAME["gemma3"].model()
+    found = []
+    for kept in ({}, {cache_name(model): DynamicCache()}):
+        with method_of(name).on(model), Dominance().on(model) as probe, Grounding().on(model) as grounding:
+            output = run(model, case.inputs, **FOUR, **kept)
+        found.append((output, probe.result().to_dict()["layers"], grounding.result()))
+    (slid, layers, words), (whole, all_layers, all_words) = found
+    assert torch.equal(slid.sequences, whole.sequences)
+    for ours, theirs in zip(slid.scores, whole.scores, strict=True):
+        assert torch.allclose(ours, theirs, atol=2e-4)
+    assert [layer["mdi"] for layer in layers] == pytest.approx([layer["mdi"] for layer in all_layers], abs=1e-4)
+    scores, all_scores = ([word.score for word in rows[0] if word.score is not None] for rows in (words, all_words))
+    assert scores == pytest.approx(all_scores, abs=1e-4)
 
 
 @pytest.mark.skipif("SIGHTLINE_TEST_ALL" not in os.environ, reason="compiling takes ten seconds")

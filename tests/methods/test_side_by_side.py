@@ -10,12 +10,12 @@ from torch import Tensor
 
 from families import BY_NAME
 from methods.plain_decoding import GREEDY, RECORD
-from methods.test_matrix import method_of
 from sightline.methods.base import parse_spec
 from sightline.methods.second_pass import SecondPass
 from sightline.methods.side_by_side import SharedStart, SideBySide, passes_apart
 from sightline.models.transformers_api.cache import cache_from
 from sightline.probes.dominance import Dominance
+from support.cells import method_of
 from support.leftovers import state_of
 
 SLIDES, WHOLE = "a cache is of fixed size, slides or keeps a state", None

@@ -75,6 +75,7 @@ class ImageTap:
         self._anatomy, self._is_detached = anatomy, is_detached
         self.images = PromptImages()
         self.is_ready = False
+        self._entering = Hooks(anatomy)
         self._step: ForwardPass | None = None
 
     @property
@@ -86,7 +87,12 @@ class ImageTap:
         """A forward pass starts; with a new prompt the images of the last one go."""
         if step.is_start:
             self.images = PromptImages()
-        self._step, self.is_ready = step, False
+        # A step of an answer brings no image: its first layer is entered without a hook.
+        self._step, self.is_ready = step, step.is_decoding and step.offset > 0
+        if self.is_ready:
+            self._entering.close()
+        elif not self._entering.is_open:
+            self._entering.before(self._anatomy.layers[0], self._enter, prepend=True)
 
     def end(self) -> None:
         """The pass is over."""
@@ -96,9 +102,8 @@ class ImageTap:
     def hooked(self) -> Iterator[None]:
         """Inside, the hooks are in place."""
         try:
-            with Hooks(self._anatomy) as hooks:
+            with Hooks(self._anatomy) as hooks, self._entering:
                 hooks.before(self._anatomy.decoder, self._take)
-                hooks.before(self._anatomy.layers[0], self._enter)
                 yield
         finally:
             self.images = PromptImages()
