@@ -6,7 +6,9 @@ On a small model, as on a GPU, what counts is the Python and the number of opera
 Processor time of one thread; plain and attached runs alternate, so that what else the machine does falls on all alike.
 Time is a line in the number of tokens: its slope, between `--few` and `--many` new tokens, is the cost of a token, and
 what is left at none the cost of a prompt. Differences are taken within a round; given are their median over rounds, a
-95% interval of it by the bootstrap, and the difference of the quickest runs, which a busy machine disturbs least.
+95% interval of it by the bootstrap, and the difference of the quickest runs. On a busy machine each token is timed too:
+the difference of the quickest tenth is disturbed least. What is done but now and then, as rows that wait for each
+other, is in the slope alone.
 Operations are what PyTorch dispatches, less views: on a GPU a kernel each.
 """
 
@@ -20,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,6 +37,7 @@ SPECS = ["dominance", "grounding", "var", "vaf", "pai:gamma=1", "pai", "vcd", "i
 SINK_SETTINGS = "dims=0+1+2+3+4+5+6+7,tau=1.5,rho=1,summ=0"
 """With these every layer from the third on has sinks and every head gives: the most that VAR can do."""
 
+Run = Callable[[int], list[float]]
 
 COUNTED = (4, 12)
 """Tokens of the runs whose operations are counted."""
@@ -71,7 +75,7 @@ def main() -> None:
     layers = len(vlm.anatomy.attention_layers)
     runs = {"plain": runner(vlm, inputs, "none"), **{spec: runner(vlm, inputs, spec) for spec in options.specs}}
     lengths = (options.few, options.many)
-    times = alternated(runs, lengths, options.rounds)
+    times, tokens = alternated(runs, lengths, options.rounds)
     counts = {name: operations(run) for name, run in runs.items()}
     plain_slopes = slopes(times["plain"], lengths)
     document = {
@@ -82,56 +86,84 @@ def main() -> None:
         "prompt_positions": int(inputs["input_ids"].shape[1]),
         "plain": {
             "milliseconds_a_token": 1e3 * statistics.median(slope for slope, _ in plain_slopes),
+            "milliseconds_a_quick_token": 1e3 * quick(tokens["plain"]),
             "milliseconds_a_prompt": 1e3 * statistics.median(rest for _, rest in plain_slopes),
             "operations_a_token": counts["plain"][0],
         },
         "attached": {
-            name: costs(times[name], times["plain"], counts[name], counts["plain"], lengths, layers)
+            name: {
+                "microseconds_a_quick_token_and_layer": (quick(tokens[name]) - quick(tokens["plain"])) * 1e6 / layers,
+                "times_plain_a_quick_token": quick(tokens[name]) / quick(tokens["plain"]),
+                **costs(times[name], times["plain"], counts[name], counts["plain"], lengths, layers),
+            }
             for name in options.specs
         },
     }
     write(document, options.out)
 
 
-def runner(vlm: Any, inputs: Any, spec: str) -> Callable[[int], Any]:
-    """A function that generates so many tokens with the method on, from entering to its result."""
+def runner(vlm: Any, inputs: Any, spec: str) -> Run:
+    """A function that generates so many tokens with the method on, from entering to its result; it notes the time of
+    each token."""
     full = f"var:{SINK_SETTINGS}" if spec == "var" else spec
     method = sl.Dominance() if spec == "dominance" else parse_spec(full)
 
-    def run(tokens: int) -> None:
-        options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
+    def run(tokens: int) -> list[float]:
+        marks: list[float] = []
+
+        def mark(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            marks.append(time.thread_time())
+            return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+        options = {
+            "max_new_tokens": tokens,
+            "min_new_tokens": tokens,
+            "do_sample": False,
+            "stopping_criteria": [mark],
+        }
         if method is None:
             vlm.generate_tokens(inputs, **options)
-            return
+            return marks
         with method.on(vlm) as probe:
             vlm.generate_tokens(inputs, **options)
         if probe is not None:
             probe.result()
+        return marks
 
     return run
 
 
 def alternated(
-    runs: dict[str, Callable[[int], Any]], lengths: tuple[int, int], rounds: int
-) -> dict[str, list[tuple[float, ...]]]:
-    """By run and round: seconds of processor time for each length. The order changes from round to round."""
+    runs: dict[str, Run], lengths: tuple[int, int], rounds: int
+) -> tuple[dict[str, list[tuple[float, ...]]], dict[str, list[float]]]:
+    """By run and round: seconds of processor time for each length, and by run those of each token but the first ones.
+
+    The order changes from round to round.
+    """
     times: dict[str, list[tuple[float, ...]]] = {name: [] for name in runs}
+    tokens: dict[str, list[float]] = {name: [] for name in runs}
     order, shuffled = list(runs), random.Random(0)
     for number in range(-1, rounds):
         shuffled.shuffle(order)
         for name in order:
             with without_collection():
-                taken = tuple(timed(runs[name], length) for length in lengths)
+                taken = [timed(runs[name], length) for length in lengths]
             if number >= 0:
-                times[name].append(taken)
-    return times
+                times[name].append(tuple(seconds for seconds, _ in taken))
+                tokens[name] += [after - before for _, marks in taken for before, after in pairwise(marks[2:])]
+    return times, tokens
 
 
-def timed(run: Callable[[int], Any], tokens: int) -> float:
-    """Seconds of this thread."""
+def timed(run: Run, tokens: int) -> tuple[float, list[float]]:
+    """Seconds of this thread, and when each token was there."""
     start = time.thread_time()
-    run(tokens)
-    return time.thread_time() - start
+    marks = run(tokens)
+    return time.thread_time() - start, marks
+
+
+def quick(tokens: list[float]) -> float:
+    """Seconds of a token that little disturbed: a tenth is quicker."""
+    return sorted(tokens)[len(tokens) // 10]
 
 
 @contextmanager
@@ -145,7 +177,7 @@ def without_collection() -> Iterator[None]:
         gc.enable()
 
 
-def operations(run: Callable[[int], Any]) -> tuple[float, float]:
+def operations(run: Run) -> tuple[float, float]:
     """A token, and a prompt; they are a line in the number of tokens too."""
     few, many = COUNTED
     first, second = counted(run, few), counted(run, many)
@@ -153,7 +185,7 @@ def operations(run: Callable[[int], Any]) -> tuple[float, float]:
     return slope, first - few * slope
 
 
-def counted(run: Callable[[int], Any], tokens: int) -> int:
+def counted(run: Run, tokens: int) -> int:
     """Operations of a run."""
     with Operations() as made:
         run(tokens)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.attention.passes import ForwardPass
-from sightline.attention.weights import block_bytes
+from sightline.memory import block_bytes
 
 RowChange = Callable[[int, Tensor, ForwardPass], Tensor]
 """From a layer, the row's scores or weights, [batch, heads, 1, keys], and the pass to their new values."""
