@@ -19,7 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sightline.cli.training_file import require_writable
 from sightline.errors import InputError, SightlineError, SightlineWarning
+from sightline.files.json import is_device, write_atomically
 from sightline.runs.folder import Run, fresh_folder
 from sightline.runs.processes import launched_as, shard
 from sightline.runs.records import Record, line_of, read_records
@@ -298,6 +300,19 @@ def test_a_summary_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, mon
             run.finish({"samples": 2})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"samples": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "run.log", "samples.jsonl", "summary.json"]
+
+
+def test_a_device_and_a_link_are_written_to_and_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_atomically(tmp_path / "link", "words")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "words\n"
+    (tmp_path / "null").symlink_to(os.devnull)
+    monkeypatch.setattr(Path, "replace", lambda *_: pytest.fail("the device would be gone"))
+    write_atomically(tmp_path / "null", "words")
+    assert is_device(tmp_path / "null")
+    with pytest.raises(InputError, match="no file but a device"):
+        require_writable(tmp_path / "null", [], force=True)
 
 
 def test_numbers_are_plain_and_nan_is_null(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_awkward_words_come_through(tmp_path: Path) -> None:
     (sample,) = document(text)["samples"]
     assert [word for word, _ in sample["variants"][0]["maps"]["words"]] == made_runs.AWKWARD
     path = write_page(read_runs([folder]), tmp_path / "out" / "report.html")
-    assert path.read_text(encoding="utf-8").endswith("</html>")
+    assert path.read_text(encoding="utf-8").endswith("</html>\n")
 
 
 def test_an_interrupted_run_is_summed_up(tmp_path: Path) -> None:

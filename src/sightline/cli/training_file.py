@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
+from sightline.files.json import is_device
 
 if TYPE_CHECKING:
     from sightline.data.training_sample import TrainingData, TrainingSample
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 def require_writable(out: Path, sources: Sequence[Path | None], force: bool) -> None:
     """InputError where the file is there already without --force, or is what is read."""
+    if is_device(out):
+        raise InputError(f"{out} is no file but a device or a pipe: give --out a file.")
     if out.exists() and not force:
         raise InputError(f"{out} exists: give --force to replace it, or another --out.")
     if out.exists() and any(source is not None and source.exists() and out.samefile(source) for source in sources):

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,19 @@ def html_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     )
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, kept: str = "samples written before are kept there") -> None:
     """Replaces a file so that a reader, or the next start after a crash, sees the old text or the new, never a part.
+
+    A device or a pipe, as /dev/stdout, is written to and stays what it is, and so does a link.
 
     Raises RunError when the disk is full or the file cannot be written.
     """
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        if is_device(path):
+            path.write_text(text + "\n", encoding="utf-8", errors="surrogatepass")
+            return
         with part.open("w", encoding="utf-8", errors="surrogatepass") as file:
             file.write(text + "\n")
             file.flush()
@@ -83,8 +90,14 @@ def write_atomically(path: Path, text: str) -> None:
         part.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise write_error(path.parent, error, "samples written before are kept there") from error
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise write_error(path.parent, error, kept) from error
+
+
+def is_device(path: Path) -> bool:
+    """Whether a name is that of a device or a pipe, which must not be replaced by a file."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def sync_folder(folder: Path) -> None:

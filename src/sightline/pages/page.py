@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sightline.files.json import write_error
+from sightline.files.json import write_atomically, write_error
 from sightline.pages.contents import SAMPLES, contents
 from sightline.pages.pieces import script_json, split
 from sightline.pages.reading import RunFolder
@@ -22,13 +22,12 @@ OWN_SCRIPTS = (
 def write_page(runs: Sequence[RunFolder], path: Path, samples: int = SAMPLES) -> Path:
     """Writes the page of these runs, showing so many samples at most. SightlineError when it cannot be written."""
     text = page(contents(runs, samples))
+    kept = "the run folders are as they were"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
     except OSError as error:
-        raise write_error(path.parent, error, "the run folders are as they were") from error
+        raise write_error(path.parent, error, kept) from error
+    write_atomically(path, text, kept)
     return path
 
 
