@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from families import PADDING
 from sightline.attention import AttentionCall, EditedCall, ForwardPass
+
+TOLERANCE = 1e-5
+GENERATE = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
+
+
+def real_rows(modality: list[list[int]]) -> Tensor:
+    """[batch, positions]: where there is no padding."""
+    return torch.tensor(modality) != PADDING
 
 
 def eager_twin(model: Any) -> Any:

@@ -6,19 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention.plain import Masks, Rows, eager_twin, plain_weights
-from families import BY_NAME, EVERY, FAMILIES, PADDING, Family, str_of
+from attention.plain import GENERATE, TOLERANCE, Masks, Rows, eager_twin, plain_weights, real_rows
+from families import BY_NAME, EVERY, FAMILIES, Family, str_of
 from sightline.attention import EditedCall, ForwardPass, attach, limit_block_bytes
 from sightline.models.anatomy import find_anatomy
 from support.leftovers import state_of
 
-TOLERANCE = 1e-5
 BATCHES = [("sdpa", 1, None), ("sdpa", 2, "left"), ("sdpa", 2, "right"), ("eager", 2, "left")]
-GENERATE = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
-
-
-def real_rows(modality: list[list[int]]) -> Tensor:
-    return torch.tensor(modality) != PADDING
 
 
 def worst(ours: Tensor, plain: Tensor, rows: Tensor) -> float:

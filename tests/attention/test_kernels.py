@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention.plain import Rows
-from attention.test_exact import GENERATE, TOLERANCE, real_rows
+from attention.plain import GENERATE, TOLERANCE, Rows, real_rows
 from families import BY_NAME
 from sightline import PAI, Dominance, ModelError
 from sightline.attention import AttentionCall, EditedCall, ForwardPass, attach

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,13 @@ def test_nothing_new_breaks_the_order(rule: str) -> None:
     found = RULES[rule]()
     worse = {key: count for key, count in found.items() if count > allowance.get(key, 0)}
     assert worse == {}, f"{rule}: mend these; tests/order/allowed.json takes nothing new"
+
+
+def test_no_test_file_lends_to_another() -> None:
+    """What several need stands in tests/support, or beside them in a file of another name."""
+    tests = Path(__file__).parents[1]
+    lent = re.compile(r"^\s*(?:from|import)\s+(?:\w+\.)*test_", re.MULTILINE)
+    assert [path.name for path in tests.rglob("*.py") if lent.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_what_is_mended_leaves_the_list() -> None:
