@@ -3,7 +3,8 @@
     python benchmarks/steering_speed.py --new-tokens 32 --out FILE
 
 The prompt is LLaVA-1.5's: 35 tokens of text, 576 of image, 29 of text. Layers have the geometry of a 7B model's unless
-a narrower one is asked for; the vision tower is CLIP ViT-L/14-336's, as long as `--tower-layers` says.
+a narrower one is asked for; the vision tower is CLIP ViT-L/14-336's, as long as `--tower-layers` says. With `--model`
+it is a bundled model instead, with as many positions: its own picture and words behind it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any
 import torch
 from common import GEOMETRY, TEXT_AFTER, TEXT_BEFORE, alternate, machine, medians, write
 
+import sightline as sl
 from sightline.methods.base import parse_spec
 from sightline.methods.fastervlm import FasterVLM
+from sightline.zoo.samples import shapes_samples
 
 SPECS = [
     "vaf",
@@ -35,6 +38,7 @@ IMAGE_ID, PATCHES = 31999, 576
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a bundled model in the place of the random one")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--layers", type=int, default=4)
@@ -48,19 +52,23 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    model = llava(options)
-    inputs = _prompt(options)
+    if options.model is None:
+        subject: Any = llava(options)
+        model, inputs = subject, _prompt(options)
+    else:
+        subject = sl.load(options.model, dtype=options.dtype, device=options.device)
+        model, inputs = subject.anatomy.model, _long_prompt(subject)
 
     def run(spec: str) -> Callable[[], Any]:
         method = parse_spec(spec)
 
         def generate() -> None:
             with torch.no_grad():
-                model.generate(**inputs, max_new_tokens=options.new_tokens, do_sample=False)
+                model.generate(**inputs, **_exactly(options.new_tokens), do_sample=False)
 
         def under_method() -> None:
             assert method is not None
-            with method.on(model):
+            with method.on(subject):
                 generate()
 
         return generate if method is None else under_method
@@ -77,6 +85,20 @@ def main() -> None:
         "methods": medians(alternate(runs, options.rounds, options.device), "plain"),
     }
     write(document, options.out)
+
+
+def _exactly(tokens: int) -> dict[str, int]:
+    return {"max_new_tokens": tokens, "min_new_tokens": tokens}
+
+
+def _long_prompt(vlm: Any) -> dict[str, torch.Tensor]:
+    """A scene of shapes with a question behind so many words that it is as long as LLaVA-1.5's prompt."""
+    scene = next(iter(shapes_samples(1, seed=3)))
+    filler, length = " the red circle", TEXT_BEFORE + PATCHES + TEXT_AFTER
+    short = vlm.encode(sl.Sample(image=scene["image"], prompt=scene["prompt"]))["input_ids"].shape[1]
+    each = len(vlm.tokenizer(filler, add_special_tokens=False)["input_ids"])
+    words = filler * ((length - short) // each) + " " + scene["prompt"]
+    return dict(vlm.encode(sl.Sample(image=scene["image"], prompt=words)))
 
 
 def llava(options: argparse.Namespace) -> Any:
