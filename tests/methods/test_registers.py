@@ -18,6 +18,7 @@ from sightline.jobs.impact_files import lists_of
 from sightline.methods.registers import Registers
 from sightline.models.anatomy import find_anatomy
 from sightline.pages.impact_figures import heat_map
+from sightline.pages.page_maps import impact_maps
 from sightline.pages.tables.impact import sections
 from sightline.probes.register_neurons import FACTOR, find_register_neurons, tower_norms
 from sightline.results.plain import plain_text
@@ -123,6 +124,9 @@ def test_maps_show_norms_before_and_after_and_name_the_neurons(tmp_path: Path) -
     assert int(before.argmax()) == PATCH
     assert found.tokens[PATCH].text == "row 1, column 1"
     assert after.max() < before.max() / 2
+    shown = impact_maps([found])
+    assert [word for word, _ in shown["words"]] == ["before", "with registers"]
+    assert shown["mean"]["shape"] == [2, 1, 9]
     words = plain_text(sections(found.to_dict()))
     assert "1 of 9 patches are outliers" in words
     assert f"that make them: 0.{NEURON}," in words

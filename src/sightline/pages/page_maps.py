@@ -177,6 +177,10 @@ def _pool(shown: _Shown) -> _Shown:
 # Impact -------------------------------------------------------------------------------------------------------------
 
 
+AFTER = "norm_registers"
+"""A measure that stands beside the map's own: the same, with test-time registers."""
+
+
 def impact_maps(found: Sequence[ImpactMap]) -> dict[str, Any]:
     """The page's maps of one prompt's impact, a word for each map; those of other sources than the first are left out.
 
@@ -185,7 +189,10 @@ def impact_maps(found: Sequence[ImpactMap]) -> dict[str, Any]:
     first = found[0]
     alike = [each for each in found if each.tokens[: len(first.tokens)] == first.tokens and each.layers == first.layers]
     measure = first.measure
-    values = np.stack([each.values(measure)[:, : len(first.tokens)] for each in alike])
+    shown = [(str(each.baseline.get("text") or "answer"), each.values(measure)) for each in alike]
+    if AFTER in first.maps:
+        shown = [("before", first.values()), ("with registers", first.values(AFTER))]
+    values = np.stack([each[:, : len(first.tokens)] for _, each in shown])
     known = np.where(np.isfinite(values), values, 0.0).astype(np.float32)
     texts = [place for place, source in enumerate(first.tokens) if source.modality == "text"]
     patches = [place for place, source in enumerate(first.tokens) if source.modality != "text" and source.box]
@@ -202,7 +209,7 @@ def impact_maps(found: Sequence[ImpactMap]) -> dict[str, Any]:
         "measure": MEASURES.get(measure, measure),
         "signed": measure in SIGNED,
         "layers": list(first.layers),
-        "words": [[str(each.baseline.get("text") or "answer"), False] for each in alike],
+        "words": [[word, False] for word, _ in shown],
         "prompt": [[first.tokens[place].text, False] for place in texts],
         "grids": [],
         "boxes": boxes,
