@@ -67,8 +67,17 @@ def test_a_finished_run_is_read_and_not_repeated_and_takes_another_instrument(
     assert (folder / "figures" / "calibration.png").stat().st_size > 1000
 
 
+def test_a_calibration_is_read_back_in_long_form(found: sl.Calibration, folder: Path) -> None:
+    again = sl.read_run(folder)
+    assert isinstance(again, sl.Calibration)
+    known = [row for row in again.to_dict()["instruments"] if row["instrument"] != "MDI"]
+    assert known == found.to_dict()["instruments"]
+    (row,) = again.to_pandas().query("id == 'dims' and instrument == 'sink finder'").to_dict("records")
+    assert (row["value"], row["metric"], row["model"]) == (1.0, "share exact", "tiny-sinks")
+
+
 def test_the_result_is_a_table_a_page_and_a_figure(found: sl.Calibration) -> None:
-    assert set(found.to_pandas()["instrument"]) <= set(INSTRUMENTS)
+    assert set(found.to_pandas()["instrument"].dropna()) <= set(INSTRUMENTS)
     page = found.to_markdown()
     assert "| sink finder | tiny-sinks | 1.00 |" in page
     assert "small models" in page

@@ -223,6 +223,8 @@ def test_several_benchmarks_and_models(evaluated: Evaluated, tiny: Path, tmp_pat
         evaluated(out="run")
     with pytest.raises(sl.InputError, match="give one of them, such as run/toy, run/toy-2"):
         sl.score("toy", "run")
+    with pytest.raises(sl.InputError, match="run/toy holds a run with path = "):
+        evaluated(model=names, bench=["toy", f"toy:{items}"], limit=2, out="run")
     assert Path("run/summary.json").read_bytes() == summary
     assert evaluated(model=names, out="run/toy", limit=2)["evaluations"]
 

@@ -54,6 +54,14 @@ def test_what_is_no_document(document: dict[str, Any]) -> None:
         ImpactMap.from_dict(document)
 
 
+def test_a_map_is_compared_with_another_by_layer_and_modality() -> None:
+    one, other = impact_map(), impact_map(maps={"logprob": np.ones((3, 8))})
+    (row,) = one.compare(other).query("layer == 1 and modality == 'image'").to_dict("records")
+    assert (row["metric"], row["n"], row["mean_b"]) == ("logprob", 1, 4.0)
+    assert row["difference"] == 4.0 - one.values("logprob")[1, 4:].sum()
+    assert row["ci_low"] is None
+
+
 def test_the_table(tmp_path: Path) -> None:
     found = impact_map()
     table = pd.read_csv(found.to_csv(tmp_path / "deep" / "impact.csv"))

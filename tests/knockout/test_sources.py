@@ -197,6 +197,7 @@ def spelled(words: Sequence[str], special: Sequence[str] = ()) -> list[str]:
     [
         (["Is", "Ġthere", "Ġa", "Ġtri", "angle", "?"], ["Is", "there", "a", "triangle", "?"]),
         (["▁Is", "▁that", "'", "s", "▁0", "5"], ["Is", "that's", "05"]),
+        (["▁Is", "▁", "1", "2", "▁", "?"], ["Is", "12", "?"]),
         (["is", "that", "tri", "##angle", "?"], ["is", "that", "triangle", "?"]),
         (["<s>", "Ġa", "b", "<img>", "c"], ["<s>", "ab", "<img>", "c"]),
         (["Ġ红", "色", "の"], ["红", "色", "の"]),

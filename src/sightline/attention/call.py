@@ -249,3 +249,22 @@ def _from_block_mask(call: AttentionCall, rows: Tensor) -> Tensor:
     key = torch.arange(call.keys, device=device)[None, None, None, :]
     seen = call.mask.mask_mod(batch, head, rows.to(device)[None, None, :, None], key)
     return seen.expand(len(batch), 1, len(rows), call.keys)  # type: ignore[no-any-return]
+
+
+def by_call(attend: Callable[[AttentionCall], Tensor | None]) -> AttentionFunction:
+    """A handler of whole calls, for `Hooks.intercept`: what `attend` puts out, or None for the model's own function."""
+
+    def handler(
+        original: AttentionFunction,
+        implementation: str,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        output = attend(AttentionCall(module, query, key, value, attention_mask, implementation, original, options))
+        return original(module, query, key, value, attention_mask, **options) if output is None else (output, None)
+
+    return handler

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.attention.attending import decoder_attentions
-from sightline.attention.call import AttentionCall, AttentionFunction
+from sightline.attention.call import AttentionCall, by_call
 from sightline.attention.hooks import Hooks
 from sightline.attention.ownership import bypassed
 from sightline.errors import InputError
@@ -58,25 +57,11 @@ def override_attention(anatomy: Anatomy) -> Iterator[AttentionOverride]:
     layers = {id(module): layer for layer, module in modules.items()}
     override = AttentionOverride()
 
-    def attend(
-        original: AttentionFunction,
-        implementation: str,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Any = None,
-        **options: Any,
-    ) -> tuple[Tensor, Tensor | None]:
-        if override.attend is not None:
-            call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
-            output = override.attend(layers[id(module)], call)
-            if output is not None:
-                return output, None
-        return original(module, query, key, value, attention_mask, **options)
+    def attend(call: AttentionCall) -> Tensor | None:
+        return None if override.attend is None else override.attend(layers[id(call.module)], call)
 
     with bypassed(anatomy), Hooks(anatomy, in_bypassed=True) as hooks:
-        hooks.intercept(modules.values(), attend)
+        hooks.intercept(modules.values(), by_call(attend))
         try:
             yield override
         finally:

@@ -35,13 +35,12 @@ def command(is_json: bool, model: str, data: Data, out: Path | None, **fields: A
     Writes sinks.json into the run folder, which --sinks of other commands takes. A few dozen samples are enough.
     """
     from sightline.jobs.find_sinks import find_sinks
-    from sightline.pages.tables.sinks import sections
 
     output = Output(is_json)
     folder = out if data.is_single else run_folder(out, f"sinks-{data.name}")
     with output.job(folder) as on_progress:
         sinks = find_sinks(model, data, out=folder, on_progress=on_progress, **fields)
-    output.sections(sections(sinks))
+    output.sections(sinks.sections())
     output.document(sinks.to_dict())
     records = [] if folder is None else read_records(folder)
     output.failures(list({record.id: record for record in records if record.error is not None}.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sightline.jobs.settings import LARGEST_SEED, Dtype, ModelSettings, Settings, setting
+from sightline.jobs.settings import DeviceSettings, ModelSettings, setting
 
 Parts = Literal["all", "instruments", "methods"]
 
@@ -19,20 +19,12 @@ COMMAND = "calibrate"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateSettings(Settings):
+class CalibrateSettings(DeviceSettings):
     """How instruments are calibrated."""
 
     quick: bool = setting(False, "A few scenes and methods: minutes on two cores, wide intervals.")
     scenes: int | None = setting(None, "Scenes of each truth; by default 40, 12 with --quick.", least=4)
     parts: Parts = setting("all", "Instruments against the truth, methods on the organisms, or both.")
-    seed: int = setting(0, "Of everything that is drawn.", least=0, most=LARGEST_SEED)
-    device: str = setting(
-        "auto",
-        "auto, cpu, cuda, cuda:1.",
-        pattern=r"auto|cpu|mps|(cuda|xpu|npu)(:\d+)?",
-        wanted="auto, cpu, cuda, cuda:1, mps, xpu or npu",
-    )
-    dtype: Dtype = setting("auto", "Of the weights.")
     retry_failed: bool = setting(False, "Do cases that failed before again.")
 
     @property

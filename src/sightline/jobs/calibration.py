@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.calibration.remedies import Remedy
+from sightline.calibration.table import Agreement
 from sightline.errors import InputError
 from sightline.files.json import plain
 from sightline.jobs.calibrate_plan import COMMAND
@@ -20,11 +22,8 @@ from sightline.runs.folder import Run
 from sightline.runs.records import Record, Records
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
-    from sightline.calibration.remedies import Remedy
-    from sightline.calibration.table import Agreement
     from sightline.results.style import Style, Width
 
 
@@ -62,12 +61,32 @@ class Calibration(Result):
         )
         return found
 
-    def to_pandas(self) -> pd.DataFrame:
-        """A row an instrument, truth and model; the methods are in `methods`."""
-        import pandas as pd
+    @classmethod
+    def from_dict(
+        cls, document: Mapping[str, Any], failed: tuple[Record, ...] = (), folder: Path | None = None
+    ) -> Calibration:
+        """The inverse of `to_dict`, without the records; KeyError or TypeError for what is no such document."""
+        own = ("models", "instruments", "methods", "failed")
+        rows = tuple(Agreement(**{**row, "ci95": _bounds(row)}) for row in document["instruments"])
+        methods = tuple(Remedy(**{**row, "ci95": _bounds(row)}) for row in document["methods"])
+        settings = {name: value for name, value in document.items() if name not in own}
+        return cls(rows, methods, tuple(document["models"]), settings, failed, folder)
 
-        frame: pd.DataFrame = pd.DataFrame([row.to_dict() for row in self.rows])
-        return frame
+    def entries(self) -> list[dict[str, Any]]:
+        """A row an instrument, truth and model, `id` the truth; and a row a method and model, `metric` "points"."""
+        agreements = [
+            {"id": row.truth, "model": row.model, "method": None, "value": row.value, "metric": row.metric}
+            | {"ci_low": (row.ci95 or (None, None))[0], "ci_high": (row.ci95 or (None, None))[1], "n": row.n}
+            | {"instrument": row.instrument, "is_control": row.is_control, "chance": row.chance, "passes": row.passes}
+            for row in self.rows
+        ]
+        remedies = [
+            {"id": "answers", "model": row.model, "method": row.method, "value": row.points, "metric": "points"}
+            | {"ci_low": (row.ci95 or (None, None))[0], "ci_high": (row.ci95 or (None, None))[1], "n": row.n}
+            | {"is_control": row.is_control, "mended": row.mended, "broken": row.broken, "p_value": row.p_value}
+            for row in self.methods
+        ]
+        return agreements + remedies
 
     def to_markdown(self) -> str:
         """The tables in Markdown, for a page."""
@@ -106,3 +125,7 @@ class Calibration(Result):
             kept.finish(self.to_dict())
         self.draw(Path(folder) / "figures")
         return Path(folder)
+
+
+def _bounds(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    return None if row["ci95"] is None else (row["ci95"][0], row["ci95"][1])

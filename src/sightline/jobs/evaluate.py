@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline import probes
-from sightline.benchmarks.answer_files import run_folders
 from sightline.errors import InputError
-from sightline.files.json import json_text, write_atomically
 from sightline.integrations.served import served_model
 from sightline.integrations.tracking import Track, tracking
 from sightline.jobs.answers import THINKING_TOKENS, answerer, sample_of, served_answerer
@@ -23,6 +21,7 @@ from sightline.jobs.auto_sinks import FIRST, sinks_for
 from sightline.jobs.benchmark_items import BenchmarkItems, bench_items, first_samples, question_digest
 from sightline.jobs.blind import seen_as
 from sightline.jobs.evaluation import Evaluation, evaluation_of
+from sightline.jobs.evaluation_folders import keep, run_places
 from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
 from sightline.jobs.methods import MethodSpec, beside, method_specs
 from sightline.jobs.models import ModelSource, model_sources, pin_loaded
@@ -30,10 +29,9 @@ from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
 from sightline.jobs.shared_answers import take_shared
 from sightline.jobs.sweep import Sweep, is_sweep, run_sweep
-from sightline.pages.tables.evaluate import write_tables
 from sightline.runs.batch_size import first_batch_size
 from sightline.runs.batches import Attempt, Outcome, free_memory
-from sightline.runs.folder import SUMMARY_FILE, Run
+from sightline.runs.folder import Run
 from sightline.runs.processes import launched_as
 from sightline.runs.progress import OnProgress
 from sightline.runs.records import Records
@@ -123,7 +121,7 @@ def run_evaluation(plan: EvaluationPlan, out: Path | None, on_progress: OnProgre
     with ExitStack() as stack:
         runs = [
             stack.enter_context(_opened(plan, items, place, rank, world))
-            for items, place in zip(plan.benches, _places(plan, out), strict=True)
+            for items, place in zip(plan.benches, run_places(plan, out), strict=True)
         ]
         _answer_all(plan, runs, on_progress, world)
         stack.enter_context(runs[0].alone())
@@ -131,34 +129,8 @@ def run_evaluation(plan: EvaluationPlan, out: Path | None, on_progress: OnProgre
         if world > 1 and runs[0].is_summed_up:
             return found.of_another_process()  # which ended at the same time
         if out is not None:
-            _keep(found, runs, out)
+            keep(found, runs, out)
         return found
-
-
-def _keep(found: Evaluation, runs: Sequence[Records], out: Path) -> None:
-    for run in runs:
-        if isinstance(run, Run):
-            own = found.in_folder(run.folder)
-            run.finish(own.to_dict())
-            write_tables(run.folder, [each.document for each in own.scores])
-    if len(runs) > 1:
-        write_atomically(out / SUMMARY_FILE, json_text(found.to_dict(), indent=2))
-        write_tables(out, [each.document for each in found.scores])
-
-
-def _places(plan: EvaluationPlan, out: Path | None) -> list[Path | None]:
-    """Each benchmark's run folder: the folder itself for one, else a folder below it."""
-    if out is None:
-        return [None] * len(plan.benches)
-    if len(plan.benches) == 1:
-        if below := run_folders(out):
-            raise InputError(f"{out} holds run folders: give --out {below[0]} to continue that, or another folder.")
-        return [out]
-    if (out / "run.json").exists():
-        raise InputError(f"{out} is the run folder of one benchmark: give another --out for several.")
-    names = [items.name for items in plan.benches]
-    counts = [names[:place].count(name) for place, name in enumerate(names)]
-    return [out / (f"{name}-{count + 1}" if count else name) for name, count in zip(names, counts, strict=True)]
 
 
 def _opened(plan: EvaluationPlan, items: BenchmarkItems, place: Path | None, rank: int, world: int) -> Any:

@@ -12,8 +12,8 @@ import numpy as np
 
 from sightline.errors import InputError
 from sightline.jobs.impact_files import JSON_FILE, PromptImpact, maps_in
-from sightline.jobs.paired import compare_impacts, modality_sums
 from sightline.knockout.measures import MEASURES
+from sightline.knockout.paired import compare_impacts, modality_sums
 from sightline.knockout.result import ImpactMap
 from sightline.pages.tables.impact import sections
 from sightline.results.result import Result

@@ -87,8 +87,12 @@ def _of_query_sets(
         return _measured(model, data, place, {**fields, "queries": sets[0]}, **given)
     if place is not None and (place / RUN_FILE).exists():
         raise InputError(f"{place} is the run folder of one query set: give another --out for several.")
+    sources = model_sources(model, settings_of(MeasureSettings, {**fields, "queries": sets[0]}), given["processor"])
+    if len(sources) == 1:  # of several, one at a time is in memory
+        sources = (replace(sources[0], kept=[]),)
+    given |= {"processor": None}
     parts = [
-        _measured(model, data, place and place / name_of(each), {**fields, "queries": each}, **given) for each in sets
+        _measured(sources, data, place and place / name_of(each), {**fields, "queries": each}, **given) for each in sets
     ]
     found = Measurement.together(parts, place)
     if place is not None and found.is_main:

@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """One model of a job. name: in documents and run folders. vlm: where it is loaded already."""
+    """One model of a job.
+
+    name  in documents and run folders
+    vlm   where it is loaded already
+    kept  where what `open` loads is kept for the next time; None: nowhere
+    """
 
     name: str
     vlm: VLM | None = field(default=None, repr=False)
+    kept: list[VLM] | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_served(self) -> bool:
@@ -45,7 +51,10 @@ class ModelSource:
                 f"{self.name} is behind an address: `eval` can ask it, and nothing else; methods and readings need the "
                 "model in this process."
             )
-        vlm = load_model(self.name, settings) if self.vlm is None else self.vlm
+        loaded = [self.vlm] if self.vlm is not None else self.kept or [load_model(self.name, settings)]
+        vlm = loaded[0]
+        if self.kept is not None:
+            self.kept[:] = [vlm]
         if run is not None:
             pin_loaded(run, self.name, vlm)
         if sinks is not None:
@@ -94,6 +103,8 @@ def model_sources(models: Any, settings: ModelSettings, processor: Any = None) -
 
 
 def _source(model: Any, settings: ModelSettings, processor: Any) -> ModelSource:
+    if isinstance(model, ModelSource):
+        return model
     if isinstance(model, str | Path):
         if processor is not None:
             raise InputError(f"processor= goes with a model in memory; {model} has its own.")

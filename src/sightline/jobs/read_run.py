@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ from sightline.benchmarks.answer_files import run_folders
 from sightline.errors import InputError
 from sightline.files.json import read_object
 from sightline.jobs.benchmark_items import find_items
+from sightline.jobs.calibration import Calibration
 from sightline.jobs.compare import PairedScores
 from sightline.jobs.evaluation import Evaluation, evaluation_of
 from sightline.jobs.evaluation_plan import EvaluateSettings, EvaluationPlan
@@ -19,14 +20,16 @@ from sightline.jobs.measurement import Measurement, measured_of
 from sightline.jobs.methods import MethodSpec
 from sightline.jobs.models import ModelSource
 from sightline.jobs.reproduce import ReproductionResult
-from sightline.jobs.train import Training, read_training_run
+from sightline.jobs.training import Training, read_training_run
 from sightline.probes.sinks import Sinks, read_sinks
 from sightline.runs.description import RUN_FILE, described
 from sightline.runs.folder import SUMMARY_FILE
 from sightline.runs.records import Record, Records, read_records
 from sightline.training.folder import TRAINING_FILE
 
-AnyRun: TypeAlias = Measurement | Evaluation | Sinks | Impacts | ReproductionResult | Training | PairedScores
+AnyRun: TypeAlias = (
+    Measurement | Evaluation | Sinks | Impacts | ReproductionResult | Training | PairedScores | Calibration
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Folder:
     def records(self) -> Records:
         """Its records, each sample once."""
         kept = Records(self.settings)
+        kept.info = dict(self.info)
         kept.folder = self.place
         kept.records = {record.key: record for record in read_records(self.place)}
         return kept
@@ -100,7 +104,10 @@ def _query_set(folder: Folder) -> Measurement:
     models = [model for model in folder.settings.get("models", ()) if any(of[0] == model for of in by_pair)]
     methods = sorted({method for _, method in by_pair}, key=lambda method: method != "none")
     measured = tuple(
-        measured_of(by_pair[model, method], str(folder.settings.get("queries")), info.get("stages") or "paired")
+        replace(
+            measured_of(by_pair[model, method], str(folder.settings.get("queries")), info.get("stages") or "paired"),
+            batch_size=run.batch_size(model),
+        )
         for model in models
         for method in methods
         if (model, method) in by_pair
@@ -132,6 +139,7 @@ READERS: dict[str, Callable[[Path, Sequence[Folder]], AnyRun]] = {
     "eval": _evaluation,
     "sinks": lambda place, folders: read_sinks(place),
     "impact": lambda place, folders: read_impacts(place, folders[0].summary(), folders[0].failed()),
+    "calibrate": lambda place, folders: Calibration.from_dict(folders[0].summary(), folders[0].failed(), place),
     "compare": lambda place, folders: PairedScores(folders[0].summary(), tuple(folders[0].info.get("notes", ()))),
 }
 """By the command that run.json names."""

@@ -26,7 +26,7 @@ DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"]
 
 LARGEST_SEED = 2**31 - 1
 
-__all__ = ["ModelSettings", "Settings", "job", "setting", "settings_of"]
+__all__ = ["DeviceSettings", "ModelSettings", "Settings", "job", "setting", "settings_of"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelSettings(Settings):
-    """How models are loaded, and the seed of everything that is drawn."""
+class DeviceSettings(Settings):
+    """The seed of everything that is drawn, and where and in what numbers models are."""
 
     seed: int = setting(0, "Of everything that is drawn.", least=0, most=LARGEST_SEED)
     device: str = setting(
@@ -51,6 +51,12 @@ class ModelSettings(Settings):
         wanted="auto, cpu, cuda, cuda:1, mps, xpu or npu",
     )
     dtype: Dtype = setting("auto", "Of the weights.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSettings(DeviceSettings):
+    """How models are loaded."""
+
     quantize: Quantize | None = setting(None, "Load weights through bitsandbytes.")
     layout: Path | None = setting(None, "Where text and image stand, for a model of unknown kind.", metavar="FILE")
     attention: Attention | None = setting(None, "The kernel of attention; by default the model's own choice.")

@@ -11,6 +11,7 @@ import numpy as np
 
 from sightline.errors import InputError, SightlineError
 from sightline.knockout.measures import MAIN, MEASURES, Array, colour_range, is_head_column, measure_of
+from sightline.knockout.paired import compare_impacts
 from sightline.knockout.source import Source
 from sightline.results.result import Result, frame_of
 from sightline.results.style import axes_of, look
@@ -75,6 +76,13 @@ class ImpactMap(Result):
             raise InputError(f"There is no '{name}' in a {self.mode} map; it has {', '.join(self.maps)}.")
         found = self.maps[name]
         return found if found.ndim == 2 else found.mean(1)
+
+    def compare(self, other: ImpactMap, *, metric: str | None = None) -> pd.DataFrame:
+        """This map against another one of the same prompt, layer by layer and modality by modality.
+
+        Of one prompt each there are no intervals; `sl.impact` on several gives `Impacts`, which has them.
+        """
+        return compare_impacts({"": (self,)}, {"": (other,)}, metric)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `sightline impact`; what is not defined is None."""

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.attention import AttentionCall, Block, Edit, EditedCall
-from sightline.attention.call import AttentionFunction
+from sightline.attention import Block, Edit, EditedCall
+from sightline.attention.call import AttentionCall, by_call
 from sightline.attention.hooks import Hooks
 from sightline.errors import InputError, ModelError
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
@@ -57,24 +57,13 @@ class Cutting:
         marks[mine] = True
         return marks.reshape(batch, 1, 1, keys).to(call.key.device)
 
-    def attend(
-        self,
-        original: AttentionFunction,
-        implementation: str,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Any = None,
-        **options: Any,
-    ) -> tuple[Tensor, Tensor | None]:
+    def attend(self, call: AttentionCall) -> Tensor | None:
         """The tower's attention without the hidden tokens."""
-        call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
-        hidden = self.mask(self.layers[id(module)], call)
+        hidden = self.mask(self.layers[id(call.module)], call)
         if hidden is None:
-            return original(module, query, key, value, attention_mask, **options)
-        edit = Edit(torch.arange(call.queries, device=query.device), scores=_hide(hidden))
-        return EditedCall(call, (edit,)).output(), None
+            return None
+        edit = Edit(torch.arange(call.queries, device=call.query.device), scores=_hide(hidden))
+        return EditedCall(call, (edit,)).output()
 
 
 @contextmanager
@@ -101,7 +90,7 @@ def cutting(anatomy: Anatomy) -> Iterator[Cutting]:
     state = Cutting({id(attention): layer for layer, (_, attention) in enumerate(stack)})
     with Hooks(anatomy, in_bypassed=True) as hooks:
         hooks.before(tower, lambda *_: state.begin())
-        hooks.intercept([attention for _, attention in stack], state.attend)
+        hooks.intercept([attention for _, attention in stack], by_call(state.attend))
         yield state
 
 

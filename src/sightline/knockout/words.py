@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -49,10 +49,14 @@ def pieces_of(ids: Sequence[int], tokenizer: Any = None) -> tuple[Piece, ...]:
         if is_alone:
             found += [Piece(text) for _, text in tokens]
             continue
-        before = ""
+        before, space = "", False
         for (raw, text), ends in zip(tokens, ends_of(tokens), strict=True):
-            found.append(Piece(text, ends.is_inside or _goes_on(raw, ends, before, marks)))
-            before = ends.last
+            # A space that is a token of its own is the space in front of the word behind it.
+            is_after_space = space and not raw.startswith(SPACES)
+            if is_after_space:
+                found[-1] = replace(found[-1], text="")
+            found.append(Piece(text, is_after_space or ends.is_inside or _goes_on(raw, ends, before, marks)))
+            before, space = ends.last, raw in SPACES
     return tuple(found)
 
 

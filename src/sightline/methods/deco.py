@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sightline.errors import InputError
 from sightline.methods.base import register, setting
 from sightline.methods.generating import check_least, check_share
-from sightline.methods.hidden import HiddenMethod, Lens, check_depth
+from sightline.methods.hidden import HiddenMethod, Lens, layers_between
 from sightline.models.anatomy import Anatomy
 
-FIRST, LAST, DEPTH = 20, 28, 32
-"""The layers of the paper, and the number of layers of its model."""
+LAYERS = (20, 28)
+"""The first and the last layer read in the paper, whose model has 32."""
 
 
 @register
@@ -53,15 +52,7 @@ class DeCo(HiddenMethod):
 
     def layers_read(self, anatomy: Anatomy) -> Sequence[int]:
         """first_layer to last_layer."""
-        depth = len(anatomy.layers)
-        first = round(FIRST * depth / DEPTH) if self.first_layer is None else self.first_layer
-        last = round(LAST * depth / DEPTH) if self.last_layer is None else self.last_layer
-        check_depth(self.name, anatomy, (first, last))
-        if first > last:
-            raise InputError(
-                f"The layers of deco end at {last}, before they begin at {first}: give a later last_layer."
-            )
-        return range(first, last + 1)
+        return layers_between(self.name, anatomy, (self.first_layer, self.last_layer), LAYERS)
 
     def scores(
         self, logits: Float[Tensor, "rows vocabulary"], lens: Lens, step: int

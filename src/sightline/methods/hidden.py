@@ -27,6 +27,10 @@ Output = Callable[[int, Float[Tensor, "batch positions hidden"]], Float[Tensor, 
 """From a layer and what its module puts out to what it puts out instead."""
 
 
+PAPER_DEPTH = 32
+"""Layers of the models that the papers count in."""
+
+
 @dataclass
 class Lens:
     """The states of one step's last position, and what the unembedding makes of them.
@@ -225,3 +229,18 @@ def changed_outputs(anatomy: Anatomy, modules: Mapping[int, nn.Module], change: 
 def _shaped(change: Output, layer: int, output: Tensor) -> Tensor:
     """What the change gives, in the output's own dtype."""
     return change(layer, output.float()).to(output.dtype)
+
+
+def layers_between(name: str, anatomy: Anatomy, given: tuple[int | None, int | None], paper: tuple[int, int]) -> range:
+    """first_layer to last_layer of a method, by default the paper's of 32, scaled to the depth.
+
+    Raises:
+        InputError: for layers that the model has not, or that end before they begin.
+    """
+    depth = len(anatomy.layers)
+    scaled = (round(layer * depth / PAPER_DEPTH) for layer in paper)
+    first, last = (default if layer is None else layer for layer, default in zip(given, scaled, strict=True))
+    check_depth(name, anatomy, (first, last))
+    if first > last:
+        raise InputError(f"The layers of {name} end at {last}, before they begin at {first}: give a later last_layer.")
+    return range(first, last + 1)

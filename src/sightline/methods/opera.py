@@ -6,15 +6,16 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from sightline.attention import AttentionCall, row_weights
+from sightline.attention import row_weights
+from sightline.attention.call import AttentionCall, by_call
 from sightline.attention.hooks import Hooks
 from sightline.attention.inner import find_inner
 from sightline.attention.passes import LayoutSource
@@ -75,7 +76,7 @@ class OPERA(Method):
         last = anatomy.attentions[anatomy.attention_layers[-1]]
         with Hooks(anatomy) as hooks:
             search = _Search(self, anatomy)
-            hooks.intercept([last], search.attend)  # type: ignore[list-item]
+            hooks.intercept([last], by_call(search.attend))  # type: ignore[list-item]
             hooks.shadow(anatomy.model, "generate", search.generating)
             yield
 
@@ -106,20 +107,12 @@ class _Search:
         self._method, self._anatomy = method, anatomy
         self._row = torch.zeros(0)
 
-    def attend(
-        self, original: Any, implementation: str, module: nn.Module, query: Tensor, key: Tensor, value: Tensor,
-        attention_mask: Any = None, **options: Any,
-    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    def attend(self, call: AttentionCall) -> None:
         """The last layer's attention: its last row is noted, the largest of its heads, [rows, keys]."""
-        offset = int(key.shape[2]) - int(query.shape[2])
-        call = AttentionCall(
-            module, query, key, value, attention_mask, implementation, original, options, offset=offset
-        )
+        placed = replace(call, offset=int(call.key.shape[2]) - int(call.query.shape[2]))
         with torch.no_grad():
-            last = torch.tensor([call.queries - 1], device=query.device)
-            self._row = row_weights(call, last).amax(1)[:, 0].cpu()
-        output: tuple[Tensor, Tensor | None] = original(module, query, key, value, attention_mask, **options)
-        return output
+            last = torch.tensor([call.queries - 1], device=call.query.device)
+            self._row = row_weights(placed, last).amax(1)[:, 0].cpu()
 
     def generating(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`generate` with this loop in the place of its own."""

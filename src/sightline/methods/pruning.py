@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -159,6 +160,37 @@ class StagedPruning(Method):
             stack.enter_context(attach(anatomy, dropper=dropping, layout=source))
             stack.enter_context(dropping.hooked())
             yield
+
+
+@dataclass(frozen=True)
+class StagedShares(StagedPruning):
+    """Base of those that keep a share from each of several layers on: by default a paper's, scaled to another depth."""
+
+    paper_layers: ClassVar[tuple[int, ...]] = ()
+    """First layers on fewer tokens in the paper's model, which has `paper_depth`."""
+
+    paper_depth: ClassVar[int] = 32
+
+    layers: tuple[int, ...] | None = None
+    keep: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_keep(self.name, *self.keep)
+        if self.layers is not None and len(self.layers) != len(self.keep):
+            raise InputError(
+                f"{self.name} has {len(self.layers)} layers and {len(self.keep)} shares to keep: give as many of both."
+            )
+
+    def stages(self, anatomy: Anatomy) -> Mapping[int, Keep]:
+        """The last share for layers that fall together."""
+        depth = len(anatomy.layers)
+        scaled = (round(layer * depth / self.paper_depth) for layer in self.paper_layers)
+        layers = self.layers or tuple(max(1, min(depth - 1, layer)) for layer in scaled)
+        return dict(zip(layers, (partial(self.keep_share, share) for share in self.keep), strict=False))
+
+    def keep_share(self, share: float, scores: Tensor, image: Tensor, total: int) -> Tensor:
+        """[positions], bool: which positions of one sample stay; image: [positions], those that are left."""
+        return best_tokens(scores, image, kept_count(total, share))
 
 
 def best_tokens(scores: Float[Tensor, " positions"], image: Bool[Tensor, " positions"], count: int) -> Tensor:

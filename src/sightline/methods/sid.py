@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sightline.attention import AttentionCall, EditedCall, ForwardPass
+from sightline.attention import EditedCall, ForwardPass
+from sightline.attention.call import AttentionCall, by_call
 from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
 from sightline.methods.base import register, setting
@@ -86,7 +87,7 @@ class _LeastAttended:
         """For one `generate`."""
         attention: Any = self._anatomy.attentions[self._method.K - 1]
         with Hooks(self._anatomy, in_bypassed=True) as hooks, self._dropping.hooked():
-            hooks.intercept([attention], self._attend)
+            hooks.intercept([attention], by_call(self._attend))
             hooks.after(self._anatomy.model, self._over, always=True)
             yield
 
@@ -114,13 +115,7 @@ class _LeastAttended:
             self._dropping.end(self._step)
             self._step = None
 
-    def _attend(
-        self, original: Any, implementation: str, module: nn.Module, query: Tensor, key: Tensor, value: Tensor,
-        attention_mask: Any = None, **options: Any,
-    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    def _attend(self, call: AttentionCall) -> None:
         if self._step is not None and self._step.is_start:
-            call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
             with torch.no_grad():
                 self._dropping.read(self._method.K - 1, EditedCall(call), self._step)
-        output: tuple[Tensor, Tensor | None] = original(module, query, key, value, attention_mask, **options)
-        return output

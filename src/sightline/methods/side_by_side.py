@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.attention import AttentionCall
+from sightline.attention.call import AttentionCall, by_call
 from sightline.attention.hooks import Hooks, filled_hooks
 from sightline.attention.ownership import OwnRows, set_own_rows
 from sightline.memory import is_out_of_memory
@@ -204,16 +204,11 @@ class SharedStart:
     def watching(self) -> Iterator[None]:
         """Inside, the first call is kept until `count` has looked at it."""
         with self._hooks:
-            self._hooks.intercept([self._attention], self._keep)
+            self._hooks.intercept([self._attention], by_call(self._keep))
             yield
 
-    def _keep(
-        self, original: Any, implementation: str, module: nn.Module, query: Tensor, key: Tensor, value: Tensor,
-        attention_mask: Any = None, **options: Any,
-    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        self._call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
-        output: tuple[Tensor, Tensor | None] = original(module, query, key, value, attention_mask, **options)
-        return output
+    def _keep(self, call: AttentionCall) -> None:
+        self._call = call
 
     def count(self, first: Mapping[str, Any], second: Mapping[str, Any], least: int | None) -> int:
         """Positions of the second prompt that the first begins with; 0 for fewer than `least`, or without it."""

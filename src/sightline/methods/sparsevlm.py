@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sightline.errors import InputError
 from sightline.methods.base import register, setting
-from sightline.methods.dropping import Keep
-from sightline.methods.pruning import StagedPruning, best_tokens, check_keep, kept_count, words_behind
+from sightline.methods.pruning import StagedShares, words_behind
 from sightline.methods.scoring import VISUAL
-from sightline.models.anatomy import Anatomy
 from sightline.models.layout import TokenLayout
 
-LAYERS, DEPTH, TOKENS = (2, 6, 15), 32, 576
-"""The layers of the paper, and the layers and image tokens of its model."""
+TOKENS = 576
+"""Image tokens of the paper's model."""
 
 
 @register
 @dataclass(frozen=True)
-class SparseVLM(StagedPruning):
+class SparseVLM(StagedShares):
     """Drops image tokens in steps by what the question's most image-minded words attend to.
 
         R_i = mean over image tokens j of softmax_i(v_j . t_i);     raters: words with R_i > mean R
@@ -39,27 +34,11 @@ class SparseVLM(StagedPruning):
     """
 
     name: ClassVar[str] = "sparsevlm"
+    paper_layers: ClassVar[tuple[int, ...]] = (2, 6, 15)
     layers: tuple[int, ...] | None = setting(None, "first layers on fewer tokens; by default 2+6+15 of 32, scaled")
     keep: tuple[float, ...] = setting(
         tuple(round(count / TOKENS, 4) for count in (300, 200, 110)), "of all tokens kept from each on: shares, numbers"
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.name, *self.keep)
-        if self.layers is not None and len(self.layers) != len(self.keep):
-            raise InputError(
-                f"sparsevlm has {len(self.layers)} layers and {len(self.keep)} shares to keep: give as many of both."
-            )
-
-    def stages(self, anatomy: Anatomy) -> Mapping[int, Keep]:
-        """The last share for layers that fall together."""
-        depth = len(anatomy.layers)
-        layers = self.layers or tuple(max(1, min(depth - 1, round(layer * depth / DEPTH))) for layer in LAYERS)
-        return dict(zip(layers, (partial(self.keep_share, share) for share in self.keep), strict=False))
-
-    def keep_share(self, share: float, scores: Tensor, image: Tensor, total: int) -> Tensor:
-        """[positions], bool: which positions of one sample stay; image: [positions], those that are left."""
-        return best_tokens(scores, image, kept_count(total, share))
 
     def raters(
         self, layout: TokenLayout, features: Float[Tensor, "batch positions hidden"]

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sightline.attention import AttentionCall, row_weights
-from sightline.attention.call import AttentionFunction
+from sightline.attention import row_weights
+from sightline.attention.call import AttentionCall, by_call
 from sightline.attention.hooks import Hooks
 from sightline.attention.late_images import refuse_late_images
 from sightline.attention.weights import weight_blocks
@@ -99,7 +99,7 @@ class TowerChoice:
         with Hooks(self._anatomy) as hooks:
             if tower is not None:
                 hooks.before(tower, self._begin)
-            hooks.intercept([self._attention], self._attend)
+            hooks.intercept([self._attention], by_call(self._attend))
             for part in packers:
                 if hasattr(part, "pack_image_features"):
                     hooks.shadow(part, "pack_image_features", self._packing)
@@ -147,22 +147,10 @@ class TowerChoice:
         """New images: what is left of a prompt that failed is forgotten."""
         self._scores, self._keys, self._packed = [], [], None
 
-    def _attend(
-        self,
-        original: AttentionFunction,
-        implementation: str,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Any = None,
-        **options: Any,
-    ) -> tuple[Tensor, Tensor | None]:
+    def _attend(self, call: AttentionCall) -> None:
         with torch.no_grad():
-            call = AttentionCall(module, query, key, value, attention_mask, implementation, original, options)
             self._scores += patch_scores(call, self.is_class_first)
-            self._keys += list(key.transpose(1, 2).flatten(2)[:, int(self.is_class_first) :].float())
-        return original(module, query, key, value, attention_mask, **options)
+            self._keys += list(call.key.transpose(1, 2).flatten(2)[:, int(self.is_class_first) :].float())
 
     def _packing(self, original: Any) -> Any:
         """Tiles are put together and cut by the model itself: its own packing is run on the choice as well."""

@@ -17,14 +17,14 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import anatomy_and_layout, register, setting
 from sightline.methods.generating import check_least, check_share
-from sightline.methods.hidden import HiddenMethod, Lens, changed_outputs, check_depth, feed_forward
+from sightline.methods.hidden import HiddenMethod, Lens, changed_outputs, feed_forward, layers_between
 from sightline.methods.scoring import prompt_layout, require_image
 from sightline.methods.text_only import TextOnly
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api.cache import is_static, with_cache
 
-FIRST, LAST, DEPTH = 25, 30, 32
-"""The layers of the paper's early logits, and the number of layers of its model."""
+LAYERS = (25, 30)
+"""The first and the last layer of the early logits in the paper, whose model has 32."""
 
 SMALLEST = 1e-3
 """A layer whose last state the image moves by less than this share has no direction, as behind a sliding window."""
@@ -68,15 +68,7 @@ class VISTA(HiddenMethod):
 
     def layers_read(self, anatomy: Anatomy) -> Sequence[int]:
         """first_layer to last_layer."""
-        depth = len(anatomy.layers)
-        first = round(FIRST * depth / DEPTH) if self.first_layer is None else self.first_layer
-        last = round(LAST * depth / DEPTH) if self.last_layer is None else self.last_layer
-        check_depth(self.name, anatomy, (first, last))
-        if first > last:
-            raise InputError(
-                f"The layers of vista end at {last}, before they begin at {first}: give a later last_layer."
-            )
-        return range(first, last + 1)
+        return layers_between(self.name, anatomy, (self.first_layer, self.last_layer), LAYERS)
 
     @contextmanager
     def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:

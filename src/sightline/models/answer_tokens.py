@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sightline.data.answer_words import Word
+from sightline.errors import InputError
+from sightline.models.vlm.chat import rendered, templated
 
 IGNORED = -1.0
 """The label of a token that says nothing about the picture."""
@@ -54,11 +57,9 @@ def turn_of(processor: Any, is_multimodal: bool = True) -> AnswerTurn:
         return {"role": role, "content": [{"type": "text", "text": text}] if is_multimodal else text}
 
     question = [turn_of_answer("user", _QUESTION)]
-    prompt = str(processor.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
-    try:
-        whole = str(processor.apply_chat_template([*question, turn_of_answer("assistant", _ANSWER)], tokenize=False))
-    except Exception:  # a template is a program of its author's, and fails in its own way
-        whole = ""
+    prompt, whole = templated(processor, question, {}), ""
+    with suppress(InputError):  # a template may know no turn of an assistant's
+        whole = rendered(processor, [*question, turn_of_answer("assistant", _ANSWER)], {})
     before, found, closing = whole.rpartition(_ANSWER)
     if not found or not before.startswith(prompt):
         return AnswerTurn("" if prompt[-1:].isspace() else " ", end)

@@ -182,9 +182,9 @@ def _generating_part(model: nn.Module) -> nn.Module:
 
 def _head(model: nn.Module) -> Any:
     """The language-model head; where the model does not say, its last module of that name."""
-    known_head = call_or_none(model, "get_output_embeddings")
+    embeddings = call_or_none(model, "get_output_embeddings")
     named = [module for name, module in model.named_modules() if name.split(".")[-1] == "lm_head"]
-    return known_head if known_head is not None or not named else named[-1]
+    return embeddings if embeddings is not None or not named else named[-1]
 
 
 def _final_norm(decoder: nn.Module, layers: tuple[nn.Module, ...]) -> nn.Module | None:

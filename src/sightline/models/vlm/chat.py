@@ -49,7 +49,7 @@ def keeps_places(processor: Any) -> bool:
 
     def between(*parts: dict[str, str]) -> str:
         content = [{"type": "text", "text": left}, *parts, {"type": "text", "text": right}]
-        words = _rendered(processor, [{"role": "user", "content": content}], {})
+        words = rendered(processor, [{"role": "user", "content": content}], {})
         gap, reached, _ = words.partition(left)[2].partition(right)
         return gap if reached else ""
 
@@ -62,11 +62,11 @@ def templated(processor: Any, messages: list[dict[str, Any]], chat: Mapping[str,
     Raises:
         InputError: where the template refuses the conversation, fails, or does not end.
     """
-    return _rendered(processor, messages, {"add_generation_prompt": True, **chat})
+    return rendered(processor, messages, {"add_generation_prompt": True, **chat})
 
 
-def _rendered(processor: Any, messages: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
-    """What the chat template makes of messages, within PATIENCE seconds."""
+def rendered(processor: Any, messages: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
+    """What the chat template makes of messages; InputError where it fails, or takes more than PATIENCE seconds."""
     template = str(processor.chat_template)
     if template in _endless:
         raise InputError(f"The chat template of the model does not end within {PATIENCE:.0f} seconds: mend it.")
@@ -83,7 +83,7 @@ def _rendered(processor: Any, messages: list[dict[str, Any]], options: Mapping[s
     worker.join(PATIENCE)
     if not found:
         _endless.add(template)
-        return _rendered(processor, messages, options)
+        return rendered(processor, messages, options)
     if isinstance(found[0], Exception):
         roles = ", ".join(message["role"] for message in messages)
         reason = " ".join(str(found[0]).split())[:200] or type(found[0]).__name__

@@ -20,7 +20,6 @@ from sightline.stats import mean_intervals
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Key = TypeVar("Key")
 
@@ -171,8 +170,8 @@ class DominanceResult:
         frame: pd.DataFrame = pd.DataFrame(rows)
         return frame
 
-    def plot(self, ax: Any = None, *, style: Style = "paper", width: Width = "column") -> Figure:
-        """MDI by layer with its interval; `sl.save_figure` writes what it returns.
+    def plot(self, ax: Any = None, *, style: Style = "paper", width: Width = "column") -> Axes:
+        """MDI by layer with its interval, as axes for `sl.save_figure`.
 
         Args:
             ax: matplotlib axes to draw on; by default those of a new figure.
@@ -182,7 +181,7 @@ class DominanceResult:
         with look(style):
             axes = axes_of(ax, width)
             self._draw(axes)
-        return axes.figure  # type: ignore[return-value]
+        return axes
 
     def _draw(self, axes: Axes) -> None:
         for name, label in (("mdi", "MDI"), ("mdi_no_sinks", "MDI without sinks")):

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import inf
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError, SightlineWarning
 from sightline.files.json import json_text, write_atomically
 from sightline.models.vlm.fingerprint import folder_fingerprint, model_folder
-from sightline.probes.sinks.check import FACTOR, LayerCheck, SampleCheck
-from sightline.probes.sinks.find import FoundDims
+from sightline.probes.sinks.check import FACTOR
+from sightline.probes.sinks.sections import sink_sections
+from sightline.results.paired import differences
 from sightline.results.result import Result
 from sightline.results.style import axes_of, look
-from sightline.results.table import Section, Table
+from sightline.results.table import Section
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from sightline.results.style import Style, Width
@@ -112,18 +113,27 @@ class Sinks(Result):
             }
         )
 
-    def sections(self) -> list[Section]:
-        """The dimensions, and the layers as a table."""
-        rows = [
-            (
-                str(layer.layer),
-                f"{layer.image_sinks:.1f}",
-                f"{layer.text_sinks:.1f}",
-                *("-" if share is None else f"{share:.2f}" for share in (layer.precision, layer.recall)),
-            )
-            for layer in self.layers
+    def compare(self, other: Sinks) -> pd.DataFrame:
+        """Two models' sinks, or those of two sets of samples: counts, precision and recall, whole and by layer.
+
+        "dims" counts the dimensions, "shared dims" those of both. Of one search each there are no intervals.
+        """
+        shared = float(len(set(self.dims) & set(other.dims)))
+        sides = [
+            [
+                ({"layer": None, "metric": "dims"}, float(len(each.dims))),
+                ({"layer": None, "metric": "shared dims"}, shared),
+                ({"layer": None, "metric": "precision"}, each.precision),
+                ({"layer": None, "metric": "recall"}, each.recall),
+                *(({"layer": row["layer"], "metric": row["metric"]}, row["value"]) for row in each.entries()),
+            ]
+            for each in (self, other)
         ]
-        return [Table(str(self), ("layer", "image sinks", "text sinks", "precision", "recall"), rows)]
+        return differences((self.model, other.model), *sides)
+
+    def sections(self) -> list[Section]:
+        """The dimensions, the candidates, the layers, and how they hold against attention."""
+        return sink_sections(self)
 
     def save(self, path: str | Path) -> Path:
         """Writes sinks.json; into a folder, or under the given name."""
@@ -192,67 +202,6 @@ class Sinks(Result):
             return f"{self.model} has no sink dimensions{best}."
         listed = ", ".join(map(str, self.dims))
         return f"{self.model}: sink dimensions {listed}; tau {self.tau:.3g}, gap {self.gap:.2f}"
-
-
-def summarise(
-    model: str,
-    found: FoundDims,
-    checks: Sequence[SampleCheck],
-    revision: str | None = None,
-    hidden_size: int | None = None,
-    factor: float = FACTOR,
-    failed: int = 0,
-    content: str | None = None,
-) -> Sinks:
-    """Puts the checks of samples together."""
-    layers = tuple(_layer(group) for group in zip(*(entry.layers for entry in checks), strict=True))
-    every = [layer for entry in checks for layer in entry.layers]
-    placed = sum(layer.placed for layer in every)
-    patches = sum(entry.patches for entry in checks)
-    has_pictures = any(entry.background for entry in checks)
-    precision, recall = _agreement(every)
-    return Sinks(
-        model=model,
-        dims=found.dims,
-        tau=found.tau,
-        gap=found.gap,
-        precision=precision,
-        recall=recall,
-        candidates=found.candidates,
-        layers=layers,
-        revision=revision,
-        hidden_size=hidden_size,
-        factor=factor,
-        samples=len(checks),
-        failed=failed,
-        on_border=_share(sum(layer.on_border for layer in every), placed),
-        border=_share(sum(entry.border for entry in checks), patches),
-        on_background=_share(sum(layer.on_background for layer in every), placed) if has_pictures else None,
-        background=_share(sum(entry.background for entry in checks), patches) if has_pictures else None,
-        content=content,
-    )
-
-
-def _layer(group: Sequence[LayerCheck]) -> LayerSinks:
-    return LayerSinks(
-        group[0].layer,
-        fmean(entry.image_sinks for entry in group),
-        fmean(entry.text_sinks for entry in group),
-        fmean(entry.attended for entry in group),
-        *_agreement(group),
-    )
-
-
-def _agreement(entries: Sequence[LayerCheck]) -> tuple[float | None, float | None]:
-    """Precision and recall."""
-    marked = sum(entry.image_sinks + entry.text_sinks for entry in entries)
-    agreed = sum(entry.agreed for entry in entries)
-    attended = sum(entry.attended for entry in entries)
-    return _share(agreed, marked), _share(agreed, attended) if marked else None
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
 
 
 def content_of(name: str) -> str | None:

@@ -17,7 +17,8 @@ from sightline.models.anatomy import Anatomy
 from sightline.models.logits import last_logits
 from sightline.probes.sinks.check import FACTOR, SampleCheck, check
 from sightline.probes.sinks.find import FoundDims, Survey, choose, survey
-from sightline.probes.sinks.result import Sinks, content_of, summarise
+from sightline.probes.sinks.result import Sinks, content_of
+from sightline.probes.sinks.summary import summarise
 
 if TYPE_CHECKING:
     from sightline.models.vlm.encoding import PreparedInputs

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from sightline.probes import sinks as sink_probes
+from sightline.probes.sinks.known import known_sinks
 from sightline.results.table import Section, Table
 from sightline.text import number
 
-if TYPE_CHECKING:
-    from sightline.probes.sinks import Sinks
 
-
-def sections(sinks: Sinks) -> list[Section]:
+def sink_sections(sinks: Any) -> list[Section]:
     """The dimensions, the candidates, the layers, and how they hold against attention."""
     found: list[Section] = [str(sinks)]
     if not sinks.dims:
         found.append(
             "Methods that act on sinks (var and its controls) change nothing on it; the others do not need any."
         )
-    reported = sink_probes.known_sinks(sinks.model)
+    reported = known_sinks(sinks.model)
     if reported is not None:
         found.append(f"Reported elsewhere: {', '.join(map(str, reported.dims))} ({reported.source}).")
     if sinks.candidates:
@@ -38,7 +35,7 @@ def sections(sinks: Sinks) -> list[Section]:
     return found
 
 
-def _layers(sinks: Sinks) -> Table:
+def _layers(sinks: Any) -> Table:
     failed = f", {sinks.failed} failed" if sinks.failed else ""
     title = f"{sinks.model}: {sinks.samples} sample{'s' * (sinks.samples != 1)}{failed}"
     rows = [
