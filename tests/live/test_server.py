@@ -9,13 +9,16 @@ import io
 import json
 import socket
 import threading
+import time
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
+from sightline.cli.app import command
 from sightline.errors import InputError
 from sightline.live.engine import Engine
 from sightline.live.server import WaitingLine, build
@@ -243,6 +246,30 @@ def test_outside_loopback_the_address_needs_its_token() -> None:
             assert "sightline-token=secret" in page.headers["set-cookie"]
     finally:
         server.should_exit = True
+
+
+def test_an_end_waits_for_no_model_that_is_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+
+    def slow() -> Engine:
+        gate.wait(60)
+        raise InputError("too late")
+
+    bound = bind("tiny-llava", slow, 0, "127.0.0.1")
+    serving = threading.Thread(target=bound.run)
+    serving.start()
+    while not bound.line.is_working:
+        time.sleep(0.01)
+    bound.server.should_exit = True
+    serving.join(20)
+    assert not serving.is_alive()
+    assert bound.line.is_working
+    gate.set()
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", codes.append)
+    monkeypatch.setattr("sightline.live.serving.serve", lambda *_, **__: True)
+    assert CliRunner().invoke(command, ["tiny-llava"]).exit_code == 0
+    assert codes == [0]
 
 
 def test_what_cannot_be_served_on_is_named() -> None:

@@ -275,15 +275,15 @@ def test_the_app_starts_on_it(family: str, hub: Hub) -> None:
         assert answered(f"http://127.0.0.1:{port}/methods", page), page.communicate()[1]
     finally:
         page.send_signal(signal.SIGTERM)
-        page.wait(20)
+        page.wait(60)
 
 
 def answered(address: str, page: subprocess.Popen[str]) -> bool:
-    """Whether the model is loaded and the page answers, within a minute."""
-    ends = time.monotonic() + 60
+    """Whether the model is loaded and the page answers, within four minutes of a busy machine."""
+    ends = time.monotonic() + 240
     while time.monotonic() < ends and page.poll() is None:
         try:
-            return bool(urlopen(address, timeout=60).status == 200)
-        except (URLError, ConnectionError):
+            return bool(urlopen(address, timeout=240).status == 200)
+        except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.5)
     return False

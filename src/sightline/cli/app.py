@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,4 +58,6 @@ def command(
     def ready(address: str) -> None:
         Output(is_json).text(f"{model} answers at {address}; Ctrl-C ends it.")
 
-    serve(model, start, port=port, host=host, open_browser=not no_browser, on_ready=ready)
+    if serve(model, start, port=port, host=host, open_browser=not no_browser, on_ready=ready):
+        sys.stdout.flush()
+        os._exit(0)  # else the end would wait for a model of many gigabytes to have loaded

@@ -47,9 +47,13 @@ POLICY = (
 
 
 class WaitingLine:
-    """Runs the engine in one thread of its own, and shows those who wait their place."""
+    """Runs the engine in one thread of its own, and shows those who wait their place.
+
+    is_working: whether the thread is at work, for whose end the interpreter waits at its own.
+    """
 
     def __init__(self) -> None:
+        self.is_working = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sightline-live")
         self._waiting: list[tuple[object, bool]] = []
 
@@ -66,7 +70,7 @@ class WaitingLine:
         """
         mark, last = (object(), not is_own), -1
         self._waiting.append(mark)
-        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._worked, work)
         try:
             while True:
                 before = self._waiting[: self._waiting.index(mark)]
@@ -79,6 +83,13 @@ class WaitingLine:
         finally:
             self._waiting.remove(mark)
             future.cancel()
+
+    def _worked(self, work: Callable[[], Any]) -> Any:
+        self.is_working = True
+        try:
+            return work()
+        finally:
+            self.is_working = False
 
 
 class _Guard(BaseHTTPMiddleware):
@@ -201,7 +212,7 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
         loading.cancel()
         line.close()
 
-    return Starlette(
+    page = Starlette(
         routes=[
             Route("/", home),
             Route("/assets/{name}", asset),
@@ -217,6 +228,8 @@ def build(name: str, load: Callable[[], Engine], token: str | None = None, on_fa
         exception_handlers={SightlineError: failed, ClientDisconnect: left},
         lifespan=living,
     )
+    page.state.line = line
+    return page
 
 
 async def _answering(

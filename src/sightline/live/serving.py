@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from sightline.errors import InputError
-from sightline.live.server import build
+from sightline.live.server import WaitingLine, build
 
 if TYPE_CHECKING:
     from sightline.live.engine import Engine
@@ -23,11 +23,12 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass
 class Bound:
-    """A server with its port taken, not yet running. failures: what loading the model raised."""
+    """A server with its port taken, not yet running. line: of its work. failures: what loading the model raised."""
 
     server: uvicorn.Server
     socket: socket.socket
     address: str
+    line: WaitingLine
     failures: list[Exception] = field(default_factory=list)
 
     def run(self) -> None:
@@ -60,7 +61,7 @@ def bind(name: str, load: Callable[[], Engine], port: int, host: str) -> Bound:
         raise InputError(f"The port {port} of {host} is taken: give another port, or 0 for any free one.") from error
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{taken.getsockname()[1]}/" + (f"?token={token}" if token else "")
-    return Bound(server, taken, address, failures)
+    return Bound(server, taken, address, page.state.line, failures)
 
 
 def serve(
@@ -71,10 +72,14 @@ def serve(
     host: str,
     open_browser: bool,
     on_ready: Callable[[str], None] = print,
-) -> None:
-    """Serves until it is interrupted, with the model loaded behind the page. on_ready: is given the address."""
+) -> bool:
+    """Serves until it is interrupted, with the model loaded behind the page. on_ready: is given the address.
+
+    Returns whether the model is still at work, loading or answering, for whose end the interpreter would wait.
+    """
     bound = bind(name, load, port, host)
     on_ready(bound.address)
     if open_browser:
         webbrowser.open(bound.address)
     bound.run()
+    return bound.line.is_working
