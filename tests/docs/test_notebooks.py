@@ -13,6 +13,7 @@ from docs.pages import ROOT
 nbformat = pytest.importorskip("nbformat")
 interactive = pytest.importorskip("IPython.core.interactiveshell")
 pylabtools = pytest.importorskip("IPython.core.pylabtools")
+traitlets = pytest.importorskip("traitlets.config")
 BOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 
@@ -24,9 +25,11 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """IPython in this process, where everything is imported already."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.chdir(tmp_path)
-    started = interactive.InteractiveShell.instance()
+    config = traitlets.Config(HistoryManager={"enabled": False})
+    started = interactive.InteractiveShell.instance(config=config)
     pylabtools.select_figure_formats(started, {"png"})
     yield started
+    started.restore_sys_module_state()
     interactive.InteractiveShell.clear_instance()
 
 
@@ -35,7 +38,7 @@ def test_it_runs(path: Path, shell: Any, capsys: pytest.CaptureFixture[str]) -> 
     shown: set[str] = set()
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
-            ended = shell.run_cell(cell.source, store_history=True)
+            ended = shell.run_cell(cell.source)
             assert ended.success, cell.source
             shown.update(shell.display_formatter.format(getattr(ended.result, "figure", ended.result))[0])
     assert "image/png" in shown or path.stem in WITHOUT_PICTURE
