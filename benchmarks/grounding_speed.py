@@ -22,7 +22,8 @@ import torch
 from common import TEXT_AFTER, alternate, decoder, machine, medians, narrowed, prompt, write
 
 from sightline.models.layout import TokenLayout
-from sightline.probes.grounding import Grounding, GroundingLoss
+from sightline.probes.grounding import Grounding
+from sightline.training.losses import GroundingLoss
 
 
 def main() -> None:

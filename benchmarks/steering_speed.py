@@ -54,7 +54,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     if options.model is None:
         subject: Any = llava(options)
-        model, inputs = subject, _prompt(options)
+        model, inputs = subject, picture_prompt(getattr(torch, options.dtype), options.device)
     else:
         subject = sl.load(options.model, dtype=options.dtype, device=options.device)
         model, inputs = subject.anatomy.model, _long_prompt(subject)
@@ -136,11 +136,14 @@ def llava(options: argparse.Namespace) -> Any:
     return model.eval()
 
 
-def _prompt(options: argparse.Namespace) -> dict[str, torch.Tensor]:
-    text = torch.randint(10, 31000, (1, TEXT_BEFORE + TEXT_AFTER), generator=torch.Generator().manual_seed(1))
-    image = torch.full((1, PATCHES), IMAGE_ID)
-    ids = torch.cat([text[:, :TEXT_BEFORE], image, text[:, TEXT_BEFORE:]], 1).to(options.device)
-    pixels = torch.randn(1, 3, 336, 336).to(options.device, getattr(torch, options.dtype))
+def picture_prompt(
+    dtype: torch.dtype, device: str, images: int = 1, before: int = TEXT_BEFORE, after: int = TEXT_AFTER
+) -> dict[str, torch.Tensor]:
+    """Random text around one block of `images` pictures."""
+    text = torch.randint(10, 31000, (1, before + after), generator=torch.Generator().manual_seed(1))
+    image = torch.full((1, PATCHES * images), IMAGE_ID)
+    ids = torch.cat([text[:, :before], image, text[:, before:]], 1).to(device)
+    pixels = torch.randn(images, 3, 336, 336, generator=torch.Generator().manual_seed(2)).to(device, dtype)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
 
 
