@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError, RunError
+from sightline.runs import batch_size
 from sightline.runs.ahead import TwoSteps
 from sightline.runs.folder import Run
 from sightline.runs.progress import Progress
@@ -241,3 +242,17 @@ def test_a_dead_process_s_share_is_done_and_each_waits_for_all(tmp_path: Path) -
     assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
     lines = [line for path in (tmp_path / "run").glob("samples*") for line in path.read_text().splitlines()]
     assert sorted(json.loads(line)["id"] for line in lines) == sorted(f"w{number}" for number in range(20))
+
+
+def test_a_container_s_bound_counts_as_the_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_size, "CONTROL_GROUP", tmp_path)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    whole = batch_size.free_bytes("cpu")
+    assert whole > 2**20
+    (tmp_path / "memory.max").write_text("5000000\n")
+    (tmp_path / "memory.current").write_text("3000000\n")
+    assert batch_size.free_bytes("cpu") == 2_000_000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert batch_size.free_bytes("cpu") == 1_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert batch_size.free_bytes("cpu") > 2_000_000
