@@ -17,11 +17,12 @@ from sightline.errors import InputError
 from sightline.jobs.impact_files import lists_of
 from sightline.methods.registers import Registers
 from sightline.models.anatomy import find_anatomy
-from sightline.pages.impact_figures import heat_map
+from sightline.pages.impact_figures import ACTS
 from sightline.pages.page_maps import impact_maps
 from sightline.pages.tables.impact import sections
 from sightline.probes.register_neurons import FACTOR, find_register_neurons, tower_norms
 from sightline.results.plain import plain_text
+from support.cells import alone, run
 from support.leftovers import state_of
 
 PATCH, NEURON = 4, 7
@@ -87,6 +88,15 @@ def test_the_tower_is_one_with_more_tokens_in_plain_loops(count: int) -> None:
     assert state_of(model) == state
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "pixtral", "idefics2", "gemma4"])
+def test_pictures_that_are_packed_or_padded_have_registers_of_their_own(family: str) -> None:
+    case, model = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model()
+    with Registers(("0.3", "0.5", "1.1"), count=2).on(model):
+        both, one = run(model, case.inputs, max_new_tokens=1), run(model, alone(case), max_new_tokens=1)
+    assert torch.allclose(both.scores[0][:1], one.scores[0], atol=2e-4)
+    assert not torch.equal(both.scores[0], run(model, case.inputs, max_new_tokens=1).scores[0])
+
+
 def test_planted_outliers_are_found_and_lose_their_norm() -> None:
     model, inputs = planted()
     anatomy = find_anatomy(model)
@@ -144,7 +154,7 @@ def test_a_tower_without_outliers_has_norms_alone() -> None:
     assert (found.baseline["outliers"], found.baseline["neurons"]) == (0, [])
     assert lists_of([found]) == {}
     assert "None of 24 patches is an outlier" in plain_text(sections(found.to_dict()))
-    assert heat_map(found).axes[0].get_xlabel() == "looked at"
+    assert ACTS["registers"] == "looked at"
     with pytest.raises(InputError, match="None of 24 patches has a norm above 3 medians behind layer"):
         sl.find_register_neurons(model, [inputs])
 
