@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -86,9 +85,3 @@ def check_least(name: str, least: float, **values: float) -> None:
     for field, value in values.items():
         if not least <= value < math.inf:
             raise InputError(f"{field} is {value} in {name}: give {least:g} or more.")
-
-
-def rows_of(given: Mapping[str, Any], input_ids: Int[Tensor, "rows length"]) -> Int[Tensor, " rows"]:
-    """Which sample of the batch each row (a beam, a copy) belongs to."""
-    repeats = len(input_ids) // len(given["input_ids"])
-    return torch.arange(len(input_ids), device=input_ids.device) // repeats

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -255,9 +255,3 @@ def is_of_run(error: Exception, folder: Path | None) -> bool:
     return error.errno in OF_THE_DISK or (
         written is not None and folder is not None and folder.absolute() in written.absolute().parents
     )
-
-
-def all_recorded(run: Records, keys: Mapping[tuple[str, str], Sequence[str]]) -> bool:
-    """Whether every id of every model and method has a record, by whichever process."""
-    known = {record.key for record in run.all_records()}
-    return all((*condition, name) in known for condition, names in keys.items() for name in names)
