@@ -77,31 +77,42 @@ ALIKE = {
     "pyramiddrop": "fastv",
     "sparsevlm": "fastv",
     "cdpruner": "divprune",
-    "sid": "fastv",
     "prune_random": "divprune",
 }
-NO_TOWER, WINDOWS, WHOLE = "no vision tower", "windows", "attend to all positions"
+NO_TOWER, WINDOWS, WHOLE, AHEAD = "no vision tower", "windows", "attend to all positions", "windows ahead"
+NORMS, HANDED, NONE = "needs layers with two norms", "needs a projector that is handed", "this prompt has none"
+WORDS_ALONE = [family.name for family in FAMILIES if family.modality in (TEXT, AUDIO)]
 REFUSED: dict[str, dict[str, str]] = {
     "fastervlm": {
-        "llava_onevision_video": "this prompt has none",
+        "llava_onevision_video": NONE,
         "qwen2_5_vl": WINDOWS,
         "qwen2_5_vl_video": WINDOWS,
-        "qwen3_vl_video": "this prompt has none",
+        "qwen3_vl_video": NONE,
         "qwen2_5_omni_thinker": WINDOWS,
         "gemma3": WINDOWS,
         "gemma4": "can't tell which of the 48 patches",
         "paligemma2": WINDOWS,
         "idefics2": "resampler",
         "mistral3": "can't tell which of the 48 patches",
-        **{family.name: NO_TOWER for family in FAMILIES if family.modality in (TEXT, AUDIO)},
+        **dict.fromkeys(WORDS_ALONE, NO_TOWER),
     },
     "registers": {
         **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_omni_thinker"), WINDOWS),
-        **{family.name: NO_TOWER for family in FAMILIES if family.modality in (TEXT, AUDIO)},
+        **dict.fromkeys(WORDS_ALONE, NO_TOWER),
     },
-    "only": {"gemma3": "needs layers with two norms", "paligemma2": "needs layers with two norms"},
-    "divprune": {"gemma3": "windows ahead"},
-    "visionzip": {"qwen2_5_vl": WINDOWS, "qwen3_vl": "needs a projector that is handed", "gemma3": "windows ahead"},
+    "adhh": {"qwen3_5": "no softmax attention"},
+    "only": dict.fromkeys(("gemma2", "opt", "qwen3_5", "gemma3", "gemma4", "paligemma2"), NORMS),
+    "divprune": dict.fromkeys(("gemma3", "gemma4", "paligemma2"), AHEAD),
+    "visionzip": {
+        **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_omni_thinker"), WINDOWS),
+        **dict.fromkeys(("qwen2_vl", "qwen3_vl", "qwen3_vl_video", "qwen3_vl_moe", "qwen3_5", "gemma4"), HANDED),
+        **dict.fromkeys(("internvl", "mistral3", "pixtral"), HANDED),
+        **dict.fromkeys(("gemma3", "paligemma2"), AHEAD),
+        **dict.fromkeys(WORDS_ALONE, NO_TOWER),
+        "llava_onevision_video": NONE,
+        "idefics2": "resampler",
+    },
+    "sid": dict.fromkeys(("gemma3", "gemma4", "qwen3_5", "paligemma2"), WHOLE),
     "fastv": {
         "gemma2": WHOLE,
         "mistral": WHOLE,
@@ -120,7 +131,7 @@ def refusal(name: str, family: str) -> str | None:
     words = REFUSED.get(ALIKE.get(name, name), {}).get(family)
     if name in BLIND or BY_NAME[family].modality not in (TEXT, AUDIO):
         return words
-    return words or "this prompt has none"
+    return words or NONE
 
 
 def method_of(name: str) -> Method:

@@ -41,7 +41,7 @@ class CDPruner(PruningMethod):
     ) -> Int[Tensor, " kept"]:
         """S above."""
         unit = torch.nn.functional.normalize(image, dim=-1)
-        kernel = unit @ unit.T
+        kernel = (unit @ unit.T).fill_diagonal_(1)  # by rounding alone the first choice would differ with the batch
         if self.relevance == "words" and len(text):
             r = (unit @ torch.nn.functional.normalize(text, dim=-1).T).mean(1)
             # Away from 0, where a token could never be chosen.
