@@ -51,6 +51,11 @@ def test_cdpruner_raises_the_determinant_most_at_every_step() -> None:
     assert len(set(best) & set(chosen)) >= 2
 
 
+def test_cdpruner_begins_with_the_first_of_equals_whatever_rounding_says() -> None:
+    v = torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
+    assert CDPruner().pick(v, v[:0], 5)[0] == 0
+
+
 def test_counts_are_shares_up_to_one_and_numbers_above() -> None:
     assert [kept_count(576, keep) for keep in (0.098, 1, 64, 1000, 1e-9)] == [56, 576, 64, 576, 1]
 
@@ -80,7 +85,8 @@ RULES: dict[str, tuple[Method, Any]] = {
     "cdpruner": (
         CDPruner(keep=3),
         lambda v, count: greedy_mode(
-            torch.nn.functional.normalize(v, dim=-1) @ torch.nn.functional.normalize(v, dim=-1).T, count
+            (torch.nn.functional.normalize(v, dim=-1) @ torch.nn.functional.normalize(v, dim=-1).T).fill_diagonal_(1),
+            count,
         ),
     ),
 }
