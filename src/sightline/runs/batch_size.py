@@ -7,11 +7,10 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sightline.data.sample import Sample
-    from sightline.models.vlm import VLM
 
 MOST = {"cpu": 16}
 MOST_ELSEWHERE = 64
@@ -24,7 +23,7 @@ USED_SHARE = 0.5
 mended by halving, but on a processor the system kills a process that takes too much."""
 
 
-def first_batch_size(vlm: VLM, longest: Iterable[Callable[[], Sample]], new_tokens: int) -> int:
+def first_batch_size(vlm: Any, longest: Iterable[Callable[[], Sample]], new_tokens: int) -> int:
     """A power of two that fits the free memory, by an estimate from the first of the samples that can be encoded.
 
     longest: the longest samples, each made when it is called; where none can be encoded the size is 1.
@@ -38,21 +37,21 @@ def first_batch_size(vlm: VLM, longest: Iterable[Callable[[], Sample]], new_toke
     return int(min(most, 2 ** math.floor(math.log2(max(fitting, 1)))))
 
 
-def _positions(vlm: VLM, make: Callable[[], Sample]) -> int | None:
+def _positions(vlm: Any, make: Callable[[], Sample]) -> int | None:
     try:
         return int(vlm.encode(make())["input_ids"].shape[1])
     except Exception:
         return None  # its own turn will tell what is wrong with it
 
 
-def _bytes_a_position(vlm: VLM) -> float:
+def _bytes_a_position(vlm: Any) -> float:
     """Cache of all layers, twice for the methods with a second pass; a layer's widest tensors in float32."""
     anatomy = vlm.anatomy
     width = int(next(vlm.model.parameters()).element_size())
     cache = 2 * len(anatomy.layers) * anatomy.num_key_value_heads * anatomy.head_dim * width
     inner = getattr(anatomy.text_config, "intermediate_size", None)
     widest = inner if isinstance(inner, int) else 4 * anatomy.hidden_size
-    return 2.0 * cache + 4.0 * (3 * widest + 8 * anatomy.hidden_size)
+    return float(2.0 * cache + 4.0 * (3 * widest + 8 * anatomy.hidden_size))
 
 
 def free_bytes(kind: str) -> float:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from sightline.text import ranges
 
-if TYPE_CHECKING:
-    from sightline.models.anatomy.parts import Anatomy
 
-
-def draw_anatomy(anatomy: Anatomy) -> str:
+def draw_anatomy(anatomy: Any) -> str:
     """A tree, one line a part: dotted name, class, and what matters about it; then what is missing."""
     config = anatomy.text_config
     kinds = getattr(config, "layer_types", None) or []

@@ -8,15 +8,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from sightline.errors import InputError
 from sightline.models.vlm.generation import generate_options
-
-if TYPE_CHECKING:
-    from sightline.models.vlm.model import VLM
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Answer:
         return self.text
 
 
-def run_generate(vlm: VLM, inputs: Mapping[str, Any], max_new_tokens: int, options: Mapping[str, Any]) -> Any:
+def run_generate(vlm: Any, inputs: Mapping[str, Any], max_new_tokens: int, options: Mapping[str, Any]) -> Any:
     """What the model's `generate` gives back."""
     if max_new_tokens < 1:
         raise InputError(f"max_new_tokens is {max_new_tokens}: give at least 1.")
@@ -57,7 +54,7 @@ def run_generate(vlm: VLM, inputs: Mapping[str, Any], max_new_tokens: int, optio
         raise InputError(f"Generation refuses its settings ({fields}): {reason}") from error
 
 
-def answer_tokens(vlm: VLM, inputs: Mapping[str, Any], output: Any) -> list[list[int]]:
+def answer_tokens(vlm: Any, inputs: Mapping[str, Any], output: Any) -> list[list[int]]:
     """The ids of the new tokens of each answer, from what `generate` gave back."""
     rows = getattr(output, "sequences", output)
     prompt = inputs["input_ids"]
@@ -69,12 +66,12 @@ def answer_tokens(vlm: VLM, inputs: Mapping[str, Any], output: Any) -> list[list
     return [_until_end(vlm, row) for row in rows.tolist()]
 
 
-def _until_end(vlm: VLM, row: list[int]) -> list[int]:
+def _until_end(vlm: Any, row: list[int]) -> list[int]:
     ends = [place for place, token in enumerate(row) if token in vlm.anatomy.eos_token_ids]
     return row[: ends[0] + 1] if ends else row
 
 
-def acting(method: Any, vlm: VLM) -> Any:
+def acting(method: Any, vlm: Any) -> Any:
     """The `with` in which a method acts; InputError for what is no method."""
     if method is None or method == "none":
         return nullcontext()
@@ -83,7 +80,7 @@ def acting(method: Any, vlm: VLM) -> Any:
     return method.on(vlm)
 
 
-def answer(vlm: VLM, inputs: Any, method: Any, max_new_tokens: int, options: Mapping[str, Any]) -> Answer:
+def answer(vlm: Any, inputs: Any, method: Any, max_new_tokens: int, options: Mapping[str, Any]) -> Answer:
     """The answer to one encoded prompt."""
     if len(inputs["input_ids"]) != 1:
         raise InputError(f"One prompt is answered at a time, and {len(inputs['input_ids'])} are given: use generate.")
@@ -110,7 +107,7 @@ class _Stopped(Exception):
 class _Pieces:
     """What `generate` hands each new token to: words go on as soon as they are whole."""
 
-    def __init__(self, vlm: VLM, out: queue.Queue[Any]) -> None:
+    def __init__(self, vlm: Any, out: queue.Queue[Any]) -> None:
         self._vlm, self._out = vlm, out
         self._tokens: list[int] = []
         self._written = 0
@@ -142,7 +139,7 @@ class _Pieces:
             self._written = len(text)
 
 
-def stream(vlm: VLM, inputs: Any, method: Any, max_new_tokens: int, options: Mapping[str, Any]) -> Iterator[str]:
+def stream(vlm: Any, inputs: Any, method: Any, max_new_tokens: int, options: Mapping[str, Any]) -> Iterator[str]:
     """The answer to one encoded prompt in pieces; together they are its text."""
     if len(inputs["input_ids"]) != 1:
         raise InputError(f"One answer is streamed at a time, and {len(inputs['input_ids'])} prompts are given.")
@@ -154,7 +151,7 @@ def stream(vlm: VLM, inputs: Any, method: Any, max_new_tokens: int, options: Map
     return _streamed(vlm, inputs, method, max_new_tokens, options)
 
 
-def _streamed(vlm: VLM, inputs: Any, method: Any, max_new_tokens: int, options: Mapping[str, Any]) -> Iterator[str]:
+def _streamed(vlm: Any, inputs: Any, method: Any, max_new_tokens: int, options: Mapping[str, Any]) -> Iterator[str]:
     out: queue.Queue[Any] = queue.Queue()
     pieces = _Pieces(vlm, out)
 
