@@ -68,7 +68,7 @@ def test_words_of_the_answer_and_metrics_of_ones_own_are_measured() -> None:
     def first_word(layout: sl.TokenLayout, tokens: torch.Tensor) -> torch.Tensor:
         return (torch.arange(tokens.shape[1]) == layout.prompt_length).expand(tokens.shape)
 
-    own = {"metrics": {"first_key": first_key}, "batch_size": 1}  # in a batch the first key may be padding
+    own = {"metrics": {"first_key": first_key}}
     found = sl.measure("tiny-llava", "shapes", limit=3, queries=first_word, **own)
     assert found.to_dict()["queries"] == "first_word"
     assert {sample.rows for sample in found.result.samples} == {1}
@@ -79,6 +79,19 @@ def test_words_of_the_answer_and_metrics_of_ones_own_are_measured() -> None:
     picture = next(shapes_samples(1))["image"]
     with pytest.raises(sl.InputError, match="words moon chose not one token"):
         sl.measure("tiny-llava", sl.Sample("Is there a red circle?", (picture,)), queries=sl.words(["moon"]))
+
+
+def test_positions_and_metrics_of_ones_own_know_no_padding() -> None:
+    def first_and_image(weights: torch.Tensor, layout: sl.TokenLayout) -> float:
+        return float(weights[:, 0].mean() + weights[:, layout.grids[0][0].positions[2, 3]].mean())
+
+    picture, vlm = next(shapes_samples(1))["image"], sl.load("tiny-llava")
+    data = [sl.Sample(prompt, (picture,)) for prompt in ("What?", "Is there a red circle in the picture?")]
+    for queries in ("generated", (1, -2)):
+        own = {"queries": queries, "metrics": {"own": first_and_image}, "new_tokens": 3}
+        one, two = (sl.measure(vlm, data, **own, batch_size=size).to_pandas() for size in (1, 2))
+        assert set(one.metric) >= {"mdi", "own"}
+        assert two.value.to_numpy() == pytest.approx(one.value.to_numpy(), rel=1e-3, abs=1e-5)
 
 
 def test_scores_by_a_field_are_those_of_its_items() -> None:

@@ -84,6 +84,22 @@ class TokenLayout:
         """The layout of one sample as a batch of one; padding stays, so that positions keep their meaning."""
         return self.reordered([index])
 
+    def unpadded(self, index: int) -> TokenLayout:
+        """The layout of one sample as if it had been a batch of its own, without the positions that are padding."""
+        present = self.modality[index] != int(Modality.PADDING)
+        place = present.cumsum(0) - 1
+        grids = tuple(
+            replace(grid, positions=torch.where(grid.positions < 0, -1, place[grid.positions.clamp(min=0)]))
+            for grid in self.grids[index]
+        )
+        return replace(
+            self,
+            modality=self.modality[index, present][None],
+            prompt_length=int(present[: self.prompt_length].sum()),
+            grids=(grids,),
+            bos=self.bos[index, present][None],
+        )
+
     def reordered(self, order: Tensor | list[int]) -> TokenLayout:
         """The layout of the samples `order` names, in that order; names may repeat (beams)."""
         indices = [int(index) for index in order]

@@ -26,16 +26,17 @@ class Dominance(Method):
 
     queries: whose attention is read. `generated`: at every generation step the row that predicts the next token, as
     the paper does (a plain forward pass counts as one step). `prompt`: every text row of the prompt. `all`: every row
-    of the prompt that is not padding. Also a list of positions of the prompt, or a function of the prompt's layout and
-    the token ids, such as `words("noun")`, which chooses tokens of the prompt by their own rows and generated ones by
-    the rows that predict them. Keys are the input's positions in each case: generated ones count on no side.
+    of the prompt that is not padding. Also a list of positions of each prompt (its padding does not count), or a
+    function of the layout and the token ids of a batch, such as `words("noun")`, which chooses tokens of the prompt by
+    their own rows and generated ones by the rows that predict them. Keys are the input's positions in each case:
+    generated ones count on no side.
     stages: how layers are put together as early, middle and late; see `stage_layers`.
 
     sinks: as `find_sinks` returns them. `mdi_no_sinks` then leaves out, beside BOS, every text and image token that is
     a sink in the layer at hand; without, BOS alone.
 
     metrics: functions of one query row's weights [heads, positions of the input] and the layout of its sample (a batch
-    of one) to a number; their means over the query rows are reported and put together as MDI is.
+    of one), both without padding, to a number; their means over the query rows are reported and put together as MDI is.
 
     Where a prompt has several images, the attention on each is kept apart too (`SampleDominance.by_image`).
 

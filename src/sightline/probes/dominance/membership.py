@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,12 +70,6 @@ def _images(layout: TokenLayout) -> list[_Image]:
             plane[sample, grid.positions[grid.positions >= 0]] = True
     several = {modality for modality, index in planes if index}
     return [_Image(*key, plane) for key, plane in sorted(planes.items()) if key[0] in several]
-
-
-def row_layout(layout: TokenLayout, sample: int) -> TokenLayout:
-    """The layout of one sample of a batch."""
-    rows = slice(sample, sample + 1)
-    return replace(layout, modality=layout.modality[rows], bos=layout.bos[rows], grids=layout.grids[rows])
 
 
 def with_sinks(groups: tuple[str, ...], membership: Tensor, marks: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ from sightline.attention.row_buffer import Row, RowBuffer
 from sightline.attention.sink_tracker import SinkTracker
 from sightline.errors import InputError, SightlineError
 from sightline.models.anatomy import Anatomy
-from sightline.models.layout import TokenLayout
+from sightline.models.layout import Modality, TokenLayout
 from sightline.models.transformers_api.attention import selects_keys
 from sightline.probes.dominance.masses import SINKS, LayerMass, SampleDominance, is_modality
-from sightline.probes.dominance.membership import membership_of, row_layout, selected_shares, with_sinks
+from sightline.probes.dominance.membership import membership_of, selected_shares, with_sinks
 from sightline.probes.dominance.queries import Queries, generated_tokens, name_of, prompt_rows
 from sightline.probes.dominance.result import DominanceResult, aggregate
 from sightline.probes.dominance.stages import Scheme
@@ -181,13 +181,15 @@ class DominanceProbe:
             return mass
         found = mass.new_zeros((*mass.shape[:3], len(metrics)))
         first, length = attention.call.first_key, prompt.layout.length
-        alone = [row_layout(prompt.layout, sample) for sample in range(len(mass))]
+        present = prompt.layout.modality != int(Modality.PADDING)
+        alone = [prompt.layout.unpadded(sample) for sample in range(len(mass))]
         for place, row in enumerate(rows.tolist()):  # one row at a time: many at once would be the square
             weights = attention.row_weights(torch.tensor([row]))[:, :, 0]
             weights = torch.nn.functional.pad(weights, (first, 0))[..., :length]
             weights = torch.nn.functional.pad(weights, (0, length - weights.shape[-1]))
             for sample, layout in enumerate(alone):
-                values = [float(metric(weights[sample], layout)) for metric in metrics.values()]
+                own = weights[sample][:, present[sample].to(weights.device)]
+                values = [float(metric(own, layout)) for metric in metrics.values()]
                 found[sample, :, place] = torch.tensor(values, dtype=found.dtype)
         return torch.cat([mass, found], -1)
 

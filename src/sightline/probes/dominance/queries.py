@@ -132,11 +132,13 @@ def prompt_rows(
     if queries == "generated":
         return rows
     if isinstance(queries, tuple):
-        outside = [place for place in queries if not -layout.length <= place < layout.length]
-        if outside:
-            raise InputError(f"There is no position {outside[0]} in a prompt of {layout.length}.")
-        rows[:, list(queries)] = True
-        return rows & (layout.modality != int(Modality.PADDING))
+        for sample, present in enumerate(layout.modality != int(Modality.PADDING)):
+            own = present.nonzero()[:, 0]
+            outside = [place for place in queries if not -len(own) <= place < len(own)]
+            if outside:
+                raise InputError(f"There is no position {outside[0]} in a prompt of {len(own)}.")
+            rows[sample, own[list(queries)]] = True
+        return rows
     return _chosen(queries, layout, tokens)[:, : layout.length] & (layout.modality != int(Modality.PADDING))
 
 
