@@ -200,6 +200,7 @@ class Measurement(Result):
         for name, part in sets.items():
             (run,) = part.runs
             info = {"published": self.published, "by": self.by_field, "stages": part.measured[0].result.scheme}
+            info |= {"batches": run.info["batches"]} if "batches" in run.info else {}
             with Run.open(place / name if len(sets) > 1 else place, "measure", run.settings, info=info) as kept:
                 kept.take(run.all_records())
                 kept.finish(part.to_dict())
