@@ -249,7 +249,8 @@ def test_every_command_runs_on_it(command: str, family: str, hub: Hub, files: Pa
     document = run(COMMANDS[command], folder)
     if command == "measure":
         assert document["samples"] == 2
-        assert all(layer["mdi"] is not None for layer in document["layers"])
+        # A layer whose window ends behind the picture gives it nothing.
+        assert all(layer["mdi"] is not None or not layer["image_mass"] for layer in document["layers"])
     elif command == "eval":
         assert document["n"] == 2
         assert all(method["failed"] == 0 for method in document["methods"].values())
