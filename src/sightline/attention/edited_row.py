@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sightline.attention.edits import leaving_hidden
 from sightline.attention.passes import ForwardPass
 from sightline.memory import block_bytes
 
@@ -54,8 +55,11 @@ def edited_row(
     values = values.view(batch, heads, 1, keys)
     if softcap is not None and implementation != "sdpa":
         values = torch.tanh(values / softcap) * softcap
-    for change in changes[0]:
-        values = change(layer, values, step)
+    for number, change in enumerate(changes[0]):
+        if number:
+            values = leaving_hidden(values, lambda shown, change=change: change(layer, shown, step))  # type: ignore[misc]
+        else:
+            values = change(layer, values, step)
     values = torch.softmax(values, -1)
     for change in changes[1]:
         values = change(layer, values, step)

@@ -33,6 +33,12 @@ class Edit:
     weights: Callable[[Block], Tensor] | None = None
 
 
+def leaving_hidden(values: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """`change` of scores among which an edit before it hid keys: it is shown 0 there, and they stay hidden."""
+    hidden = values.isneginf()
+    return change(values.masked_fill(hidden, 0.0)).masked_fill(hidden, -torch.inf)
+
+
 @dataclass(frozen=True)
 class EditedCall:
     """An attention call together with the edits that the model then uses; what readers are shown."""
@@ -51,14 +57,23 @@ class EditedCall:
         rows: Tensor = torch.unique(torch.cat([edit.rows.to(device) for edit in self.edits]))
         return rows
 
+    @property
+    def _score_changes(self) -> list[tuple[Tensor, Callable[[Block], Tensor]]]:
+        """Rows and change of each edit of scores; behind the first, keys may be hidden."""
+        found: list[tuple[Tensor, Callable[[Block], Tensor]]] = []
+        for edit in self.edits:
+            if edit.scores is not None:
+                found.append((edit.rows, _behind_another(edit.scores) if found else edit.scores))
+        return found
+
     def _open_weights(self) -> Float[Tensor, "batch heads 1 keys"] | None:
         """Weights of a decoding row that sees every key, as the model uses them; None for other calls."""
         values = open_scores(self.call)
         if values is None:
             return None
-        for edit in self.edits:
-            if edit.scores is not None and len(edit.rows):
-                values = edit.scores(Block(0, edit.rows, 0, values))
+        for rows, change in self._score_changes:
+            if len(rows):
+                values = change(Block(0, rows, 0, values))
         values = normalise(self.call, values)
         for edit in self.edits:
             if edit.weights is not None and len(edit.rows):
@@ -69,7 +84,7 @@ class EditedCall:
         """Weights as the model uses them, with the call cut to the block's heads."""
         for part, block in score_blocks(self.call, rows):
             has_one = self.call.queries == 1
-            scores = _apply(block, [(edit.rows, edit.scores) for edit in self.edits], has_one)
+            scores = _apply(block, self._score_changes, has_one)
             weights = Block(block.head, block.rows, block.first_row, normalise(part, scores))
             values = _apply(weights, [(edit.rows, edit.weights) for edit in self.edits], has_one)
             yield part, Block(block.head, block.rows, block.first_row, values)
@@ -131,6 +146,13 @@ class EditedCall:
             heads = slice(block.head, block.head + block.values.shape[1])
             output[:, block.rows, heads] = _values(part, block.values).transpose(1, 2).to(output.dtype)
         return output
+
+
+def _behind_another(change: Callable[[Block], Tensor]) -> Callable[[Block], Tensor]:
+    def changed(block: Block) -> Tensor:
+        return leaving_hidden(block.values, lambda shown: change(Block(block.head, block.rows, block.first_row, shown)))
+
+    return changed
 
 
 def _values(call: AttentionCall, weights: Tensor) -> Tensor:
