@@ -90,6 +90,30 @@ def test_a_position_outside_and_a_function_of_another_shape_are_refused() -> Non
         masses(lambda layout, tokens: torch.ones(3))
 
 
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_heads_that_are_asked_for_have_their_own_masses_and_mdi(family: str) -> None:
+    def of_third(row: Tensor, layout: TokenLayout) -> float:
+        return float(row[2][layout.modality[0] == int(Modality.IMAGE)].sum())
+
+    model, case = BY_NAME[family].model(), BY_NAME[family].make_inputs(batch=2)
+    for queries in ("generated", "prompt"):
+        reading = Dominance(queries=queries, metrics={"of_third": of_third}, heads=True)
+        with torch.no_grad(), reading.on(model) as probe:
+            model.generate(**case.inputs, **GENERATE)
+        for sample in probe.result().samples:
+            assert SampleDominance.from_dict(sample.to_dict()) == sample
+            for layer in sample.layers:
+                assert layer.heads[2]["image"] == pytest.approx(layer.metrics["of_third"], abs=1e-5)
+                for group, mass in layer.masses.items():
+                    own = [head[group] for head in layer.heads]
+                    assert sum(own) / len(own) == pytest.approx(mass, abs=1e-6)
+        table = probe.result().to_pandas()
+        third = table[table["head"] == 2].iloc[0]
+        tokens = probe.result().samples[0].tokens
+        expected = (third.text_mass / tokens["text"]) / (third.image_mass / tokens["image"])
+        assert third.mdi == pytest.approx(expected)
+
+
 def test_a_metric_of_ones_own_is_averaged_as_masses_are() -> None:
     def image_share(row: Tensor, layout: TokenLayout) -> float:
         return float(row.mean(0)[layout.modality[0] == int(Modality.IMAGE)].sum())

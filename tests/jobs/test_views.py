@@ -75,7 +75,9 @@ def test_words_of_the_answer_and_metrics_of_ones_own_are_measured() -> None:
     layer = found.to_dict()["layers"][0]
     low, high = layer["first_key_ci95"]
     assert 0 < low <= layer["first_key"] <= high < 1
-    assert set(found.to_pandas().metric) >= {"mdi", "first_key"}
+    table = found.to_pandas()
+    assert set(table.metric) >= {"mdi", "first_key"}
+    assert table["head"].isna().all()
     picture = next(shapes_samples(1))["image"]
     with pytest.raises(sl.InputError, match="words moon chose not one token"):
         sl.measure("tiny-llava", sl.Sample("Is there a red circle?", (picture,)), queries=sl.words(["moon"]))
@@ -92,6 +94,15 @@ def test_positions_and_metrics_of_ones_own_know_no_padding() -> None:
         one, two = (sl.measure(vlm, data, **own, batch_size=size).to_pandas() for size in (1, 2))
         assert set(one.metric) >= {"mdi", "own"}
         assert two.value.to_numpy() == pytest.approx(one.value.to_numpy(), rel=1e-3, abs=1e-5)
+
+
+def test_heads_are_rows_where_they_are_asked_for() -> None:
+    found = sl.measure("tiny-llava", "shapes", limit=1, new_tokens=2, heads=True)
+    table = found.to_pandas()
+    image = table[(table.metric == "image_mass") & (table.layer == 3)]
+    of_heads = image[image["head"].notna()]
+    assert list(of_heads["head"]) == list(range(sl.load("tiny-llava").anatomy.num_heads))
+    assert of_heads.value.mean() == pytest.approx(float(image[image["head"].isna()].value.iloc[0]), abs=1e-6)
 
 
 def test_scores_by_a_field_are_those_of_its_items() -> None:

@@ -175,7 +175,7 @@ def _on_model(plan: MeasurementPlan, runner: Runner, model: ModelSource) -> None
 def _measurer(vlm: VLM, plan: MeasurementPlan, method: Method | None) -> TwoSteps[Sample, tuple[Any, list[Any]]]:
     """What measures a batch on one model under one method; a result a sample."""
     settings = plan.settings
-    reading = Dominance(queries=settings.queries, sinks=plan.sinks, metrics=settings.metrics)
+    reading = Dominance(queries=settings.queries, sinks=plan.sinks, metrics=settings.metrics, heads=settings.heads)
     others = partners(plan.data.samples) if settings.reliance else {}
     mapped = {sample.id for sample in plan.data.samples[: settings.maps]}
 

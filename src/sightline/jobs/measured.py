@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
 from sightline.calibration.reliance import bundled_fit
@@ -64,28 +65,38 @@ class Measured:
         return replace(self, result=found, ids=ids, texts=texts, about=about, effects=effects)  # type: ignore[arg-type]
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Long form: a row a sample, layer and metric; MDI against each of several images alone, too."""
+        """Long form: a row a sample, layer and metric; also a head where kept, and MDI against each image."""
         stages = {layer: stage for stage, layers in self.result.stage_layers.items() for layer in layers}
         table = self.result.to_pandas()
-        metrics = [name for name in table.columns if name not in ("sample", "layer")]
+        metrics = [name for name in table.columns if name not in ("sample", "layer", "head")]
         for row in table.to_dict("records"):
+            head = row.get("head", nan)
             for metric in metrics:
-                yield self._row(int(row["sample"]), int(row["layer"]), stages, row[metric], metric)
+                if isnan(head) or not isnan(row[metric]):
+                    yield self._row(
+                        int(row["sample"]),
+                        int(row["layer"]),
+                        stages,
+                        row[metric],
+                        metric,
+                        head=None if isnan(head) else int(head),
+                    )
         for number, sample in enumerate(self.result.samples):
             for entry in sample.layers:
                 for image, value in sample.by_image(entry).items():
                     yield self._row(number, entry.layer, stages, value, "mdi", image)
 
     def _row(
-        self, sample: int, layer: int, stages: Mapping[int, str], value: Any, metric: str, image: int | None = None
-    ) -> dict[str, Any]:
+        self, sample: int, layer: int, stages: Mapping[int, str], value: Any, metric: str, image: int | None = None,
+        head: int | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         row = {
             "id": self.ids[sample],
             "model": self.model,
             "method": self.method,
             "layer": layer,
             "stage": stages.get(layer),
-            "head": None,
+            "head": head,
             "image": image,
             "answer": self.texts[sample],
             "value": value,

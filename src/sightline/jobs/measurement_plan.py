@@ -48,6 +48,7 @@ class MeasureSettings(ModelSettings):
     metrics: Any = setting(
         None, "Metrics of one's own: functions of a row's weights and its layout, by name.", hidden=True
     )
+    heads: bool = setting(False, "Also keep each head's masses: rows of `to_pandas()`, heads in samples.jsonl.")
     by: str | None = setting(
         None, "Also the stages by this field of the data, as subject or group; free to change later.", metavar="FIELD"
     )
@@ -104,6 +105,7 @@ class MeasurementPlan:
             "layout": settings.layout_text(),
             "sinks": None if self.sinks is None else {"dims": self.sinks.dims, "tau": self.sinks.tau},
             **({"metrics": list(settings.metrics)} if settings.metrics else {}),
+            **({"heads": True} if settings.heads else {}),
             **settings.of_model(),
             **({"reliance": True} if settings.reliance else {}),
             **self.about,

@@ -38,6 +38,8 @@ class Dominance(Method):
     metrics: functions of one query row's weights [heads, positions of the input] and the layout of its sample (a batch
     of one), both without padding, to a number; their means over the query rows are reported and put together as MDI is.
 
+    heads: keep each head's masses too, as `LayerMass.heads`; MDI and the other figures are of their mean in any case.
+
     Where a prompt has several images, the attention on each is kept apart too (`SampleDominance.by_image`).
 
     The text is every text position that is not padding, template and system prompt included. BOS and other sinks are
@@ -49,6 +51,7 @@ class Dominance(Method):
     stages: Scheme = setting("paired", "layers called early, middle, late: paired or thirds")
     sinks: Sinks | None = setting(None, "found sinks, to be left out of mdi_no_sinks")
     metrics: Mapping[str, Metric] | None = setting(None, "metrics of one's own, by name; from Python alone")
+    heads: bool = setting(False, "keep the masses of each head beside their mean")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "queries", check_queries(self.queries))
@@ -67,7 +70,7 @@ class Dominance(Method):
         with track_sinks(anatomy, dims, tau) as watch:
             queries = bound(self.queries, model)
             sinks = watch if dims else None
-            probe = DominanceProbe(anatomy, name, queries, self.stages, self.metrics or {}, sinks)
+            probe = DominanceProbe(anatomy, name, queries, self.stages, self.metrics or {}, sinks, self.heads)
             with attach(anatomy, reader=probe, layout=source):
                 yield probe
                 probe.finish()

@@ -10,7 +10,7 @@ For one sample and layer the two say the same: AEI = MDI / (1 + Q_T (MDI - 1)).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 TEXT = "text"
@@ -43,6 +43,7 @@ class LayerMass:
     sinks: how many tokens of each group are sinks in this layer, where they were looked for layer by layer.
     selected: share of each group among the input keys that an indexer selected, in models whose attention is sparse.
     metrics: the means over query rows of metrics of one's own, by name.
+    heads: the masses of each head, whose mean `masses` is; empty where they were not kept.
     """
 
     layer: int
@@ -50,6 +51,11 @@ class LayerMass:
     sinks: Mapping[str, int] = field(default_factory=dict)
     selected: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    heads: tuple[Mapping[str, float], ...] = ()
+
+    def of_heads(self) -> list[LayerMass]:
+        """Each head as if the layer had no other."""
+        return [replace(self, masses=masses, selected={}, metrics={}, heads=()) for masses in self.heads]
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ class SampleDominance:
             | ({"sinks": dict(entry.sinks)} if entry.sinks else {})
             | ({"selected": dict(entry.selected)} if entry.selected else {})
             | ({"metrics": dict(entry.metrics)} if entry.metrics else {})
+            | ({"heads": [dict(masses) for masses in entry.heads]} if entry.heads else {})
             for entry in self.layers
         ]
         return {"queries": self.queries, "rows": self.rows, "tokens": dict(self.tokens), "layers": layers}
@@ -116,11 +123,18 @@ class SampleDominance:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> SampleDominance:
         """The inverse of `to_dict`."""
+
+        def part(entry: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+            return dict(entry[name]) if entry.get(name) else _NOTHING
+
         layers = tuple(
             LayerMass(
                 int(entry["layer"]),
                 dict(entry["masses"]),
-                *(dict(entry[name]) if entry.get(name) else _NOTHING for name in ("sinks", "selected", "metrics")),
+                part(entry, "sinks"),
+                part(entry, "selected"),
+                part(entry, "metrics"),
+                tuple(dict(masses) for masses in entry.get("heads", ())),
             )
             for entry in document["layers"]
         )

@@ -37,10 +37,11 @@ class _Prompt:
     groups: tuple[str, ...]
     membership: Tensor
     sums: dict[int, Tensor]
+    """By layer, [batch, heads or 1, groups]."""
     rows: Tensor
     fed: list[Tensor | None]
     by_step: dict[int, list[tuple[list[int], Tensor]]]
-    """By layer, numbers of steps and what their rows gave, [batch, steps, groups]."""
+    """By layer, numbers of steps and what their rows gave, [batch, heads or 1, steps, groups]."""
     ids: Tensor | None = None
     wanted: Tensor | None = None
     """[batch, positions], the prompt's query rows."""
@@ -59,7 +60,9 @@ class DominanceProbe:
         stages: Scheme,
         metrics: Mapping[str, Metric],
         watch: SinkTracker | None = None,
+        keeps_heads: bool = False,
     ) -> None:
+        self._keeps_heads = keeps_heads
         self.model_name = model_name
         self._queries = queries
         self._stages = stages
@@ -154,7 +157,7 @@ class DominanceProbe:
             mass = attention.row_mass(rows, member)
         mass = self._with_more(prompt, attention, rows, member, mass)
         weight = wanted[:, rows].to(mass.device, mass.dtype)
-        total = torch.einsum("bhrg,br->bg", mass, weight) / call.heads
+        total = self._of_heads(torch.einsum("bhrg,br->bhg", mass, weight))
         prompt.sums[layer] = prompt.sums[layer] + total if layer in prompt.sums else total
         if layer == self._anatomy.attention_layers[0]:
             prompt.rows += wanted.sum(1)
@@ -165,8 +168,12 @@ class DominanceProbe:
             return
         call = attention.call
         member = self._keys(prompt, layer, call.first_key, call.keys, call.query.device)
-        mass = self._with_more(prompt, attention, rows, member, attention.row_mass(rows, member)).mean(1)
-        prompt.by_step.setdefault(layer, []).append((numbers, mass))
+        mass = self._with_more(prompt, attention, rows, member, attention.row_mass(rows, member))
+        prompt.by_step.setdefault(layer, []).append((numbers, self._of_heads(mass)))
+
+    def _of_heads(self, mass: Tensor) -> Tensor:
+        """[batch, heads, ...]: as it is, or its mean over heads, [batch, 1, ...]."""
+        return mass if self._keeps_heads else mass.mean(1, keepdim=True)
 
     def _with_more(self, prompt: _Prompt, attention: EditedCall, rows: Tensor, member: Tensor, mass: Tensor) -> Tensor:
         """[batch, heads, rows, columns]: the masses, then the shares among selected keys, then one's own metrics."""
@@ -212,8 +219,8 @@ class DominanceProbe:
             rows += counted.sum(1)
             for layer, parts in prompt.by_step.items():
                 numbers = [number for some, _ in parts for number in some]
-                mass = torch.cat([part for _, part in parts], 1).double().cpu()
-                total = (mass * counted[:, numbers, None]).sum(1)
+                mass = torch.cat([part for _, part in parts], 2).double().cpu()
+                total = (mass * counted[:, None, numbers, None]).sum(2)
                 sums[layer] = sums[layer] + total if layer in sums else total
         tokens = prompt.membership.cpu().sum(1)
         samples = []
@@ -223,13 +230,18 @@ class DominanceProbe:
             counts = {group: int(tokens[sample, index]) for index, group in enumerate(prompt.groups)}
             layers = []
             for layer, total in sorted(sums.items()):
-                means = (total[sample] / rows[sample]).tolist()
+                of_heads = total[sample] / rows[sample]
+                means = of_heads.mean(0).tolist()
                 names, metrics = prompt.groups, list(self._metrics)
                 masses, rest = dict(zip(names, means, strict=False)), means[len(names) :]
                 selected = dict(zip(names, rest, strict=False)) if len(rest) > len(metrics) else {}
                 selected = {group: share for group, share in selected.items() if is_modality(group)}
                 own = dict(zip(metrics, rest[len(rest) - len(metrics) :], strict=True))
-                layers.append(LayerMass(layer, masses, _sink_counts(prompt, layer, sample), selected, own))
+                heads = (
+                    [dict(zip(names, head, strict=False)) for head in of_heads.tolist()] if self._keeps_heads else []
+                )
+                sinks = _sink_counts(prompt, layer, sample)
+                layers.append(LayerMass(layer, masses, sinks, selected, own, tuple(heads)))
             samples.append(SampleDominance(name_of(self._queries), int(rows[sample]), counts, tuple(layers)))
         return samples
 

@@ -155,18 +155,18 @@ class DominanceResult:
         }
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a sample and layer: sample, layer, the indices, and the mass of each group."""
+        """One row a sample and layer: sample, layer, the indices, and the mass of each group.
+
+        Where heads were kept, also one a head, with its number in the column `head`.
+        """
         import pandas as pd
 
-        rows: list[dict[str, Any]] = [
-            {"sample": index, "layer": entry.layer}
-            | {name: read(sample, entry) for name, read in _READERS.items()}
-            | {f"{name}_mass": mass for name, mass in entry.masses.items()}
-            | {f"{name}_selected": share for name, share in entry.selected.items()}
-            | dict(entry.metrics)
-            for index, sample in enumerate(self.samples)
-            for entry in sample.layers
-        ]
+        rows: list[dict[str, Any]] = []
+        for index, sample in enumerate(self.samples):
+            for entry in sample.layers:
+                where = {"sample": index, "layer": entry.layer}
+                rows.append(where | _figures(sample, entry))
+                rows += [where | {"head": n} | _figures(sample, head) for n, head in enumerate(entry.of_heads())]
         frame: pd.DataFrame = pd.DataFrame(rows)
         return frame
 
