@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON310 ?= python3.10
-WITHOUT_TORCH := numpy pillow scipy pandas pyarrow pyyaml click rich jaxtyping matplotlib filelock pytest hypothesis
+WITHOUT_TORCH := numpy pillow regex scipy pandas pyarrow pyyaml click rich jaxtyping matplotlib filelock pytest hypothesis
 TESTS := $(VENV)/.tests-ready
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
 

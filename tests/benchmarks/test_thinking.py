@@ -9,9 +9,8 @@ from sightline.benchmarks.base import Item
 from sightline.benchmarks.blink import official_label
 from sightline.benchmarks.choices import strict_letter
 from sightline.benchmarks.mmmu_pro_rules import official_letter
-from sightline.benchmarks.thinking import spoken, thought_end
+from sightline.benchmarks.thinking import spoken
 from sightline.benchmarks.yes_no import mme_official, pope_official, strict
-from sightline.jobs.sample_maps import thought_tokens
 
 
 @pytest.mark.parametrize(
@@ -27,23 +26,6 @@ from sightline.jobs.sample_maps import thought_tokens
 )  # fmt: skip
 def test_words_without_thinking(response: str, words: str) -> None:
     assert spoken(response) == words
-
-
-class Letters:
-    """A tokenizer whose tokens are characters."""
-
-    def decode(self, tokens: list[int]) -> str:
-        return "".join(map(chr, tokens))
-
-
-@pytest.mark.parametrize(
-    ("thought", "answer"),
-    [("<think>no</think>", "Yes"), ("no</think>", "Yes"), ("", "Yes"), ("<think>never ends", ""),
-     ("<think>a</think>b<think>c</think>", "d"), ("\u25c1think\u25b7no\u25c1/think\u25b7", "yes")],
-)  # fmt: skip
-def test_words_of_a_map_that_are_thoughts_are_counted(thought: str, answer: str) -> None:
-    assert thought_end(thought + answer) == len(thought)
-    assert thought_tokens(Letters(), [ord(sign) for sign in thought + answer]) == len(thought)
 
 
 @pytest.mark.parametrize("parser", ["official", "strict"])

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from sightline.benchmarks.base import Item
+from sightline.benchmarks.thinking import thought_end
 from sightline.jobs.answers import THINKING_TOKENS, answerer
 from sightline.jobs.benchmark_score import _at_limit
+from sightline.jobs.sample_maps import thought_tokens
 from sightline.runs.records import Record
 
 
@@ -48,3 +50,20 @@ def test_only_a_model_that_thinks_has_more_new_tokens(thinks: bool, thinking: in
     assert _at_limit([Record("a", result=result)], 8) == 1.0
     shorter = {**result, "tokens": most - 1}
     assert _at_limit([Record("a", result=shorter)], 8) == 0.0
+
+
+class Letters:
+    """A tokenizer whose tokens are characters."""
+
+    def decode(self, tokens: list[int]) -> str:
+        return "".join(map(chr, tokens))
+
+
+@pytest.mark.parametrize(
+    ("thought", "answer"),
+    [("<think>no</think>", "Yes"), ("no</think>", "Yes"), ("", "Yes"), ("<think>never ends", ""),
+     ("<think>a</think>b<think>c</think>", "d"), ("\u25c1think\u25b7no\u25c1/think\u25b7", "yes")],
+)  # fmt: skip
+def test_words_of_a_map_that_are_thoughts_are_counted(thought: str, answer: str) -> None:
+    assert thought_end(thought + answer) == len(thought)
+    assert thought_tokens(Letters(), [ord(sign) for sign in thought + answer]) == len(thought)

@@ -74,6 +74,24 @@ DIFFERENCES = (
     ),
     Difference(
         first=(5, 17),
+        last=(5, 22),
+        tests=("test_maps_equal_whole_passes_on_every_family[kosmos2]",),
+        raises=AssertionError,
+        why="Kosmos-2 answers otherwise under sdpa than under eager attention",
+    ),
+    Difference(
+        first=(5, 17),
+        last=(5, 19),
+        tests=(
+            "test_decoding_rows_equal_eager[granite4_vision-",
+            "test_the_logits_depend_on_the_attention_that_was_found[granite4_vision]",
+            "test_maps_equal_whole_passes_on_every_family[granite4_vision]",
+        ),
+        raises=RuntimeError,
+        why="a small Granite Vision can't run: its query transformer keeps a width of 768 whatever its settings say",
+    ),
+    Difference(
+        first=(5, 17),
         last=(5, 18),
         tests=("test_similarity_is_the_plain_formula[minicpmv4_6]",),
         raises=RuntimeError,
