@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.attention import row_weights
@@ -22,6 +22,7 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
 from sightline.methods.generating import check_least
+from sightline.methods.scoring import VISUAL, prompt_layout
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api.cache import cache_from, cache_of, is_static, with_cache
 from sightline.models.transformers_api.generation import given_to
@@ -32,12 +33,14 @@ from sightline.models.transformers_api.generation import given_to
 class OPERA(Method):
     """Searches with beams, and marks a candidate down when the last words all lean on one word before them.
 
-        phi = max over generated words j of  prod over rows i from j to the candidate of  sigma a_ij
+        phi = scale max over generated words j of  prod over rows i from j to the candidate of  sigma a_ij
+        phi of the first `early` words = - attention to the image
         score of a candidate = log p(candidate) - alpha phi
         where the word that phi leans on is the same for more than `patience` of the last steps: go back to it, and take
         another word behind it, at most `rollbacks` times
 
-    a: attention weights of the last layer, the largest of its heads, among the last `window` generated words. Each step
+    a: attention weights of the last layer, the largest of its heads, divided by the row's sum; among the last `window`
+    generated words. `scale` and `early` stand in the public code alone; no answer goes back to an early word. Each step
     is one pass over `candidates` likeliest words of every beam, so that their own rows count. Beams that end are set
     aside; of all, the one of the highest score a word is the answer. `beams` = 1 is a greedy search with candidates.
 
@@ -51,15 +54,19 @@ class OPERA(Method):
     candidates: int = setting(5, "words tried for each beam, 1 or more")
     alpha: float = setting(1.0, "weight of the penalty, 0 (none) or more")
     sigma: float = setting(50.0, "factor on attention weights within the product, above 0")
+    scale: float = setting(1e-7, "factor on the product, above 0")
+    early: int = setting(10, "first words, which are judged by their attention to the image instead; 0: none")
     window: int = setting(512, "generated words that the product reaches back over, 1 or more")
     patience: int = setting(15, "steps that may lean on one word before it is gone back to; 0: never go back")
     rollbacks: int = setting(10, "times that an answer may be gone back in, 0 or more")
 
     def __post_init__(self) -> None:
         check_least(self.name, 1, beams=self.beams, candidates=self.candidates, window=self.window)
-        check_least(self.name, 0, alpha=self.alpha, patience=self.patience, rollbacks=self.rollbacks)
-        if not self.sigma > 0:
-            raise InputError(f"sigma is {self.sigma} in opera: give a factor above 0.")
+        check_least(self.name, 0, alpha=self.alpha, early=self.early, patience=self.patience)
+        check_least(self.name, 0, rollbacks=self.rollbacks)
+        for name, value in (("sigma", self.sigma), ("scale", self.scale)):
+            if not value > 0:
+                raise InputError(f"{name} is {value} in opera: give a factor above 0.")
 
     @contextmanager
     def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
@@ -69,23 +76,27 @@ class OPERA(Method):
             InputError: for sampling, several sequences, and other decoding loops.
             ModelError: for a model that lets an inner language model generate, or whose cache can't be copied.
         """
-        anatomy, _ = anatomy_and_layout(model, layout)
+        anatomy, source = anatomy_and_layout(model, layout)
         if find_inner(anatomy) is not None:
             kind = type(anatomy.model).__name__
             raise ModelError(f"opera can't follow {kind}, which lets an inner language model generate.")
         last = anatomy.attentions[anatomy.attention_layers[-1]]
         with Hooks(anatomy) as hooks:
-            search = _Search(self, anatomy)
+            search = _Search(self, anatomy, source)
             hooks.intercept([last], by_call(search.attend))  # type: ignore[list-item]
             hooks.shadow(anatomy.model, "generate", search.generating)
             yield
 
-    def penalty(self, rows: Float[Tensor, "row words"]) -> tuple[float, int]:
-        """phi of one candidate, and the word that it leans on. rows: of each generated word, on each generated word."""
+    def penalty(self, rows: Float[Tensor, "row words"], image: float = 0.0) -> tuple[float, int]:
+        """phi of one candidate, and the word that it leans on.
+
+        rows: of each generated word, on each generated word. image: the candidate's attention to the image.
+        """
         size = min(self.window, len(rows))
         scaled = self.sigma * rows[-size:, -size:]
         products = torch.stack([scaled[word:, word].prod() for word in range(size)])
-        return float(products.max()), int(products.argmax()) + len(rows) - size
+        place = int(products.argmax()) + len(rows) - size
+        return (-image if len(rows) <= self.early else self.scale * float(products.max())), place
 
 
 @dataclass
@@ -103,16 +114,17 @@ class _Beams:
 class _Search:
     """The decoding loop of one `with`."""
 
-    def __init__(self, method: OPERA, anatomy: Anatomy) -> None:
-        self._method, self._anatomy = method, anatomy
-        self._row = torch.zeros(0)
+    def __init__(self, method: OPERA, anatomy: Anatomy, source: LayoutSource | None) -> None:
+        self._method, self._anatomy, self._source = method, anatomy, source
+        self._row, self._image = torch.zeros(0), torch.zeros(0, dtype=torch.bool)
 
     def attend(self, call: AttentionCall) -> None:
-        """The last layer's attention: its last row is noted, the largest of its heads, [rows, keys]."""
+        """The last layer's attention: its last row is noted, the largest of its heads by its sum, [rows, keys]."""
         placed = replace(call, offset=int(call.key.shape[2]) - int(call.query.shape[2]))
         with torch.no_grad():
             last = torch.tensor([call.queries - 1], device=call.query.device)
-            self._row = row_weights(placed, last).amax(1)[:, 0].cpu()
+            largest = row_weights(placed, last).amax(1)[:, 0].cpu()
+            self._row = largest / largest.sum(-1, keepdim=True)
 
     def generating(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`generate` with this loop in the place of its own."""
@@ -124,16 +136,17 @@ class _Search:
                 raise InputError("opera searches for one answer: leave do_sample and num_return_sequences out.")
             if options.get("custom_generate") is not None or options.get("use_cache") is False:
                 raise InputError("opera is a decoding loop on a cache: leave custom_generate and use_cache=False out.")
-            options |= {"num_beams": 1, "do_sample": False, "custom_generate": self.decode}
-            return original(**options)
+            images = prompt_layout(self._anatomy, self._source, options).mask(*VISUAL)
+            decode = partial(self.decode, images)
+            return original(**{**options, "num_beams": 1, "do_sample": False, "custom_generate": decode})
 
         return generate
 
     def decode(
-        self, model: Any, input_ids: Tensor, logits_processor: Any, stopping_criteria: Any, generation_config: Any,
-        **kwargs: Any,
+        self, images: Bool[Tensor, "batch positions"], model: Any, input_ids: Tensor, logits_processor: Any,
+        stopping_criteria: Any, generation_config: Any, **kwargs: Any,
     ) -> Any:  # fmt: skip
-        """The loop, as `generate` calls it with all inputs prepared."""
+        """The loop, as `generate` calls it with all inputs prepared. images: which positions are an image's."""
         kwargs = {name: value for name, value in kwargs.items() if name not in ("synced_gpus", "streamer")}
         if is_static(cache_of(kwargs)):
             raise InputError("opera copies its cache: call generate without a static cache_implementation.")
@@ -142,6 +155,7 @@ class _Search:
         cache, logits = cache_from(output), output.logits[:, -1].float()
         answers = []
         for sample, ids in enumerate(input_ids):
+            self._image = images[sample]
             own = copy.deepcopy(cache)
             own.batch_select_indices(torch.tensor([sample], device=input_ids.device))
             mine = {name: _row_of(value, sample, len(input_ids)) for name, value in kwargs.items()}
@@ -203,10 +217,11 @@ class _Search:
         words = torch.cat([beams.words.repeat_interleave(count, 0), found.indices.reshape(-1, 1)], 1)
         logits, row = self._run(model, prompt, words, beams.cache, kwargs)
         rows, penalties, places = [], [], []
+        seen = row[:, : len(prompt)][:, self._image].sum(-1).tolist()
         for number, mine in enumerate(row[:, len(prompt) :]):
             table = torch.nn.functional.pad(beams.rows[number // count], (0, 1, 0, 1))
             table[-1] = mine
-            penalty, place = method.penalty(table)
+            penalty, place = method.penalty(table, seen[number])
             rows.append(table)
             penalties.append(penalty)
             places.append(place)
@@ -224,7 +239,7 @@ class _Search:
         if not patience or len(places) <= patience:
             return None
         place, count = Counter(places[-2 * patience :]).most_common(1)[0]
-        return place if count > patience and place + 1 < len(places) else None
+        return place if count > patience and self._method.early <= place < len(places) - 1 else None
 
     def _back(self, model: Any, prompt: Tensor, beams: _Beams, kwargs: Mapping[str, Any], length: int) -> _Beams:
         """The beams as they were with so many words: the best one's, as those behind are another's."""
