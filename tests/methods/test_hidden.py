@@ -42,15 +42,15 @@ def deco(model: Any, logits: Tensor, hidden: list[Tensor]) -> Tensor:
 
 
 def dola(model: Any, logits: Tensor, hidden: list[Tensor]) -> Tensor:
-    """Layers 1, 2 and 3, beta 0.1, on probabilities."""
+    """Layers 1, 2 and 3, beta 0.1, on probabilities: no norm, and the divergence as its code takes it."""
     rows = []
     for row, mine in enumerate(logits):
         p = mine.double().softmax(-1)
         found = []
         for k in (1, 2, 3):
-            q = read_out(model, hidden[k][row]).double().softmax(-1)
+            q = read_out(model, hidden[k][row], False).double().softmax(-1)
             m = (p + q) / 2
-            found.append((float((p * (p / m).log()).sum() + (q * (q / m).log()).sum()) / 2, q))
+            found.append((float((m * (m / p).log()).sum() + (m * (m / q).log()).sum()) / 2, q))
         q = max(found, key=lambda pair: pair[0])[1]
         scores = p.log() - q.log()
         scores[p < 0.1 * p.max()] = -torch.inf

@@ -130,7 +130,8 @@ def test_only_answers_from_text_heads_in_one_layer_more(family: str) -> None:
                 b = anatomy.attentions[0].o_proj(out)  # type: ignore[union-attr, operator]
                 g = 0.2 * hidden[len(anatomy.layers) - 1][sample] + layer.input_layernorm(b)
                 g = g + layer.mlp(layer.post_attention_layernorm(g))
-                text_logits = read_out(model, g)
+                # The head is linear, so that half of the model's own answer is half of its logits.
+                text_logits = read_out(model, g) + 0.5 * logits[sample]
             p, q = logits[sample].softmax(-1), text_logits.softmax(-1)
             distances.append(float((p - q).abs().sum()))
             near = distances[-1] < 0.35

@@ -28,13 +28,13 @@ class ONLY(HiddenMethod):
 
         a_j <- 0 where a_j > mean + std        apart for text keys (the first position left out) and image keys
         T_h = H(a over text, scaled to 1) / H(a over image, scaled to 1);      heads with T_h < mean T are silenced
-        b = W_O (the other heads' a V);    g = 0.2 h_in + norm(b);    g <- g + FFN(norm g);    l~ = W_U norm(g)
-        d = sum |p - p~|
+        b = W_O (the other heads' a V);    g = 0.2 h_in + norm(b);    g <- g + FFN(norm g)
+        l~ = W_U (norm(g) + 0.5 norm(h));    d = sum |p - p~|
         l' = l + 3 l~  where d < threshold,   2 l - l~  elsewhere;      -inf where p < beta max p
 
-    a: [heads, keys], the first layer's attention weights in the last row; h_in: [hidden], what enters the last layer,
-    whose two norms and feed-forward part g goes through. The 0.2, the norms and the factors 3, 2 and 1 are the public
-    code's, whose branches for several models differ in them. threshold is 0.2 for POPE, 0.25 for captions. It acts in
+    a: [heads, keys], the first layer's attention weights in the last row; h_in, h: [hidden], what enters and what
+    leaves the last layer, whose two norms and feed-forward part g goes through. The 0.2, the 0.5, the norms and the
+    factors 3, 2 and 1 are those of the public code for LLaVA. threshold is 0.2 for POPE, 0.25 for captions. It acts in
     `generate`, and is meant for sampling. It fits layers with a norm before attention and one before the feed-forward
     part: others are refused. Control: `cut_off:beta=0.1`.
     """
@@ -66,8 +66,8 @@ class ONLY(HiddenMethod):
         text = _TextHeads(self.name, anatomy)
 
         def scores(logits: Tensor, lens: Lens, step: int) -> Tensor:
-            state = lens.states[len(anatomy.layers) - 1]
-            return self.combine(logits, last.logits(text.output.to(state), state))
+            state, left = (lens.states[len(anatomy.layers) - before] for before in (1, 0))
+            return self.combine(logits, last.logits(text.output.to(state), state, left))
 
         with attach(anatomy, reader=text, layout=source, layers=(0,)), self.reading(anatomy, scores):
             yield
@@ -97,13 +97,17 @@ class _LastLayer:
         self._part = feed_forward(name, anatomy, len(anatomy.layers) - 1)
 
     def logits(
-        self, heads: Float[Tensor, "rows width"], state: Float[Tensor, "rows hidden"]
+        self,
+        heads: Float[Tensor, "rows width"],
+        state: Float[Tensor, "rows hidden"],
+        left: Float[Tensor, "rows hidden"],
     ) -> Float[Tensor, "rows vocabulary"]:
-        """l~ above."""
+        """l~ above; state, left: what enters and what leaves the last layer."""
         g = 0.2 * state + self._norms[0](self._projection(heads))
         output = self._part(self._norms[1](g)[:, None])
         g = g + (output if isinstance(output, Tensor) else output[0])[:, 0]
-        return unembed(self._anatomy, g)
+        norm: Any = self._anatomy.norm
+        return unembed(self._anatomy, norm(g) + 0.5 * norm(left), norm=False)
 
 
 class _TextHeads:
@@ -133,13 +137,18 @@ class _TextHeads:
         start = padding.long().cumsum(-1).amax(-1, keepdim=True) if bool(padding.any()) else 0
         index = torch.arange(call.keys, device=weights.device)
         text = ~image & ~padding & (index != start)
-        kept = without_peaks(weights, text) + without_peaks(weights, image)
-        ratio = entropy(kept * text) / entropy(kept * image).clamp_min(1e-6)
-        speaks = ratio >= ratio.mean(-1, keepdim=True)
-        rest = weights * (~text & ~image)
         value = call.value[:, :, : call.keys].float().repeat_interleave(call.group_size, 1)
-        out = torch.einsum("bhk,bhkd->bhd", (kept + rest) * speaks[..., None], value)
-        self.output = out.flatten(1)
+        self.output = torch.einsum("bhk,bhkd->bhd", text_minded(weights, text, image), value).flatten(1)
+
+
+def text_minded(
+    weights: Float[Tensor, "batch heads keys"], text: Bool[Tensor, "batch 1 keys"], image: Bool[Tensor, "batch 1 keys"]
+) -> Float[Tensor, "batch heads keys"]:
+    """The weights without their peaks, of the heads that are spread over the text rather than over the image."""
+    kept = without_peaks(weights, text) + without_peaks(weights, image)
+    ratio = entropy(kept * text) / entropy(kept * image).clamp_min(1e-6)
+    speaks = ratio >= ratio.mean(-1, keepdim=True)
+    return (kept + weights * (~text & ~image)) * speaks[..., None]
 
 
 def without_peaks(

@@ -1,0 +1,95 @@
+"""What the public code of each contrast gave on small tensors, run once and written down, is what ours gives.
+
+Only its numbers stand here. Where that code counts LLaVA's positions (35 before the image, 576 in it), it was run with
+3 and 4.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.methods.deco import DeCo
+from sightline.methods.dola import DoLa
+from sightline.methods.only import ONLY, text_minded
+
+NONE = -torch.inf
+
+
+def early(layers: dict[int, list[float]], normed: bool) -> Any:
+    """A lens whose logits these are, with the model's last norm or without."""
+
+    def logits(layer: int, norm: bool = True) -> Tensor:
+        assert norm == normed
+        return torch.tensor([layers[layer]])
+
+    return SimpleNamespace(anatomy=SimpleNamespace(layers=range(4)), logits=logits)
+
+
+def close(found: Tensor, expected: Any) -> bool:
+    return torch.allclose(found.float(), torch.as_tensor(expected), atol=2e-5)
+
+
+def test_dola_takes_the_layer_that_its_code_takes() -> None:
+    # voidism/DoLa 11b73b7, dola_greedy_decode; the divergence of the paper would take layer 3
+    logits = torch.tensor([[-2.1, 2.0, -1.6, 2.7, 3.2, 0.4, -3.8, -0.5]])
+    lens = early(
+        {
+            1: [3.0, -4.4, -2.8, 7.6, 8.7, 0.0, 1.6, -1.2],
+            2: [-4.4, -0.4, -0.1, -1.2, 3.4, 0.4, -4.4, -0.7],
+            3: [2.6, -1.9, 2.2, 2.9, 3.1, -2.1, -1.5, 2.1],
+        },
+        normed=False,
+    )
+    found = DoLa(layers=(1, 2, 3)).scores(logits, lens, 0)
+    assert close(found, [[NONE, 11.493795, NONE, 0.193795, -0.406205, NONE, NONE, NONE]])
+    paper = DoLa(layers=(1, 2, 3), form="paper").scores(logits, lens, 0)
+    third = (logits.log_softmax(-1) - lens.logits(3, False).log_softmax(-1))[found.isfinite()]
+    assert close(paper[found.isfinite()], third)
+
+
+def test_dola_reads_the_layers_that_the_library_calls_high() -> None:
+    # transformers-community/dola: range(N // 2, N, 2), and range(N - 20, N, 2) above 40 layers
+    def read(depth: int) -> list[int]:
+        return list(DoLa().layers_read(SimpleNamespace(layers=range(depth))))  # type: ignore[arg-type]
+
+    assert read(32) == list(range(16, 32, 2))
+    assert read(26) == list(range(13, 26, 2))
+    assert read(60) == list(range(40, 60, 2))
+
+
+def test_deco_corrects_as_its_code_does() -> None:
+    # zjunlp/Deco fee8d75, with at most 5 candidates; it takes layer 2, whose surest candidate has 0.197124
+    logits = torch.tensor([[2.3, -0.4, -3.3, 0.9, -1.6, -2.1, 0.6, 1.3]])
+    lens = early(
+        {
+            1: [-1.4, -0.8, -1.2, 0.4, -1.7, 2.2, -2.1, 0.2],
+            2: [-1.1, 0.7, -1.8, -3.0, 0.7, 2.9, 1.9, 1.5],
+            3: [0.4, 2.5, -2.6, -1.6, 0.0, -1.4, 1.0, -2.6],
+        },
+        normed=True,
+    )
+    found = DeCo(first_layer=1, last_layer=3, keep=5).scores(logits, lens, 0)
+    assert close(found, [[2.169898, NONE, NONE, 0.545177, NONE, NONE, 0.824721, 1.477412]])
+
+
+def test_only_silences_the_heads_that_its_code_does() -> None:
+    # zifuwan/ONLY 109bffe, modeling_llama.py, of the scores below
+    scores = 2 * torch.sin(torch.arange(40.0) * 1.7 + 0.3).view(1, 4, 10)
+    index = torch.arange(10)
+    image = ((index >= 3) & (index < 7))[None, None]
+    found = text_minded(scores.softmax(-1), ~image & (index > 0), image)[0]
+    assert close(found[0], [0.072422, 0.247168, 0.013899, 0.00855, 0, 0.129193, 0.006904, 0.01959, 0, 0.049748])
+    assert close(found[2], [0.087659, 0.007247, 0.052766, 0, 0.031541, 0.008274, 0.141721, 0, 0.012976, 0.015321])
+    assert not found[[1, 3]].any()
+
+
+def test_only_adds_where_its_code_adds() -> None:
+    # zifuwan/ONLY 109bffe, only_sample.py: the first row's distance is 0.138, the second's 0.839
+    logits = torch.tensor([[2.0, 1.0, -1.5, 0.5], [2.0, 1.0, -1.5, 0.5]])
+    text = torch.tensor([[1.9, 1.2, -1.0, 0.3], [0.5, 1.5, 0.0, 0.2]])
+    found = ONLY().combine(logits, text)
+    assert close(found, [[7.7, 4.6, NONE, 1.4], [3.5, 0.5, NONE, 0.8]])
