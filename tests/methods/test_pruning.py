@@ -24,6 +24,7 @@ from sightline.methods.sparsevlm import SparseVLM
 from sightline.methods.visionzip import VisionZip
 from sightline.models.anatomy import find_anatomy
 from sightline.models.anatomy.vision_layers import image_tower, tower_layers
+from sightline.models.layout import Modality, TokenLayout
 
 FAMILIES = ["llava", "qwen2_5_vl", "qwen3_vl", "llava_next"]
 
@@ -166,50 +167,65 @@ def test_one_stage_is_fastv() -> None:
     assert all(torch.equal(*pair) for pair in zip(answers[0].logits, answers[1].logits, strict=True))
 
 
-def test_visionzip_merges_before_the_projector() -> None:
+@pytest.mark.parametrize("class_token", [True, False])
+def test_visionzip_merges_before_the_projector(class_token: bool) -> None:
     case, model = BY_NAME["llava"].make_inputs(1, None), BY_NAME["llava"].model()
     anatomy = find_anatomy(model)
     kept: dict[str, Any] = {}
-    attention = tower_layers(image_tower(anatomy))[-2][1]  # type: ignore[arg-type]
+    block, attention = tower_layers(image_tower(anatomy))[-2]  # type: ignore[arg-type]
 
-    def at_projector(module: Any, args: Any, kwargs: Any) -> None:
-        kept["x"] = args[0] if args else next(iter(kwargs.values()))
+    def note(name: str) -> Any:
+        return lambda module, args, output: kept.update({name: output[0]})
 
-    def at_keys(module: Any, args: Any, output: Any) -> None:
-        kept["keys"] = output
-
-    def at_queries(module: Any, args: Any, output: Any) -> None:
-        kept["queries"] = output
-
-    handles = [
-        anatomy.projector.register_forward_pre_hook(at_projector, with_kwargs=True),  # type: ignore[union-attr]
-        attention.k_proj.register_forward_hook(at_keys),
-        attention.q_proj.register_forward_hook(at_queries),
-    ]
+    # The state after layer -2 is what hidden_states[-2] counts, the class token first.
+    named = (("state", block), ("keys", attention.k_proj), ("queries", attention.q_proj))
+    handles = [part.register_forward_hook(note(name)) for name, part in named]
     with torch.no_grad():
         model(**case.inputs)
         for handle in handles:
             handle.remove()
-        x, heads = kept["x"][0], attention.num_heads
-        query, key = (kept[name][0].unflatten(-1, (heads, -1)) for name in ("queries", "keys"))
+        state = kept["state"] if kept["state"].dim() == 2 else kept["state"][0]
+        heads = attention.num_heads
+        query, key = (kept[name].unflatten(-1, (heads, -1)) for name in ("queries", "keys"))
         scores = torch.einsum("hd,jhd->hj", query[0], key) * query.shape[-1] ** -0.5
         received = scores.softmax(-1).mean(0)[1:]
         order = received.argsort(descending=True).tolist()
-        dominant, rest = order[:3], sorted(order[3:])
+        dominant = sorted(order[: 3 - class_token])
+        rest = [patch for patch in range(len(order)) if patch not in dominant]
         targets = [rest[number * (len(rest) // 2)] for number in range(2)]
-        merged = x.clone()
-        likeness = torch.nn.functional.cosine_similarity(key.flatten(1)[1:, None], key.flatten(1)[None, 1:], dim=-1)
+        merged, metric = state[1:].clone(), key.mean(1)[1:]
+        likeness = torch.nn.functional.cosine_similarity(metric[:, None], metric[None], dim=-1)
         for number, target in enumerate(targets):
             mine = [
                 other for other in rest if other not in targets and int(likeness[other, targets].argmax()) == number
             ]
             if mine:
-                merged[target] += x[mine].mean(0)
-        features = anatomy.projector(merged[None])[0][sorted(dominant + targets)]  # type: ignore[misc]
-    found = embeddings(model, case, VisionZip(keep=5, merged=2))[0]
+                merged[target] += state[1:][mine].mean(0)
+        tokens = torch.cat([state[:class_token], merged[dominant], merged[targets]])
+        features = anatomy.projector(tokens[None])[0]  # type: ignore[misc]
+    method = VisionZip(keep=5, merged=2, class_token=class_token)
+    found = embeddings(model, case, method)[0]
     first = case.modality[0].index(IMAGE)
     assert torch.allclose(found[first : first + 5], features, atol=1e-5)
     assert len(found) == len(case.modality[0]) - sum(kind == IMAGE for kind in case.modality[0]) + 5
+
+
+def test_visionzip_shows_targets_in_their_places_and_nothing_where_the_class_token_stands() -> None:
+    case, model = BY_NAME["llava"].make_inputs(2, "left"), BY_NAME["llava"].model()
+    layouts: list[TokenLayout] = []
+
+    class Note(Rows):
+        def begin(self, step: ForwardPass) -> None:
+            layouts.append(step.layout)
+
+    with torch.no_grad(), VisionZip(keep=5, merged=2).on(model), attach(find_anatomy(model), reader=Note()):
+        model(**case.inputs)
+    for grids, modality in zip(layouts[0].grids, layouts[0].modality, strict=True):
+        (grid,) = grids
+        image = (modality == int(Modality.IMAGE)).nonzero()[:, 0]
+        shown = grid.positions[grid.positions >= 0].sort().values
+        assert len(image) == 5
+        assert shown.tolist() == image[1:].tolist()  # the first is the class token
 
 
 def test_visionzip_refuses_merged_patches() -> None:

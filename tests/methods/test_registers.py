@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ import sightline as sl
 from families import BY_NAME
 from sightline.errors import InputError
 from sightline.jobs.impact_files import lists_of
+from sightline.methods.base import parse_spec
 from sightline.methods.registers import Registers
 from sightline.models.anatomy import find_anatomy
 from sightline.pages.impact_figures import ACTS
 from sightline.pages.page_maps import impact_maps
 from sightline.pages.tables.impact import sections
+from sightline.probes.dominance import Dominance
 from sightline.probes.register_neurons import FACTOR, find_register_neurons, tower_norms
 from sightline.results.plain import plain_text
 from support.cells import alone, run
@@ -186,3 +189,28 @@ def test_features_instead_of_pixels_are_refused() -> None:
         Registers(("0.1",)).on(model, layout=layout),
     ):
         model(**given)
+
+
+@pytest.mark.filterwarnings("ignore:fastervlm.*this vision tower")
+@pytest.mark.parametrize(
+    ("family", "spec", "images"),
+    [("llava", "visionzip:keep=5,merged=2", 2)]
+    + [(family, "fastervlm:r=0.5", images) for family in ("llava", "qwen2_vl", "paligemma") for images in (1, 2)],
+)
+def test_pruning_by_the_tower_ranks_patches_and_never_a_register(family: str, spec: str, images: int) -> None:
+    case, model = BY_NAME[family].make_inputs(2, "left", images), BY_NAME[family].model()
+    method, registers = parse_spec(spec), Registers(neurons=("0.1", "0.3"), count=2)
+    assert method is not None
+    found, counts = [], []
+    for methods in ((method,), (method, registers), (registers, method)):
+        with ExitStack() as stack:
+            for each in methods:
+                stack.enter_context(each.on(model))
+            probe = stack.enter_context(Dominance().on(model))
+            with torch.no_grad():
+                found.append(model(**case.inputs).logits)
+        counts.append([sample.tokens["image"] for sample in probe.result().samples])
+        assert found[-1].shape == found[0].shape
+    assert counts[0] == counts[1] == counts[2]
+    assert torch.equal(found[1], found[2])
+    assert not torch.equal(found[0], found[1])

@@ -21,7 +21,7 @@ class FastV(StagedPruning):
     """Runs layers K and up on a prompt that has lost the share R of its image tokens.
 
         score_j = mean over heads of a[last, j] in layer K - 1      last: the prompt's last token; j: image
-        dropped before layer K: the round(N R) image tokens of the lowest score
+        dropped before layer K: all but the round(N (1 - R)) image tokens of the highest score
 
     a: attention weights as the model uses them. N: all image tokens of a sample. The dropped tokens are not masked but
     gone: layers K and up compute, cache and attend to the others alone, at the positions these had in the prompt, and

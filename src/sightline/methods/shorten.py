@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.attention import ForwardPass
@@ -32,14 +32,16 @@ Choose = Callable[[TokenLayout], Bool[Tensor, "batch positions"]]
 class TokenSelection:
     """The positions of a prompt that stay, each sample's at the end of its row.
 
-    index: [batch, kept], positions in the whole prompt; is_real: alike, False where a sample has fewer than others;
-    dropped: [batch], how many positions of the sample, padding apart, are gone; length: of the whole prompt.
+    index: [batch, kept], positions in the whole prompt, in the order in which they run; is_real: alike, False where a
+    sample has fewer than others; dropped: [batch], how many positions of the sample, padding apart, are gone; length:
+    of the whole prompt; foreign: [batch, length], places that hold no patch any more but what a method put there.
     """
 
     index: Int[Tensor, "batch kept"]
     is_real: Bool[Tensor, "batch kept"]
     dropped: Int[Tensor, " batch"]
     length: int
+    foreign: Bool[Tensor, "batch positions"] | None = None
 
     @classmethod
     def of(cls, keep: Bool[Tensor, "batch positions"], present: Bool[Tensor, "batch positions"]) -> TokenSelection:
@@ -48,6 +50,21 @@ class TokenSelection:
         # A stable sort puts what is dropped in front and keeps the order of the rest.
         index = keep.long().argsort(dim=1, stable=True)[:, -int(keep.sum(1).max()) :]
         return cls(index, keep.gather(1, index), present.sum(1) - keep.sum(1), keep.shape[1])
+
+    def ordered(self, key: Float[Tensor, "batch positions"]) -> TokenSelection:
+        """The same, run in the order of a key of each position."""
+        mine = key.to(self.index.device).gather(1, self.index).masked_fill(~self.is_real, -torch.inf)
+        return replace(self, index=self.index.gather(1, mine.argsort(dim=1, stable=True)))
+
+    @cached_property
+    def ascending(self) -> TokenSelection:
+        """The same in the order of the prompt, by which masks are cut: a place sees those before it."""
+        return self.ordered(torch.arange(self.length, dtype=torch.float64).expand(len(self.index), -1))
+
+    def counted(self, positions: Int[Tensor, "batch positions"]) -> Int[Tensor, "batch kept"]:
+        """Rotary positions as if the prompt had been written short."""
+        start = self.rows(positions).masked_fill(~self.is_real, torch.iinfo(torch.long).max).amin(1, keepdim=True)
+        return start + (self.is_real.cumsum(1) - 1).clamp(min=0)
 
     @cached_property
     def is_whole(self) -> bool:
@@ -76,6 +93,8 @@ class TokenSelection:
         place = torch.full((len(index), self.length + 1), -1)
         place.scatter_(1, index.masked_fill(~is_real, self.length), torch.arange(index.shape[1]).expand_as(index))
         place[:, self.length] = -1
+        if self.foreign is not None:
+            place[:, : self.length][self.foreign.cpu()] = -1
         grids = tuple(
             tuple(replace(grid, positions=place[sample, grid.positions]) for grid in mine)
             for sample, mine in enumerate(layout.grids)
@@ -169,7 +188,8 @@ class PromptPruning:
             raise ModelError(
                 f"{self._name} can't shorten the prompt of {kind}, whose masks are made for windows ahead."
             )
-        square = kept.rows(kept.rows(mask.transpose(1, 2), 1).transpose(1, 2).transpose(1, 3), 1).transpose(1, 3)
+        cut = kept.ascending
+        square = cut.rows(cut.rows(mask.transpose(1, 2), 1).transpose(1, 2).transpose(1, 3), 1).transpose(1, 3)
         hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
         return square.masked_fill(~kept.is_real[:, None, None], hidden)
 
@@ -178,16 +198,12 @@ class PromptPruning:
 
     def _positions(self, kept: TokenSelection, positions: Tensor) -> Tensor:
         if positions.dim() == 2:
-            return self._counted(kept, positions)
+            return kept.counted(positions)
         self._next = positions[-3:].amax((0, 2)) + 1
         cut = kept.rows(positions, 2)
         if len(positions) == 4:  # the first are those of the text, from which packed sequences are told
-            cut[0] = self._counted(kept, positions[0])
+            cut[0] = kept.counted(positions[0])
         return cut
-
-    def _counted(self, kept: TokenSelection, positions: Tensor) -> Tensor:
-        start = kept.rows(positions).masked_fill(~kept.is_real, torch.iinfo(torch.long).max).amin(1, keepdim=True)
-        return start + (kept.is_real.cumsum(1) - 1).clamp(min=0)
 
     def _moved(self, positions: Tensor, dropped: Tensor) -> Tensor:
         if positions.dim() == 2:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sightline.attention import row_weights
@@ -17,6 +18,7 @@ from sightline.attention.hooks import Hooks
 from sightline.attention.late_images import refuse_late_images
 from sightline.attention.weights import weight_blocks
 from sightline.errors import InputError, ModelError
+from sightline.methods.tower_tokens import added_tokens
 from sightline.models.anatomy import Anatomy
 from sightline.models.anatomy.vision_layers import has_class_token, has_windows, image_tower, tower_layers
 from sightline.models.layout.grids import is_resampled
@@ -46,19 +48,33 @@ def tower_attention(name: str, anatomy: Anatomy, layer: int) -> nn.Module:
     return attention
 
 
-def patch_scores(call: AttentionCall, is_class_first: bool) -> list[Float[Tensor, " patches"]]:
+def patch_scores(call: AttentionCall, is_class_first: bool, added: int = 0) -> list[Float[Tensor, " patches"]]:
     """For each row of the call's batch, the attention that each patch gets, averaged over heads.
 
     From the class token where there is one; else from all patches, on average. A packed call, several images of which
-    none sees another, comes out as one row an image.
+    none sees another, comes out as one row an image. added: tokens that a method put behind each image's patches; they
+    neither score nor are scored.
     """
     device = call.query.device
     if is_class_first:
-        return list(row_weights(call, torch.zeros(1, dtype=torch.long, device=device)).mean(1)[:, 0, 1:])
+        weights = row_weights(call, torch.zeros(1, dtype=torch.long, device=device)).mean(1)[:, 0]
+        return list(weights[:, 1 : weights.shape[1] - added])
+    sizes = [_images(call, row) for row in range(call.query.shape[0])]
+    own = _own(sizes[0], added).to(device)
     received = torch.zeros((call.query.shape[0], call.keys), device=device)
-    for block in weight_blocks(call, torch.arange(call.queries, device=device)):
-        received += block.values.sum((1, 2)) / (call.heads * call.queries)
-    return [image for row, scores in enumerate(received) for image in scores.split(_images(call, row))]
+    for block in weight_blocks(call, own):
+        received += block.values.sum((1, 2)) / (call.heads * len(own))
+    return [
+        image[: len(image) - added]
+        for scores, mine in zip(received, sizes, strict=True)
+        for image in scores.split(mine)
+    ]
+
+
+def _own(sizes: list[int], added: int) -> Int[Tensor, " patches"]:
+    """The places of a row's images but the last `added` of each."""
+    ends = list(accumulate(sizes))
+    return torch.cat([torch.arange(end - size, end - added) for size, end in zip(sizes, ends, strict=True)])
 
 
 def _images(call: AttentionCall, row: int) -> list[int]:
@@ -112,7 +128,7 @@ class TowerChoice:
 
     @property
     def keys(self) -> list[Float[Tensor, "patches width"]]:
-        """Alike, the keys of the patches in that layer, all heads together."""
+        """Alike, the keys of the patches in that layer, averaged over heads."""
         return self._keys
 
     def spread(self, image: Bool[Tensor, "batch positions"]) -> Bool[Tensor, "batch positions"]:
@@ -148,9 +164,10 @@ class TowerChoice:
         self._scores, self._keys, self._packed = [], [], None
 
     def _attend(self, call: AttentionCall) -> None:
+        added = added_tokens(self._anatomy)
         with torch.no_grad():
-            self._scores += patch_scores(call, self.is_class_first)
-            self._keys += list(call.key.transpose(1, 2).flatten(2)[:, int(self.is_class_first) :].float())
+            self._scores += patch_scores(call, self.is_class_first, added)
+            self._keys += list(call.key.float().mean(1)[:, int(self.is_class_first) : call.keys - added])
 
     def _packing(self, original: Any) -> Any:
         """Tiles are put together and cut by the model itself: its own packing is run on the choice as well."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -20,12 +21,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sightline.attention.hooks import Hooks
+from sightline.attention.ownership import is_bypassed
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
 from sightline.models.anatomy.vision_layers import has_class_token, has_windows, image_tower, tower_layers
 
 HIDDEN = -1e4
 """Additive masks are below this where a key may not be seen."""
+
+_STANDING: dict[tuple[int, int], int] = {}
+"""By thread and id of the model, how many new tokens each picture has; empty whenever no `with` is open."""
+
+
+def added_tokens(anatomy: Anatomy) -> int:
+    """How many tokens this thread's methods put behind each picture's patches inside the tower's layers."""
+    return 0 if is_bypassed(anatomy) else _STANDING.get((get_ident(), id(anatomy.model)), 0)
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,14 @@ class TowerTokens:
                 hooks.shadow(layer.block, "forward", partial(self._widened, number))
                 if number in self._shifted:
                     hooks.before(layer.projection, partial(self._neurons, number))
-            yield
+            key = (get_ident(), id(self._anatomy.model))
+            _STANDING[key] = _STANDING.get(key, 0) + self._new
+            try:
+                yield
+            finally:
+                _STANDING[key] -= self._new
+                if not _STANDING[key]:
+                    del _STANDING[key]
 
     def _widened(self, number: int, forward: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(forward)
