@@ -13,6 +13,7 @@ from sightline.errors import InputError
 from sightline.knockout.heads import head_effects
 from sightline.methods.adhh import ADHH
 from sightline.models.anatomy import find_anatomy
+from sightline.models.transformers_api.cache import cache_from, with_cache
 from support.leftovers import state_of
 
 FAMILIES = ["llava", "qwen2_5_vl", "qwen3_vl", "gemma3"]
@@ -44,6 +45,38 @@ def test_the_exact_effect_is_that_of_zeros_before_the_output_projection(family: 
         handle.remove()
         assert float(found.exact[place, head]) == pytest.approx(float(without) - found.log_probability, abs=1e-4)
     assert state_of(model) == state
+
+
+def test_a_head_is_taken_from_the_last_position_alone_as_while_a_token_is_decoded() -> None:
+    """Zeros before the output projection in a pass of one token, as in TianyunYoung/Hallucination-Attribution."""
+    case, model = BY_NAME["llava"].make_inputs(1, None), BY_NAME["llava"].model()
+    found = head_effects(model, case.inputs, positions="last")
+    attention: Any = find_anatomy(model).attentions[2]
+    width, inputs = attention.o_proj.in_features // 4, case.inputs
+
+    def decoded(m: float) -> float:
+        prompt = {**inputs, **{name: inputs[name][:, :-1] for name in ("input_ids", "attention_mask")}}
+
+        def scale(module: Any, args: tuple[Tensor]) -> tuple[Tensor]:
+            changed = args[0].clone()
+            changed[:, :, width : 2 * width] *= m
+            return (changed,)
+
+        with torch.no_grad():
+            cache = cache_from(model(**prompt, use_cache=True))
+            handle = attention.o_proj.register_forward_pre_hook(scale)
+            one = {"input_ids": inputs["input_ids"][:, -1:], "attention_mask": inputs["attention_mask"]}
+            logits = model(**with_cache(one, cache, model)).logits
+        handle.remove()
+        return float(logits[0, -1].double().log_softmax(-1)[found.token])
+
+    assert found.exact is not None
+    assert float(found.exact[2, 1]) == pytest.approx(decoded(0) - decoded(1), abs=1e-4)
+    slope = (decoded(1.01) - decoded(0.99)) / 0.02
+    assert float(found.gradient[2, 1]) == pytest.approx(-slope, rel=0.05, abs=1e-5)
+    assert not torch.allclose(found.exact, head_effects(model, inputs).exact, atol=1e-4)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="positions is some: give all or last"):
+        head_effects(model, inputs, positions="some")  # type: ignore[arg-type]
 
 
 def test_the_gradient_is_the_slope_at_the_untouched_model() -> None:

@@ -18,6 +18,7 @@ from sightline.errors import InputError
 from sightline.jobs.impact_files import lists_of
 from sightline.methods.base import parse_spec
 from sightline.methods.registers import Registers
+from sightline.methods.tower_tokens import Pictures
 from sightline.models.anatomy import find_anatomy
 from sightline.pages.impact_figures import ACTS
 from sightline.pages.page_maps import impact_maps
@@ -37,6 +38,7 @@ def planted() -> tuple[Any, dict[str, Tensor]]:
     family = BY_NAME["llava"]
     model: Any = family.build().eval()
     inputs = family.make_inputs(1, None).inputs
+    torch.nn.init.normal_(model.model.vision_tower.pre_layrnorm.bias, std=0.3, generator=torch.manual_seed(3))
     layer = model.model.vision_tower.encoder.layers[0]
     seen: list[Tensor] = []
     hook = layer.layer_norm2.register_forward_hook(lambda module, args, output: seen.append(output[0]))
@@ -53,8 +55,8 @@ def planted() -> tuple[Any, dict[str, Tensor]]:
 
 def plain_tower(tower: Any, pixels: Tensor, neurons: dict[int, list[int]], count: int) -> list[Tensor]:
     """What leaves each layer, patches and class token, by a CLIP tower in plain loops."""
-    x = tower.pre_layrnorm(tower.embeddings(pixels))
-    x = torch.cat([x, torch.zeros(len(x), count, x.shape[-1])], 1)
+    x = tower.embeddings(pixels)
+    x = tower.pre_layrnorm(torch.cat([x, torch.zeros(len(x), count, x.shape[-1])], 1))
     states = []
     for number, layer in enumerate(tower.encoder.layers):
         own, h = layer.self_attn, layer.layer_norm1(x)
@@ -89,6 +91,17 @@ def test_the_tower_is_one_with_more_tokens_in_plain_loops(count: int) -> None:
         assert torch.allclose(ours, plain, atol=1e-5)
     assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
     assert state_of(model) == state
+
+
+@pytest.mark.parametrize(("peak", "first", "second"), [("neuron", 0.99, 0.94), ("layer", -1.0, -1.0)])
+def test_activations_move_as_in_the_public_code(peak: Any, first: float, second: float) -> None:
+    """Numbers of `activate_on_registers` of nickjiang2378/test-time-registers: at 341e15e, and at 860df43."""
+    a = torch.sin(1.7 * torch.arange(6)[:, None] + 2.9 * torch.arange(5)).mul(100).round()[None] / 100
+    after = a.clone()
+    after[0, 1:4, [1, 3]] = 0
+    after[0, 4:, 1], after[0, 4:, 3] = first, second
+    pictures = Pictures.of([4], 2, True, None, "cpu")
+    assert torch.equal(Registers(("0.1", "0.3"), count=2, peak=peak).move(a, [1, 3], pictures), after)
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "pixtral", "idefics2", "gemma4"])
@@ -171,6 +184,7 @@ def test_a_tower_without_outliers_has_norms_alone() -> None:
         ({"neurons": ("0.999",)}, "Neuron 0.999 is out of range in registers"),
         ({"neurons": ("gone.json",)}, "There is no file gone.json"),
         ({"neurons": ("0.1",), "count": 0}, "count is 0 in registers"),
+        ({"neurons": ("0.1",), "peak": "all"}, "peak is all in registers: give neuron or layer"),
     ],
 )
 def test_what_the_tower_has_not_is_refused(fields: dict[str, Any], sentence: str) -> None:

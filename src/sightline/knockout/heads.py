@@ -1,8 +1,12 @@
 """What each head of each layer does to one word: by taking it away, and by one backward pass.
 
 A head's effect is the change of the followed token's log-probability when what the head puts out is zero at every
-position, before the output projection. Exact: one pass a head, several heads at a time. By gradient: with every head's
-output multiplied by m = 1, the change is - d log p / d m to first order, all heads in one forward and backward pass.
+position, or at the last alone, before the output projection. Exact: one pass a head, several heads at a time. By
+gradient: with every head's output multiplied by m = 1, the change is - d log p / d m to first order, all heads in one
+forward and backward pass.
+
+TianyunYoung/Hallucination-Attribution (841fc1b) zeroes a head while the token is decoded, so at the last position
+alone; its influence is the fall of the token's probability, the opposite sign of the change here.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -29,6 +33,9 @@ from sightline.stats import rank_correlation
 
 AT_ONCE = 16
 """Heads taken away in one pass, each in a row of its own; halved where memory does not suffice."""
+
+Positions = Literal["all", "last"]
+"""Where a head puts out nothing."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,12 @@ class HeadEffects:
 
 
 def head_effects(
-    model: Any, inputs: Mapping[str, Any], *, target: int | str = "predicted", exact: bool = True
+    model: Any,
+    inputs: Mapping[str, Any],
+    *,
+    target: int | str = "predicted",
+    exact: bool = True,
+    positions: Positions = "all",
 ) -> HeadEffects:
     """The effect of every head on the token that follows a prompt.
 
@@ -84,12 +96,15 @@ def head_effects(
         inputs: of the forward, one sample.
         target: the id of a token, or predicted, the likeliest one.
         exact: also take each head away in a pass of its own; without, the gradient alone.
+        positions: where a head puts out nothing: at all of them, or at the last alone, as while a token is decoded.
 
     Raises:
-        InputError: for a batch, and a token that is not there.
+        InputError: for a batch, a token that is not there, and other positions.
         ModelError: for a model whose attention does not go through the interface.
     """
     anatomy = getattr(model, "anatomy", None) or find_anatomy(model)
+    if positions not in get_args(Positions):
+        raise InputError(f"positions is {positions}: give {' or '.join(get_args(Positions))}.")
     if int(inputs["input_ids"].shape[0]) != 1:
         raise InputError("head_effects takes one prompt: give inputs of a batch of one.")
     given = with_cache({**inputs, "use_cache": False, **last_logits(anatomy.model)}, None, anatomy.model)
@@ -99,10 +114,12 @@ def head_effects(
     if not isinstance(token, int) or not 0 <= token < len(logits):
         raise InputError(f"There is no token {target} in a vocabulary of {len(logits)}: give an id, or predicted.")
     before = float(logits.log_softmax(-1)[token])
-    gradient = by_gradient(anatomy, given, token)
+    gradient = by_gradient(anatomy, given, token, positions)
     layers = anatomy.attention_layers
-    found = by_ablation(anatomy, given, layers, lambda rows: rows.log_softmax(-1)[:, token]) - before if exact else None
-    return HeadEffects(token, before, layers, found, gradient)
+    if not exact:
+        return HeadEffects(token, before, layers, None, gradient)
+    found = by_ablation(anatomy, given, layers, lambda rows: rows.log_softmax(-1)[:, token], positions)
+    return HeadEffects(token, before, layers, found - before, gradient)
 
 
 Change = Callable[[int, Tensor], Tensor]
@@ -124,14 +141,18 @@ def _changed(anatomy: Anatomy, change: Change) -> Iterator[None]:
         yield
 
 
-def by_gradient(anatomy: Anatomy, given: Mapping[str, Any], token: int) -> Float[Tensor, "layers heads"]:
+def by_gradient(
+    anatomy: Anatomy, given: Mapping[str, Any], token: int, positions: Positions = "all"
+) -> Float[Tensor, "layers heads"]:
     """The first-order estimate for every head, in one forward and backward pass."""
     masks: list[Tensor] = []
 
     def scale(place: int, output: Tensor) -> Tensor:
         mask = torch.ones(output.shape[2], device=output.device, dtype=output.dtype, requires_grad=True)
         masks.append(mask)
-        return output * mask[:, None]
+        if positions == "all":
+            return output * mask[:, None]
+        return torch.cat([output[:, :-1], output[:, -1:] * mask[:, None]], 1)
 
     with frozen(anatomy), torch.enable_grad(), _changed(anatomy, scale):
         logits = anatomy.model(**given).logits[0, -1].float()
@@ -144,6 +165,7 @@ def by_ablation(
     given: Mapping[str, Any],
     layers: Sequence[int],
     read: Callable[[Float[Tensor, "rows vocabulary"]], Tensor],
+    positions: Positions = "all",
 ) -> Tensor:
     """What `read` makes of the last row's logits without each head of these layers: [layers, heads, ...]."""
     places = [anatomy.attention_layers.index(layer) for layer in layers]
@@ -153,7 +175,7 @@ def by_ablation(
     while len(found) < len(every):
         chunk = every[len(found) : len(found) + at_once]
         try:
-            found += read(_without(anatomy, given, chunk)).cpu()
+            found += read(_without(anatomy, given, chunk, positions)).cpu()
         except Exception as error:
             if not is_out_of_memory(error) or at_once == 1:
                 raise
@@ -163,9 +185,10 @@ def by_ablation(
 
 
 def _without(
-    anatomy: Anatomy, given: Mapping[str, Any], heads: Sequence[tuple[int, int]]
+    anatomy: Anatomy, given: Mapping[str, Any], heads: Sequence[tuple[int, int]], positions: Positions
 ) -> Float[Tensor, "rows vocabulary"]:
     """The last row's logits without each of these heads, one a row."""
+    where = slice(None) if positions == "all" else slice(-1, None)
 
     def silence(place: int, output: Tensor) -> Tensor:
         mine = [(row, head) for row, (layer, head) in enumerate(heads) if layer == place]
@@ -175,7 +198,7 @@ def _without(
         for row, head in mine:
             if head >= output.shape[2]:
                 raise ModelError(f"Layer {place} of {type(anatomy.model).__name__} has fewer heads than others.")
-            output[row, :, head] = 0
+            output[row, where, head] = 0
         return output
 
     with Hooks(anatomy, in_bypassed=True) as hooks, torch.no_grad():

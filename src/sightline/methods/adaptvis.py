@@ -29,7 +29,8 @@ class AdaptVis(AttentionEdit):
 
     e: [batch, heads, 1, keys], scores before the softmax, in float32 beside the model's kernel; c is measured for each
     sample by a first pass over the prompt, run untouched and without a cache, so that a prompt costs two passes and a
-    decoding step one. A factor below 1 flattens attention over the image, one above 1 sharpens it.
+    decoding step one. A factor below 1 flattens attention over the image, one above 1 sharpens it. The public code
+    rounds c to two decimals first, so that 0.395 counts as 0.4; and acts in the first 32 layers of deeper models.
 
     Sign trap: as a factor on scores of either sign, `strong` lowers the attention to image tokens with negative scores
     and `weak` raises it; what changes for sure is the contrast between image tokens, not their share.

@@ -27,16 +27,19 @@ class EAH(AttentionEdit):
         h* = argmax_h |{j: m_hj > threshold}|;    a_ij^h <- a_ij^h*  for all heads h and rows i of the prompt
 
     a: [batch, heads, rows, keys], attention weights. Only the prompt is changed; decoding steps are the model's own.
-    Where no head reads any image token so, nothing changes. The mean is over the rows that stand behind j; the public
-    code divides by a count that is off by one row, keeps the model where the best head is head 0, and has a threshold
-    of 0.0008 beside the 0.002 of its page. Where heads share values, h* is a query head with its own group's keys.
+    Where no head reads any image token so, nothing changes. The mean is over the rows that stand behind j. Where heads
+    share values, h* is a query head with its own group's keys.
+
+    The public code differs from its page: it acts in every layer (`layer` = none), has a threshold of 0.0008, takes
+    648 - j for the number of rows behind j however long the prompt is, passes over the image's first token, and keeps
+    the model where the best head is head 0.
     Control: `random` = true, a random head in the place of h*.
     """
 
     name: ClassVar[str] = "eah"
     rows: ClassVar[Rows] = "all of the prompt"
     stage: ClassVar[Literal["scores", "weights"]] = "weights"
-    layer: int = setting(1, "the layer whose heads are made alike")
+    layer: int | None = setting(1, "the layer whose heads are made alike; none: every layer")
     threshold: float = setting(0.002, "an image token counts where it gets more attention than this on average")
     random: bool = setting(False, "a control: a random head in the place of the best")
     seed: int = setting(0, "of the draw of a head")
@@ -46,7 +49,7 @@ class EAH(AttentionEdit):
 
     def chosen_layers(self, anatomy: Anatomy) -> frozenset[int]:
         """The layer acted on in this model."""
-        return check_layers(self.name, (self.layer,), anatomy)
+        return check_layers(self.name, anatomy.attention_layers if self.layer is None else (self.layer,), anatomy)
 
     def at_call(
         self, call: AttentionCall, rows: Int[Tensor, " rows"], keys: Keys

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,8 @@ from sightline.methods.scoring import require_image
 from sightline.methods.tower_tokens import Pictures, TowerTokens, tower_neurons
 from sightline.models.anatomy import Anatomy
 
+_Peak = Literal["neuron", "layer"]
+
 
 @register
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Registers(Method):
     a: [tokens, neurons], activations of a layer's feed-forward part in the vision tower, before its last projection.
     Register neurons write the large norms that a few patches of little content have in many towers. The registers take
     them over; they go from layer to layer and nowhere else, so that the projector and the language model see as many
-    tokens as ever. Confirmed in its public code, which takes a picture at a time; here each has registers of its own.
+    tokens as ever. A tower that norms its patches before the first layer, as CLIP, norms the zeros as well. The public
+    code takes a picture at a time; here each has registers of its own. Since June 2025 it writes one number in all
+    register neurons of a layer, the largest in size among them, with its sign: `peak` = layer.
 
     Which neurons: a list for each tower, by `sl.find_register_neurons(model, pictures).save(FILE)`, or
     `sightline impact MODEL --mode registers`, which writes it as `registers.json`. Control: `random` = true, as many
@@ -48,11 +52,16 @@ class Registers(Method):
         None, "the neurons, as 5.120+7.33 (layer.neuron), or a registers.json of `impact --mode registers`"
     )
     count: int = setting(1, "registers of each picture, 1 or more")
+    peak: _Peak = setting(
+        "neuron", "what the registers get: each neuron's highest activation, or the largest in size of the layer's"
+    )
     random: bool = setting(False, "a control: as many other neurons of the same layers")
     seed: int = setting(0, "of the draw of other neurons")
 
     def __post_init__(self) -> None:
         check_least(self.name, 1, count=self.count)
+        if self.peak not in get_args(_Peak):
+            raise InputError(f"peak is {self.peak} in registers: give {' or '.join(get_args(_Peak))}.")
         names = None if self.neurons is None else tuple(map(str, self.neurons))
         if names is not None and len(names) == 1 and names[0].endswith(".json"):
             names = read_neurons(names[0])
@@ -120,15 +129,26 @@ class Registers(Method):
     ) -> Float[Tensor, "*rows places neurons"]:
         """The activations, with those of the neurons n at the registers alone and at class tokens."""
         before = a[..., n]
-        seen = before if pictures.present is None else before.masked_fill(~pictures.present[..., None], -torch.inf)
         after = torch.where(pictures.is_class[:, None], before, torch.zeros_like(before))
         for number in range(len(pictures.sizes)):
             mine = pictures.picture == number
-            highest = seen[..., mine, :].amax(-2, keepdim=True)
-            after[..., mine & pictures.is_new, :] = highest.masked_fill(highest == -torch.inf, 0)
+            seen = before[..., mine, :]
+            hidden = torch.zeros_like(seen, dtype=torch.bool)
+            if pictures.present is not None:
+                hidden = hidden | ~pictures.present[..., mine, None]
+            after[..., mine & pictures.is_new, :] = self._highest(seen, hidden)
         moved = a.clone()
         moved[..., n] = after
         return moved
+
+    def _highest(self, a: Float[Tensor, "*rows tokens neurons"], hidden: Tensor) -> Float[Tensor, "*rows 1 neurons"]:
+        """What a picture's registers get; 0 where it has no token."""
+        if self.peak == "layer":
+            seen = a.masked_fill(hidden, 0)
+            high, low = seen.amax((-2, -1), keepdim=True), seen.amin((-2, -1), keepdim=True)
+            return torch.where(high.abs() > low.abs(), high, low).expand_as(seen[..., :1, :])
+        highest = a.masked_fill(hidden, -torch.inf).amax(-2, keepdim=True)
+        return highest.masked_fill(highest == -torch.inf, 0)
 
     def _pairs(self) -> list[tuple[int, int]]:
         pairs = []

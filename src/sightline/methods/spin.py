@@ -30,8 +30,9 @@ class SPIN(AttentionEdit):
 
     o: [batch, heads, 1, head_dim], before the output projection. Chosen anew for each layer, row and sample; the public
     code also divides z by its deviation over heads, which changes no order. A sum of raw scores over hundreds of keys
-    depends on their sign; `by` = weights ranks by attention instead, which the paper does not. Defaults are those of
-    POPE for LLaVA-1.5; for captions r 0.95 and alpha 0.08. alpha = 1 changes nothing.
+    depends on their sign; `by` = weights ranks by attention instead, which the public code does not. Defaults are
+    those of POPE for LLaVA-1.5; for captions r 0.95 and alpha 0.08; Qwen-VL has r 0.7, alpha 0.08, layers 0 to 19.
+    alpha = 1 changes nothing.
 
     Control: `by` = random keeps as many random heads, drawn from `seed` by layer.
     """

@@ -1,9 +1,9 @@
 """More tokens in a vision tower: they stand behind each picture's patches inside the layers, and nowhere else.
 
 Each layer runs on the patches and the new tokens together; before and behind it the tower has its own tokens alone, so
-that what reads its states, its norms, mergers and the projector see the shapes that they know. New tokens have no place
-in the picture: rotary embeddings turn them by nothing. Pictures that one row packs have tokens each, which the others
-do not see.
+that what reads its states, its norms, mergers and the projector see the shapes that they know. New tokens begin as
+zeros, before the norm of a tower that norms its patches, and have no place in the picture: rotary embeddings turn them
+by nothing. Pictures that one row packs have tokens each, which the others do not see.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ from sightline.attention.hooks import Hooks
 from sightline.attention.ownership import is_bypassed
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
-from sightline.models.anatomy.vision_layers import has_class_token, has_windows, image_tower, tower_layers
+from sightline.models.anatomy.vision_layers import (
+    first_norm,
+    has_class_token,
+    has_windows,
+    image_tower,
+    tower_layers,
+)
 
 HIDDEN = -1e4
 """Additive masks are below this where a key may not be seen."""
@@ -131,6 +137,7 @@ class TowerTokens:
         self._name, self._anatomy, self._new, self._shift, self._shifted = name, anatomy, new, shift, shifted
         self._layers = tower_neurons(name, anatomy)
         self._is_class_first = has_class_token(image_tower(anatomy))
+        self._norm = first_norm(image_tower(anatomy))
         self._pictures: Pictures | None = None
         self._states: Tensor | None = None
         self.passes = 0
@@ -187,7 +194,7 @@ class TowerTokens:
         return run
 
     def _begin(self, state: Tensor, given: Mapping[str, Any]) -> None:
-        """A pass of the tower: which pictures stand in a row, and new tokens of zeros."""
+        """A pass of the tower: which pictures stand in a row, and new tokens, zeros as the patches are normed."""
         sizes, present = [state.shape[-2]], None
         mask, ends = given.get("attention_mask"), given.get("cu_seqlens")
         if isinstance(ends, Tensor):
@@ -195,7 +202,8 @@ class TowerTokens:
         elif isinstance(mask, Tensor) and mask.dim() == 4:
             sizes, present = self._seen(mask)
         self._pictures = Pictures.of(sizes, self._new, self._is_class_first, present, state.device)
-        self._states = state.new_zeros((*state.shape[:-2], self._new * len(sizes), state.shape[-1]))
+        new = state.new_zeros((*state.shape[:-2], self._new * len(sizes), state.shape[-1]))
+        self._states = new if self._norm is None or not self._new else self._norm(new)
         self.passes += 1
 
     def _seen(self, mask: Tensor) -> tuple[list[int], Bool[Tensor, "rows patches"]]:

@@ -32,7 +32,8 @@ class VAF(AttentionEdit):
 
     Sign trap: a factor above 1 raises a positive score and lowers a negative one, so that image tokens with negative
     scores get less attention than before, and a suppressed system token with a negative score gets more. This is the
-    method as it was published; `pai` adds alpha |e| instead.
+    method as it was published; `pai` adds alpha |e| instead. The paper acts in heads that look at the image alone; its
+    public code, whose figures are the defaults, in all, and so does this.
 
     target = text is a control: the text behind the image's first token in the place of the image.
     """

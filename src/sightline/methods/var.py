@@ -38,6 +38,9 @@ class VAR(SinkMethod):
     have. The paper's p and rho are one minus these (issue 5 there): its rho of 0.8, 0.5 and 0.9 for general,
     hallucination and vision-centric questions is 0.2, 0.5 and 0.1 here.
 
+    The public code adds 1e-6 to every image weight below the line of r, which matters where r is within 0.3% of rho
+    (576 image tokens, s at summ); and means to leave the last layer alone, but does not: `skip_last` = false.
+
     p = 1 changes nothing, bit for bit.
     """
 

@@ -1,14 +1,17 @@
 """Localization heads: which heads look at one place of the image, and where (arXiv 2503.06287, CVPR 2025).
 
     S_h = sum over image tokens j of a_j^h                  a: attention of the row that predicts the next word
-    kept: heads whose S is above the elbow of all S, sorted: the point farthest from the chord of the curve
+    kept: heads whose S is at the elbow of all S or above: of the sorted curve, the point farthest from its chord
     B = max(0, A - mean A);   components: cells of B > 0.001 that touch, also at corners
-    E_h = - sum over components c of p_c log p_c            p_c: share of B in c
+    E_h = - sum over components c of p_c log p_c            p_c = sum of B in c / sum of all B
     of the kept, those of the lowest E first; heads whose whole bottom row is lit are left out
+    box: around the component of the largest convex hull where the heads' sum, smoothed, is above its mean
 
-A: [rows, columns], a head's weights on the patches of the first picture. The paper takes the three heads that come
-first most often over 1,000 samples of a model. Its public code keeps heads by their place in the list where it means
-their sum; here it is the sum.
+A: [rows, columns], a head's weights on the patches of the first picture; heads of the layers from `first_layer` on, for
+the paper leaves the first two out. The paper takes the three heads that come first most often over 1,000 samples of a
+model, and smooths with a Gaussian of 7 cells and sigma 1. Its public code (8ce33b0) keeps heads by their place in the
+list where it means their sum; here it is the sum. It also notes a lit bottom row and keeps the head, takes all layers,
+and gives E = 0, the best there is, to a head that lights nothing; here that is infinite.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from sightline.attention import EditedCall, ForwardPass, attach
@@ -31,6 +35,12 @@ from sightline.models.logits import last_logits
 
 LIT = 0.001
 """What a cell must be above the mean to be part of a component."""
+
+FIRST_LAYER = 2
+"""The paper looks at no head of the two layers before."""
+
+SIGMA = 1.0
+"""Of the Gaussian that smooths a map, in patches; it ends at three of them."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +80,30 @@ class Localization:
     threshold: float
     cells: Int[Tensor, "rows columns"] = field(default_factory=lambda: torch.zeros((0, 0), dtype=torch.long))
 
-    def map(self, heads: int | Iterable[str] = 3) -> Float[Tensor, "rows columns"]:
-        """The summed attention of the first heads, or of those named as `layer.head` (a list for the model)."""
+    def map(self, heads: int | Iterable[str] = 3, sigma: float = 0.0) -> Float[Tensor, "rows columns"]:
+        """The summed attention of the first heads, or of those named as `layer.head` (a list for the model).
+
+        sigma: of a Gaussian that smooths it, in patches; 0: none.
+        """
         chosen = self.heads[:heads] if isinstance(heads, int) else [one for one in self.heads if one.name in set(heads)]
         if not chosen:
             raise InputError("No head looks at one place in this prompt, so there is no map of where.")
-        return torch.stack([one.map for one in chosen]).sum(0)
+        total = torch.stack([one.map for one in chosen]).sum(0)
+        if not sigma:
+            return total
+        return torch.as_tensor(ndimage.gaussian_filter(total.double().numpy(), sigma, truncate=3.0))
 
-    def box(self, heads: int | Iterable[str] = 3) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right) in patches, the last two behind the last cell: around the largest component."""
-        found = self.map(heads)
-        places, count = _components(found)
-        rest = (found - found.mean()).clamp_min(0).numpy()
-        best = max(range(1, count + 1), key=lambda part: float(rest[places == part].sum()))
+    def box(self, heads: int | Iterable[str] = 3, sigma: float = SIGMA) -> tuple[int, int, int, int]:
+        """(top, left, bottom, right) in patches, the last two behind the last cell; see above for which.
+
+        Raises:
+            InputError: where no head is left, or their map is the same everywhere.
+        """
+        found = self.map(heads, sigma)
+        places, count = ndimage.label((found > found.mean()).numpy(), structure=np.ones((3, 3)))
+        if not count:
+            raise InputError("The heads look everywhere alike in this prompt, so there is no box around a place.")
+        best = max(range(1, count + 1), key=lambda part: _hull(np.argwhere(places == part)))
         rows, columns = np.nonzero(places == best)
         return int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1
 
@@ -96,17 +117,23 @@ class Localization:
         }
 
 
-def localize(model: Any, inputs: Mapping[str, Any]) -> Localization:
+def localize(model: Any, inputs: Mapping[str, Any], first_layer: int = FIRST_LAYER) -> Localization:
     """Which heads of a model look at one place of a prompt's first picture.
 
     Args:
         model: a `VLM`, or a bare Transformers model.
         inputs: of the forward, one sample.
+        first_layer: whose heads are the first that are looked at.
 
     Raises:
-        InputError: for a batch, and for a prompt without a picture of known grid.
+        InputError: for a batch, a prompt without a picture of known grid, and a model without softmax attention from
+            the first layer on.
     """
     anatomy, source = anatomy_and_layout(model, None)
+    if not any(layer >= first_layer for layer in anatomy.attention_layers):
+        raise InputError(
+            f"No layer from {first_layer} on has softmax attention in this model, so no heads: give a lower one."
+        )
     reader = _LastRow()
     with attach(anatomy, reader=reader, layout=source), torch.no_grad():
         anatomy.model(**{**last_logits(anatomy.model), **inputs})
@@ -114,7 +141,11 @@ def localize(model: Any, inputs: Mapping[str, Any]) -> Localization:
     if layout is None or layout.batch != 1 or not layout.grids[0]:
         raise InputError("localize takes one prompt with a picture whose patches are a grid: give one with an image.")
     cells = layout.grids[0][0].positions
-    maps = {layer: rows[0][:, cells.clamp(min=0)] * (cells >= 0) for layer, rows in reader.rows.items()}
+    maps = {
+        layer: rows[0][:, cells.clamp(min=0)] * (cells >= 0)
+        for layer, rows in reader.rows.items()
+        if layer >= first_layer
+    }
     mass = {(layer, head): float(one.sum()) for layer, heads in maps.items() for head, one in enumerate(heads)}
     threshold = elbow(list(mass.values()))
     found = []
@@ -127,30 +158,38 @@ def localize(model: Any, inputs: Mapping[str, Any]) -> Localization:
 
 
 def frequent_heads(found: Iterable[Localization], count: int = 3, first: int = 10) -> tuple[str, ...]:
-    """The heads that are among the `first` of most samples: a list for the model, as `layer.head`."""
+    """The heads that are among the `first` of most samples: a list for the model, as `layer.head`.
+
+    The paper takes the elbow of the mean S over all samples; its public code, as here, that of each sample's own.
+    """
     votes = Counter(one.name for each in found for one in each.heads[:first])
     return tuple(name for name, _ in votes.most_common(count))
 
 
 def elbow(values: list[float]) -> float:
-    """The value at which a sorted curve bends most: the farthest from the chord between its ends."""
+    """The value at which a sorted curve bends most: the farthest from the chord between its ends, on either side."""
     curve = np.sort(np.asarray(values))
     if len(curve) < 3 or curve[0] == curve[-1]:
         return float(curve[0])
     along = np.linspace(0, 1, len(curve))
     height = (curve - curve[0]) / (curve[-1] - curve[0])
-    return float(curve[int(np.argmax(along - height))])
+    return float(curve[int(np.argmax(np.abs(along - height)))])
 
 
 def spatial_entropy(attention: Float[Tensor, "rows columns"]) -> float:
     """E above; infinite where nothing is lit."""
     places, count = _components(attention)
     rest = (attention - attention.mean()).clamp_min(0).numpy()
-    sizes = np.asarray([float(rest[places == part].sum()) for part in range(1, count + 1)])
-    if not count or not sizes.sum():
+    if not count:
         return float("inf")
-    p = sizes / sizes.sum()
+    p = np.asarray([float(rest[places == part].sum()) for part in range(1, count + 1)]) / float(rest.sum())
     return float(-(p * np.log(p)).sum()) + 0.0
+
+
+def _hull(cells: np.ndarray) -> float:
+    """The area of the convex hull of whole cells, in cells; cells: [cells, 2], row and column."""
+    corners = (cells[:, None] + np.array([(0, 0), (0, 1), (1, 0), (1, 1)])).reshape(-1, 2)
+    return float(ConvexHull(corners).volume)
 
 
 def _components(attention: Float[Tensor, "rows columns"]) -> tuple[np.ndarray, int]:

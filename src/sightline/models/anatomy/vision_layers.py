@@ -1,4 +1,4 @@
-"""Inside a vision tower: its layers, their attention, and whether a class token stands before the patches."""
+"""Inside a vision tower: its layers, their attention, what norms the patches before them, and its class token."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sightline.models.anatomy.decoder import self_attention
 from sightline.models.anatomy.parts import Anatomy
 
 _CLASS_TOKENS = ("class_embedding", "cls_token")
+_FIRST_NORMS = ("pre_layrnorm", "pre_layernorm", "ln_pre", "layernorm_pre")
 
 
 def image_tower(anatomy: Anatomy) -> nn.Module | None:
@@ -35,3 +36,9 @@ def has_class_token(tower: nn.Module | None) -> bool:
     """Whether the tower puts a class token in front of the patches."""
     parts = () if tower is None else tower.named_parameters()
     return any(name.rsplit(".", 1)[-1] in _CLASS_TOKENS for name, _ in parts)
+
+
+def first_norm(tower: nn.Module | None) -> nn.Module | None:
+    """What norms the patches before the first layer, as in CLIP; None where nothing does."""
+    parts = () if tower is None else tower.named_modules()
+    return next((part for name, part in parts if name.rsplit(".", 1)[-1] in _FIRST_NORMS), None)
