@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sightline.attention import AttentionCall, row_weights
+from sightline.attention import AttentionCall, row_mass, row_weights
 from sightline.attention.sink_tracker import phi
 from sightline.methods.adaptvis import AdaptVis
 from sightline.methods.adhh import ADHH
@@ -22,6 +22,7 @@ from sightline.methods.pai import PAI
 from sightline.methods.spin import SPIN
 from sightline.methods.vaf import VAF
 from sightline.methods.var import VAR, Redistribution
+from sightline.probes.dominance.masses import attention_efficiency, modality_dominance
 from sightline.probes.relevance import through
 
 HEADS, LENGTH = 4, 8
@@ -149,6 +150,16 @@ def test_var_redistributes_as_its_public_code() -> None:
     expected[2, 7] = torch.tensor([0.010737, 0.116065, 0.400181, 0.065296, 0.004308, 0.008909, 0.100118, 0.294386])
     assert torch.allclose(after, expected, atol=2e-6)
     assert torch.allclose(method.changed(before[:, :, -1:], described)[0, :, 0], expected[:, -1], atol=2e-6)
+
+
+def test_text_dominance_is_that_of_a_public_reading_of_the_paper() -> None:
+    """Song-haJo/LangOverrule at f23f816, `MDI` and `AEI`; the authors of arXiv 2508.10552 have published no code."""
+    text = torch.tensor([True, True, False, False, False, True, False, False])
+    masses = row_mass(call_of(SCORES), torch.tensor([6, 7]), torch.stack([text, IMAGE], -1)[None].float()).mean(
+        (0, 1, 2)
+    )
+    assert modality_dominance(float(masses[0]), 3, float(masses[1]), 3) == pytest.approx(1.03145019, rel=1e-6)
+    assert attention_efficiency(float(masses[0]), 3, float(masses[1]), 3) == pytest.approx(1.01548164, rel=1e-6)
 
 
 def test_rollout_and_relevancy_are_those_of_their_public_code() -> None:
