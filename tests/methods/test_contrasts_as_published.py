@@ -12,11 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sightline.methods.avisc import AvisC
 from sightline.methods.deco import DeCo
 from sightline.methods.dola import DoLa
+from sightline.methods.m3id import M3ID
 from sightline.methods.only import ONLY, text_minded
+from sightline.methods.pai import PAI
+from sightline.methods.sid import SID
+from sightline.methods.vcd import VCD, add_noise
+from sightline.methods.yes_bias import YesBias
 
 NONE = -torch.inf
+FIRST, SECOND = torch.tensor([[2.0, 1.0, -1.5, 0.5, -0.2]]), torch.tensor([[1.0, 1.5, 0.0, 0.7, -0.9]])
+"""Logits of two passes."""
+LAYERS = [torch.softmax(1.5 * torch.sin(torch.arange(18.0) * (1.3 + 0.7 * n) + n).view(2, 9), -1) for n in range(4)]
+"""By layer the weights of a prompt's last row, [heads, keys]; its image stands at 2 to 7."""
 
 
 def early(layers: dict[int, list[float]], normed: bool) -> Any:
@@ -31,6 +41,57 @@ def early(layers: dict[int, list[float]], normed: bool) -> Any:
 
 def close(found: Tensor, expected: Any) -> bool:
     return torch.allclose(found.float(), torch.as_tensor(expected), atol=2e-5)
+
+
+def test_vcd_noises_and_contrasts_as_its_code_does() -> None:
+    # DAMO-NLP-SG/VCD d6568ff, vcd_add_noise.py: factors of the image and of the noise at each step
+    for step, image, noise in ((0, 0.999989, 0.004728), (1, 0.999978, 0.006695), (500, 0.863017, 0.505175)):
+        drawn = torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+        assert close(add_noise(torch.ones(1, 3, 2, 2), step), image + noise * drawn)
+    # vcd_sample.py; an answer differs from log-probabilities by one number a row
+    found = VCD().combine(FIRST, SECOND, 0)
+    assert close(found - found[0, 0], [[0, -2.5, NONE, -2.7, -2.5]])
+
+
+def test_m3id_grows_as_in_the_code_of_others() -> None:
+    # zifuwan/ONLY 109bffe and sangminwoo/AvisC 772eba4, at the first and at the 50th token
+    as_in = {"only": M3ID(), "avisc": M3ID(first=1)}
+    expected = {
+        ("only", 0): [0.587609, 0.216169, 0, 0.131113, 0.065109],
+        ("avisc", 0): [0.593536, 0.211832, 0, 0.129264, 0.065368],
+        ("only", 49): [0.886662, 0.026864, 0, 0.026846, 0.059628],
+        ("avisc", 49): [0.890865, 0.024898, 0, 0.025286, 0.058951],
+    }
+    for (name, step), shares in expected.items():
+        assert close(as_in[name].combine(FIRST, SECOND, step).softmax(-1), [shares])
+
+
+def test_avisc_leaves_the_tokens_that_its_code_leaves() -> None:
+    # sangminwoo/AvisC 772eba4, avisc_sample.py; the layers are 3, 3 and 0, and all four
+    weights = torch.stack([layer.mean(0)[2:8] for layer in LAYERS])
+    for gamma, lam, silent in ((0.2, 0.3, [0, 1, 2, 4]), (0.5, 0.3, [1, 2, 3, 4]), (0.8, 1.0, [0, 1, 2, 3, 4])):
+        assert (~AvisC(gamma=gamma, lam=lam).blind(weights)).nonzero()[:, 0].tolist() == silent
+
+
+def test_sid_hides_the_tokens_that_its_code_hides() -> None:
+    # huofushuo/SID 127dd41, modeling_llama.py, with the layer before's weights and 2 tokens left
+    index = torch.arange(9)
+    found = SID(keep=2).hidden(LAYERS[1].mean(0)[None], ((index > 1) & (index < 8))[None])
+    assert found[0].nonzero()[:, 0].tolist() == [3, 4, 6, 7]
+    # vcd_sample.py, which is handed no alpha and takes 0.5
+    scores = SID().combine(FIRST, SECOND, 0)
+    assert close(scores - scores[0, 0], [[0, -1.75, NONE, -2.1, -2.35]])
+
+
+def test_pai_guides_as_its_code_does() -> None:
+    # LALBJ/PAI 9bbd8bd, CFG.py
+    assert close(PAI().combine(FIRST, SECOND, 0), [[-0.467934, -1.617934, NONE, -2.087934, -2.697934]])
+
+
+def test_the_controls_act_as_their_code_does() -> None:
+    # ustc-hyin/cd_rethink 4303279, olm_utils.py with yes at 0 and no at 1
+    rows = torch.tensor([[0.0, 1, -1, 0, -2], [0.5, 3, -1, 0, 0], [0, 0.5, 4, 2, 0], [-0.4, 1.2, 0.1, 0.2, -1]])
+    assert YesBias().tilt(rows, torch.tensor([0]), torch.tensor([1])).argmax(-1).tolist() == [0, 1, 2, 0]
 
 
 def test_dola_takes_the_layer_that_its_code_takes() -> None:

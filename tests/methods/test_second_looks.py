@@ -13,7 +13,7 @@ from torch import Tensor
 
 from families import BY_NAME, IMAGE, PADDING, VIDEO, Case
 from methods.plain_decoding import GREEDY, RECORD, STEPS, contrasted, grown, last_logits
-from sightline.attention import attach
+from sightline.attention import AttentionCall, Block, Edit, EditedCall, ForwardPass, attach
 from sightline.errors import InputError
 from sightline.methods.avisc import AvisC
 from sightline.methods.base import Method
@@ -23,7 +23,6 @@ from sightline.methods.projectaway import ProjectAway
 from sightline.methods.sid import SID
 from sightline.methods.steer import VTI, Steer, find_direction, read_direction
 from sightline.models.anatomy import find_anatomy
-from support.hiding import Hide
 from support.plain_readings import hooked, last_rows, read_out, states
 
 FAMILIES = ["llava", "qwen2_5_vl", "llava_next"]
@@ -74,17 +73,37 @@ def test_avisc_keeps_blind_tokens_alone(family: str) -> None:
         assert agree(output.scores[step], contrasted(output.logits[step], second, 0.7, 0.1))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_sid_hides_all_but_the_least_attended(family: str) -> None:
+class LeastSeen:
+    """From layer 2 on: the prompt's rows see what its last row left in layer 1, a generated row what it left itself."""
+
+    def __init__(self, case: Case, keep: int) -> None:
+        self.images, self.prompt, self.keep = images(case), len(case.modality[0]), keep
+        self.hidden = torch.zeros(0)
+
+    def begin(self, step: ForwardPass) -> None: ...
+
+    def edit(self, layer: int, call: AttentionCall, step: ForwardPass) -> Edit | None:
+        if layer == 1:
+            weights = EditedCall(call).row_weights(torch.arange(call.queries)).mean(1)
+            self.hidden = torch.zeros(len(self.images), call.queries, call.keys, dtype=torch.bool)
+            for sample, image in enumerate(self.images):
+                for row in range(call.queries):
+                    says = weights[sample, max(row, self.prompt - 1)]
+                    self.hidden[sample, row, sorted(image, key=lambda at: float(says[at]))[self.keep :]] = True
+
+        def hide(block: Block) -> Tensor:
+            seen = block.values.masked_fill(self.hidden[:, None, block.rows], float("-inf"))
+            return torch.where(seen.isfinite().any(-1, keepdim=True), seen, block.values)
+
+        return None if layer < 2 else Edit(torch.arange(call.queries), scores=hide)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "gemma3"])
+def test_sid_shows_the_least_attended_anew_at_every_token(family: str) -> None:
     case, model = BY_NAME[family].make_inputs(2, "left"), BY_NAME[family].model()
     output, tokens = answered(SID(alpha=0.7, K=2, keep=3), model, case)
-    rows = last_rows(model, case.inputs).weights[1]
-    hidden = torch.zeros(len(case.modality), len(case.modality[0]), dtype=torch.bool)
-    for sample, image in enumerate(images(case)):
-        order = sorted(image, key=lambda at: float(rows[sample].mean(0)[at]))
-        hidden[sample, order[3:]] = True
     for step in range(STEPS):
-        with attach(find_anatomy(model), editor=Hide(hidden, 2)):
+        with attach(find_anatomy(model), editor=LeastSeen(case, 3)):
             second = last_logits(model, case.inputs, tokens[:, :step])
         assert agree(output.scores[step], contrasted(output.logits[step], second, 0.7, 0.1))
 

@@ -112,7 +112,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "llava_onevision_video": NONE,
         "idefics2": "resampler",
     },
-    "sid": dict.fromkeys(("gemma3", "gemma4", "qwen3_5", "paligemma2"), WHOLE),
+    "sid": {"qwen3_5": "hides tokens from softmax attention"},
     "fastv": {
         "gemma2": WHOLE,
         "mistral": WHOLE,

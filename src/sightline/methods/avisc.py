@@ -34,16 +34,17 @@ class AvisC(ContrastMethod):
         l' = (1 + alpha) l - alpha l_blind,     -inf where p < beta max p
 
     a: [heads averaged, keys], attention weights of the first pass; l_blind: the second pass, in which the embeddings of
-    all other image tokens are zeros. Each sample has its own layers and tokens. The second pass
-    runs the untouched model. It acts in `generate`. alpha = 0 changes nothing. Controls: `cut_off:beta=0.1`,
-    `yes_bias` for questions of yes and no.
+    all other image tokens are zeros. Each sample has its own layers and tokens, found on the prompt once for the whole
+    answer. alpha is 1 in the public scripts for POPE and MME, 2.5 in that for AMBER. The second pass runs the untouched
+    model. It acts in `generate`. alpha = 0 changes nothing. Controls: `cut_off:beta=0.1`, `yes_bias` for questions of
+    yes and no.
     """
 
     name: ClassVar[str] = "avisc"
     alpha: float = setting(1.0, "weight of the contrast, 0 (none) or more")
     beta: float = setting(0.1, "tokens below this share of the likeliest one's probability are cut off, 0 to 1")
     gamma: float = setting(0.5, "share of the attention to the image that the chosen layers hold, 0 to 1")
-    lam: float = setting(0.99, "deviations above the mean from which a token is blind, 0 or more")
+    lam: float = setting(1.0, "deviations above the mean from which a token is blind, 0 or more")
 
     def __post_init__(self) -> None:
         check_least(self.name, 0, alpha=self.alpha, lam=self.lam)

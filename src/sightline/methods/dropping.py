@@ -43,7 +43,6 @@ class LayerPruning:
         anatomy: Anatomy,
         stages: Mapping[int, Keep],
         raters: Raters | None = None,
-        in_bypassed: bool = False,
     ) -> None:
         first = min(stages)
         check_range(name, max(max(stages), 0), None, anatomy)
@@ -66,7 +65,7 @@ class LayerPruning:
         self._whole: Tensor | None = None
         self._masks: dict[tuple[int, int], tuple[Any, Any]] = {}
         self._grown: dict[int, TokenSelection] = {}
-        self._hooks = Hooks(anatomy, in_bypassed)
+        self._hooks = Hooks(anatomy)
 
     def begin(self, step: ForwardPass) -> None:
         """A forward pass starts."""
@@ -128,19 +127,6 @@ class LayerPruning:
     def end(self, step: ForwardPass) -> None:
         """The pass is over."""
         self._step, self._whole, self._masks, self._features = None, None, {}, None
-
-    @property
-    def has_chosen(self) -> bool:
-        """Whether the prompt at hand has lost positions."""
-        return bool(self._kept)
-
-    def repeat(self, times: int) -> None:
-        """Each sample goes on as so many rows."""
-        for layer, kept in self._kept.items():
-            index, is_real, dropped = (
-                part.repeat_interleave(times, 0) for part in (kept.index, kept.is_real, kept.dropped)
-            )
-            self._kept[layer] = TokenSelection(index, is_real, dropped, kept.length)
 
     def subset(self, layer: int) -> TokenSubset | None:
         """What the layer runs on."""

@@ -34,8 +34,10 @@ class ICD(ContrastMethod):
     token, before the instruction; in a prompt without an image it stands behind the first token. The second pass
     runs the untouched model. It acts in `generate`. alpha = 0 changes nothing.
 
-    The paper's code puts the role before the question, for LLaVA as a system prompt; its command's alpha is 1.
-    Controls: `cut_off:beta=0.1`; a harmless `role`; `yes_bias` for questions of yes and no.
+    The paper's code gives the role to the Q-Former alone (of InstructBLIP and MiniGPT-4, which are not followed here),
+    and LLaVA as its system prompt; the place behind the image is that of the code of SID and others, and fits every
+    chat template. alpha is 1 in its commands. Controls: `cut_off:beta=0.1`; a harmless `role`; `yes_bias` for questions
+    of yes and no.
     """
 
     name: ClassVar[str] = "icd"

@@ -29,12 +29,13 @@ class M3ID(ContrastMethod):
         l' = l + (1 - g_t)/g_t (l - l_text),     g_t = exp(-lam t)
 
     l, l_text: [rows, vocabulary], log-probabilities with and without the image. Two forms are in use:
-        code    t = 0 at the first token;  -inf where p < beta max p       (as run in the code of ONLY and AvisC)
+        code    t = 0 at the first token;  -inf where p < beta max p       (the code of ONLY; that of AvisC: first=1)
         paper   t = 1 at the first token;  only where max p < alpha, else l alone; no cut-off
 
-    The first method of this kind has no public code. The second pass has the image tokens cut out
-    and runs the untouched model. It acts in `generate`. lam = 0 changes nothing but the cut-off. Controls:
-    `cut_off:beta=0.1`, and `yes_bias` for questions of yes and no.
+    t counts the answer's tokens, not the prompt's. The first method of this kind has no public code. With form=code the
+    first token is only cut off. The second pass has the image tokens cut out and runs the untouched model. It acts in
+    `generate`. lam = 0 changes nothing but the cut-off. Controls: `cut_off:beta=0.1`, and `yes_bias` for questions of
+    yes and no.
     """
 
     name: ClassVar[str] = "m3id"
@@ -42,12 +43,15 @@ class M3ID(ContrastMethod):
     beta: float = setting(0.1, "form=code: tokens below this share of the likeliest one's probability are cut off")
     form: Literal["code", "paper"] = setting("code", "code or paper, see above")
     alpha: float = setting(0.3, "form=paper: the contrast acts where the likeliest token is below this, 0 to 1")
+    first: int | None = setting(None, "t at the first token; by default 0 for form=code, 1 for form=paper")
 
     def __post_init__(self) -> None:
         check_least(self.name, 0, lam=self.lam)
         check_share(self.name, beta=self.beta, alpha=self.alpha)
         if self.form not in ("code", "paper"):
             raise InputError(f"form is {self.form} in m3id: give code or paper.")
+        if self.first is not None:
+            check_least(self.name, 0, first=self.first)
 
     def change(self, anatomy: Anatomy, model: Any, layout: LayoutSource | None, given: Mapping[str, Any]) -> Change:
         """The prompt without its image."""
@@ -58,7 +62,9 @@ class M3ID(ContrastMethod):
     ) -> Float[Tensor, "rows vocabulary"]:
         """l' above."""
         image, text = first.log_softmax(-1), second.log_softmax(-1)
+        start = int(self.form == "paper") if self.first is None else self.first
+        contrasted = image + expm1(self.lam * (step + start)) * (image - text)
         if self.form == "code":
-            return cut_off(image + expm1(self.lam * step) * (image - text), image, self.beta)
+            return cut_off(contrasted, image, self.beta)
         unsure = image.amax(-1, keepdim=True) < (log(self.alpha) if self.alpha else -1e9)
-        return (image + expm1(self.lam * (step + 1)) * (image - text)).where(unsure, image)
+        return contrasted.where(unsure, image)
