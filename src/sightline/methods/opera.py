@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Any, ClassVar
 
@@ -22,6 +21,7 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
 from sightline.methods.generating import check_least
+from sightline.methods.opera_search import OperaSearch, WordEnds, WordReader
 from sightline.methods.scoring import VISUAL, prompt_layout
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api.cache import cache_from, cache_of, is_static, with_cache
@@ -35,18 +35,19 @@ class OPERA(Method):
 
         phi = scale max over generated words j of  prod over rows i from j to the candidate of  sigma a_ij
         phi of the first `early` words = - attention to the image
-        score of a candidate = log p(candidate) - alpha phi
-        where the word that phi leans on is the same for more than `patience` of the last steps: go back to it, and take
-        another word behind it, at most `rollbacks` times
+        score of a candidate = log softmax over the beam's candidates of (logit - alpha phi)
+        where the j of phi (what most candidates of most beams lean on) was that of every beam in more than `patience`
+        steps: go back to how all beams stood one word behind j, and go on there by plain log p, without the words
+        taken there before; at most `rollbacks` times from one word, then from the word before it
 
     a: attention weights of the last layer, the largest of its heads, divided by the row's sum; among the last `window`
     generated words. `scale` and `early` stand in the public code alone; no answer goes back to an early word. Each step
-    is one pass over `candidates` likeliest words of every beam, so that their own rows count. Beams that end are set
-    aside; of all, the one of the highest score a word is the answer. `beams` = 1 is a greedy search with candidates.
+    is one pass over `candidates` likeliest words of every beam, so that their own rows count. Ends, `length_penalty`
+    and `early_stopping` are those of beam search in Transformers. `beams` = 1 is a greedy search with candidates.
 
     It takes the place of the decoding loop (`custom_generate`), so that `num_beams` is its own `beams`, sampling is
     refused, and scores are not returned. Samples of a batch are searched one after the other from one pass over their
-    prompts. alpha = 0 with patience 0 (never going back) is plain beam search, its control.
+    prompts. alpha = 0 with patience 0 (never going back) is beam search among the candidates alone, its control.
     """
 
     name: ClassVar[str] = "opera"
@@ -58,7 +59,7 @@ class OPERA(Method):
     early: int = setting(10, "first words, which are judged by their attention to the image instead; 0: none")
     window: int = setting(512, "generated words that the product reaches back over, 1 or more")
     patience: int = setting(15, "steps that may lean on one word before it is gone back to; 0: never go back")
-    rollbacks: int = setting(10, "times that an answer may be gone back in, 0 or more")
+    rollbacks: int = setting(5, "times that one word may be gone back to, 0 or more")
 
     def __post_init__(self) -> None:
         check_least(self.name, 1, beams=self.beams, candidates=self.candidates, window=self.window)
@@ -82,41 +83,30 @@ class OPERA(Method):
             raise ModelError(f"opera can't follow {kind}, which lets an inner language model generate.")
         last = anatomy.attentions[anatomy.attention_layers[-1]]
         with Hooks(anatomy) as hooks:
-            search = _Search(self, anatomy, source)
-            hooks.intercept([last], by_call(search.attend))  # type: ignore[list-item]
-            hooks.shadow(anatomy.model, "generate", search.generating)
+            loop = _Loop(self, anatomy, source)
+            hooks.intercept([last], by_call(loop.attend))  # type: ignore[list-item]
+            hooks.shadow(anatomy.model, "generate", loop.generating)
             yield
 
-    def penalty(self, rows: Float[Tensor, "row words"], image: float = 0.0) -> tuple[float, int]:
-        """phi of one candidate, and the word that it leans on.
+    def penalty(
+        self, products: Float[Tensor, "*tried words"], image: Float[Tensor, "*tried"]
+    ) -> tuple[Float[Tensor, "*tried"], Int[Tensor, "*tried"]]:
+        """phi of candidates, and the word that each leans on.
 
-        rows: of each generated word, on each generated word. image: the candidate's attention to the image.
+        products: of each generated word, the candidate last, over the rows from it on; image: attention to the image.
         """
-        size = min(self.window, len(rows))
-        scaled = self.sigma * rows[-size:, -size:]
-        products = torch.stack([scaled[word:, word].prod() for word in range(size)])
-        place = int(products.argmax()) + len(rows) - size
-        return (-image if len(rows) <= self.early else self.scale * float(products.max())), place
+        words = products.shape[-1]
+        size = min(self.window, words)
+        largest, place = products[..., -size:].max(-1)
+        return (-image if words <= self.early else self.scale * largest), place + words - size
 
 
-@dataclass
-class _Beams:
-    """The beams of one sample. rows: of each, [words, words]; places: what each step of the best beam leaned on."""
-
-    words: Int[Tensor, "beams words"]
-    scores: Float[Tensor, " beams"]
-    logits: Float[Tensor, "beams vocabulary"]
-    cache: Any
-    rows: list[Tensor] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-
-
-class _Search:
-    """The decoding loop of one `with`."""
+class _Loop:
+    """What `generate` runs inside one `with`: reads the rows, and searches sample by sample."""
 
     def __init__(self, method: OPERA, anatomy: Anatomy, source: LayoutSource | None) -> None:
         self._method, self._anatomy, self._source = method, anatomy, source
-        self._row, self._image = torch.zeros(0), torch.zeros(0, dtype=torch.bool)
+        self._row = torch.zeros(0)
 
     def attend(self, call: AttentionCall) -> None:
         """The last layer's attention: its last row is noted, the largest of its heads by its sum, [rows, keys]."""
@@ -150,17 +140,16 @@ class _Search:
         kwargs = {name: value for name, value in kwargs.items() if name not in ("synced_gpus", "streamer")}
         if is_static(cache_of(kwargs)):
             raise InputError("opera copies its cache: call generate without a static cache_implementation.")
+        ends = WordEnds.of(generation_config, stopping_criteria)
         inputs = model.prepare_inputs_for_generation(input_ids, is_first_iteration=True, **kwargs)
         output = model(**inputs, return_dict=True)
         cache, logits = cache_from(output), output.logits[:, -1].float()
         answers = []
         for sample, ids in enumerate(input_ids):
-            self._image = images[sample]
-            own = copy.deepcopy(cache)
-            own.batch_select_indices(torch.tensor([sample], device=input_ids.device))
             mine = {name: _row_of(value, sample, len(input_ids)) for name, value in kwargs.items()}
-            beams = _Beams(ids.new_zeros((1, 0)), torch.zeros(1), logits[sample : sample + 1], own, [torch.zeros(0, 0)])
-            answers.append(self._answer(model, ids, beams, mine, logits_processor, stopping_criteria))
+            reader = _Words(self, model, ids, images[sample], mine, cache, sample)
+            search = OperaSearch(self._method, reader, logits[sample : sample + 1], logits_processor, ends)
+            answers.append(search.answer())
         pad = generation_config.pad_token_id
         pad = generation_config.eos_token_id if pad is None else pad
         pad = pad[0] if isinstance(pad, list) else pad or 0
@@ -173,103 +162,54 @@ class _Search:
 
         return GenerateDecoderOnlyOutput(sequences=sequences)
 
-    def _answer(
-        self, model: Any, prompt: Tensor, beams: _Beams, kwargs: Mapping[str, Any], processors: Any, criteria: Any
-    ) -> Int[Tensor, " words"]:
-        """The words of one sample's answer."""
-        method = self._method
-        done: list[tuple[float, Tensor]] = []
-        banned: dict[int, set[int]] = {}
-        left = method.rollbacks
-        while True:
-            beams = self._step(model, prompt, beams, kwargs, processors, banned)
-            whole = torch.cat([prompt.expand(len(beams.words), -1), beams.words], 1)
-            is_over = criteria(whole, None)
-            for words, score, over in zip(beams.words, beams.scores, is_over, strict=True):
-                if over:
-                    done.append((float(score) / len(words), words))
-            # A beam that leads to nothing better is not gone on with.
-            going = (~is_over).nonzero()[:, 0]
-            if not len(going) or len(done) >= method.beams:
-                return max(done, key=lambda pair: pair[0])[1]
-            if len(going) < len(beams.words):
-                beams = _chosen(beams, going)
-            place = self._leans(beams.places)
-            if place is not None and left:
-                left -= 1
-                banned.setdefault(place + 1, set()).update(beams.words[:, place + 1].tolist())
-                beams = self._back(model, prompt, beams, kwargs, place + 1)
+    @property
+    def row(self) -> Float[Tensor, "rows keys"]:
+        """The attention of the last word that was run."""
+        return self._row
 
-    def _step(
-        self, model: Any, prompt: Tensor, beams: _Beams, kwargs: Mapping[str, Any], processors: Any,
-        banned: Mapping[int, set[int]],
-    ) -> _Beams:  # fmt: skip
-        """Every beam's candidates are run, and the best of all go on."""
-        method, length = self._method, beams.words.shape[1]
-        whole = torch.cat([prompt.expand(len(beams.words), -1), beams.words], 1)
-        scores = processors(whole, beams.logits.log_softmax(-1))
-        if banned.get(length):
-            scores[:, sorted(banned[length])] = float("-inf")
-        # At the start one beam stands for all.
-        count = min(method.candidates if length else max(method.beams, method.candidates), scores.shape[-1])
-        found = scores.topk(count, -1)
-        beams.cache.batch_repeat_interleave(count)
-        words = torch.cat([beams.words.repeat_interleave(count, 0), found.indices.reshape(-1, 1)], 1)
-        logits, row = self._run(model, prompt, words, beams.cache, kwargs)
-        rows, penalties, places = [], [], []
-        seen = row[:, : len(prompt)][:, self._image].sum(-1).tolist()
-        for number, mine in enumerate(row[:, len(prompt) :]):
-            table = torch.nn.functional.pad(beams.rows[number // count], (0, 1, 0, 1))
-            table[-1] = mine
-            penalty, place = method.penalty(table, seen[number])
-            rows.append(table)
-            penalties.append(penalty)
-            places.append(place)
-        total = beams.scores.repeat_interleave(count) + found.values.reshape(-1).cpu()
-        total = total - method.alpha * torch.tensor(penalties)
-        best = total.topk(min(method.beams, len(total))).indices
-        grown = _Beams(words, total, logits, beams.cache, rows, beams.places)
-        chosen = _chosen(grown, best.to(words.device))
-        chosen.places = [*beams.places, places[int(best[0])]]
-        return chosen
 
-    def _leans(self, places: list[int]) -> int | None:
-        """The word that too many of the last steps lean on."""
-        patience = self._method.patience
-        if not patience or len(places) <= patience:
-            return None
-        place, count = Counter(places[-2 * patience :]).most_common(1)[0]
-        return place if count > patience and self._method.early <= place < len(places) - 1 else None
+@dataclass
+class _Words(WordReader):
+    """One sample's beams on their cache."""
 
-    def _back(self, model: Any, prompt: Tensor, beams: _Beams, kwargs: Mapping[str, Any], length: int) -> _Beams:
-        """The beams as they were with so many words: the best one's, as those behind are another's."""
-        beams = _chosen(beams, torch.zeros(1, dtype=torch.long, device=beams.words.device))
-        words = beams.words[:, :length]
-        beams.cache.crop(length - 1 - beams.words.shape[1])
-        logits, _ = self._run(model, prompt, words, beams.cache, kwargs)
-        rows = [mine[:length, :length] for mine in beams.rows]
-        return _Beams(words, beams.scores, logits, beams.cache, rows, beams.places[:length])
+    loop: _Loop
+    model: Any
+    prompt: Int[Tensor, " positions"]
+    image: Bool[Tensor, " positions"]
+    kwargs: dict[str, Any]
+    prompts: Any
+    """The cache of all prompts, which is left as it is."""
+    sample: int
 
-    def _run(
-        self, model: Any, prompt: Tensor, words: Tensor, cache: Any, kwargs: Mapping[str, Any]
-    ) -> tuple[Float[Tensor, "rows vocabulary"], Float[Tensor, "rows keys"]]:
-        """The logits behind each row's last word, and that word's attention."""
+    def __post_init__(self) -> None:
+        self.restart(1)
+
+    def restart(self, beams: int) -> None:
+        """The cache of the prompt alone, for so many beams."""
+        self._cache = copy.deepcopy(self.prompts)
+        chosen = torch.full((beams,), self.sample, device=self.prompt.device)
+        self._cache.batch_select_indices(chosen)
+
+    def keep(self, beams: Int[Tensor, " kept"]) -> None:
+        """The cache of some of its rows, in this order; a row may be named again."""
+        self._cache.batch_select_indices(beams.to(self.prompt.device))
+
+    def run(
+        self, words: Int[Tensor, "rows words"]
+    ) -> tuple[Float[Tensor, "rows vocabulary"], Float[Tensor, "rows words"], Float[Tensor, " rows"]]:
+        """Behind each row's last word: the logits, and its attention to the generated words and to the image."""
         count, length = words.shape
-        grown = {name: _grown(name, value, count, length) for name, value in kwargs.items()}
-        whole = torch.cat([prompt.expand(count, -1), words], 1)
-        inputs = model.prepare_inputs_for_generation(
-            whole, next_sequence_length=1, is_first_iteration=False, **with_cache(grown, cache, model)
+        grown = {name: _grown(name, value, count, length) for name, value in self.kwargs.items()}
+        inputs = self.model.prepare_inputs_for_generation(
+            torch.cat([self.prompt.expand(count, -1), words], 1),
+            next_sequence_length=1,
+            is_first_iteration=False,
+            **with_cache(grown, self._cache, self.model),
         )
-        output = model(**inputs, return_dict=True)
-        return output.logits[:, -1].float(), self._row
-
-
-def _chosen(beams: _Beams, index: Int[Tensor, " chosen"]) -> _Beams:
-    """Some of the beams, in this order."""
-    beams.cache.batch_select_indices(index)
-    order = index.tolist()
-    rows = [beams.rows[number] for number in order]
-    return _Beams(beams.words[index], beams.scores[index.cpu()], beams.logits[index], beams.cache, rows, beams.places)
+        output = self.model(**inputs, return_dict=True)
+        row = self.loop.row
+        own = len(self.prompt)
+        return output.logits[:, -1].float(), row[:, own:], row[:, :own][:, self.image.cpu()].sum(-1)
 
 
 def _row_of(value: Any, sample: int, batch: int) -> Any:
