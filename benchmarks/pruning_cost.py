@@ -32,7 +32,7 @@ from common import GEOMETRY, TEXT_AFTER, TEXT_BEFORE, machine, write
 from steering_speed import IMAGE_ID, PATCHES, llava
 
 from sightline.methods.base import parse_spec
-from sightline.methods.pruning import StagedPruning, kept_count
+from sightline.methods.pruning import StagedPruning, StagedShares, kept_count
 from sightline.models.transformers_api.generation import LogitsProcessorList
 from sightline.probes.generation_cost import held_bytes
 
@@ -43,6 +43,7 @@ SPECS = {
     "cdpruner:keep=0.25": 0.25,
     "visionzip:keep=0.25": 0.25,
     "pyramiddrop": None,
+    "pyramiddrop:ahead=false": None,
     "sparsevlm": None,
 }
 """Each with the share of image tokens that enter the decoder; None: all do."""
@@ -125,7 +126,11 @@ def positions_of(spec: str, options: argparse.Namespace) -> list[int]:
         rules = method.stages(argparse.Namespace(layers=range(options.layers)))  # type: ignore[arg-type]
         shown = torch.ones(image, dtype=torch.bool)
         for first, rule in sorted(rules.items()):
-            shown = rule(torch.rand(image).masked_fill(~shown, -1), shown, image)[:image] & shown
+            gone = shown & ~rule(torch.rand(image).masked_fill(~shown, -1), shown, image)
+            shown = shown & ~gone
+            if isinstance(method, StagedShares) and (recycle := method.recycler()) is not None and bool(gone.any()):
+                back, _ = recycle(torch.rand(int(gone.sum()), 2), torch.rand(int(gone.sum())))
+                shown[gone.nonzero()[back, 0]] = True
             counts[first:] = [int(shown.sum())] * (options.layers - first)
     elif SPECS.get(spec) is not None:
         counts = [options.pictures * kept_count(PATCHES, SPECS[spec])] * options.layers

@@ -1,8 +1,9 @@
 """Drops positions of the prompt between two decoder layers: those behind run on what is left, also while decoding.
 
-A shortened layer is given the hidden states of the positions kept, each with its own rotary position, and its cache
-only ever gets what it computes. Between layers the sequence keeps its length, a dropped position the state it had, so
-that whatever else is done there (features added in deeper layers, states recorded or looked at) goes on as before.
+A shortened layer is given the hidden states of the positions kept, each with its own rotary position (`stages` counts
+them anew), and its cache only ever gets what it computes. Between layers the sequence keeps its length, a dropped
+position the state it had, so that whatever else is done there (features added in deeper layers, states recorded or
+looked at) goes on as before.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class LayerPruning:
         self._step: ForwardPass | None = None
         self._kept: dict[int, TokenSelection] = {}
         self._whole: Tensor | None = None
-        self._masks: dict[tuple[int, int], tuple[Any, Any]] = {}
+        self._masks: dict[tuple[int, int], tuple[Any, TokenSelection, Any]] = {}
         self._grown: dict[int, TokenSelection] = {}
         self._hooks = Hooks(anatomy)
 
@@ -83,10 +84,13 @@ class LayerPruning:
 
     def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
         """The attention that says which positions stay."""
-        if layer + 1 not in self._stages or not step.is_start:
-            return
+        if layer + 1 in self._stages and step.is_start:
+            self._choose(layer + 1, attention, step)
+
+    def _choose(self, number: int, attention: EditedCall, step: ForwardPass) -> None:
+        """What stays from layer `number` on."""
         present = step.layout.modality != int(Modality.PADDING)
-        image, before = step.layout.mask(*VISUAL), self._at(layer)
+        image, before = step.layout.mask(*VISUAL), self._at(number - 1)
         totals = image.sum(1).tolist()
         if before is not None:
             gone = torch.ones_like(image)
@@ -96,11 +100,26 @@ class LayerPruning:
                 shown = TokenSubset(before.index, before.is_real, before.length).scatter_call(attention.call)
                 attention = EditedCall(shown)
         scores = self._scores(attention, step, present)
-        rule = self._stages[layer + 1]
+        rule = self._stages[number]
         keep = torch.stack([rule(*sample) for sample in zip(scores, image, totals, strict=True)])
         keep = keep & (image | ~step.layout.mask(*VISUAL))
         device = attention.call.query.device
-        self._kept[layer + 1] = TokenSelection.of(keep.to(device), present.to(device))
+        kept = TokenSelection.of(keep.to(device), present.to(device))
+        self._kept[number] = self._selected(number, scores, image, kept)
+
+    def _selected(self, number: int, scores: Tensor, image: Tensor, kept: TokenSelection) -> TokenSelection:
+        """What a stage makes of its choice."""
+        return kept
+
+    def _at_stage(self, number: int, module: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Before a stage's first layer, on the prompt: what the layer is given, all positions among it."""
+        return inputs
+
+    def _placed(
+        self, kept: TokenSelection, step: ForwardPass, whole: Mapping[str, Any], cut: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What a layer behind a stage is given, at the positions where it stands: by default its own."""
+        return cut
 
     def note_features(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before the first layer: what enters it."""
@@ -153,22 +172,33 @@ class LayerPruning:
     def _enter(
         self, layer: int, names: tuple[str, ...], module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        step, kept = self._step, self._at(layer)
-        if step is None or kept is None:
+        step = self._step
+        if step is None:
             return None
         # A layer may be given by position what others are given by name.
         inputs = {**dict(zip(names, args, strict=False)), **inputs}
         is_prompt = step.offset == 0
-        if not is_prompt and inputs.get("attention_mask") is None and kept.is_whole:
-            return None  # one sample's rows see all that is left in the cache
-        kept = self._with_generated(kept, step.offset + step.length - kept.length)
-        changed = dict(inputs)
-        changed["attention_mask"] = self._mask(kept, inputs.get("attention_mask"), is_prompt)
-        if not is_prompt:
-            return (), changed
-        self._whole = next(value for value in inputs.values() if isinstance(value, Tensor))
-        changed |= {name: _cut(kept, value) for name, value in inputs.items() if name != "attention_mask"}
-        return (), changed
+        if is_prompt and layer in self._stages:
+            inputs = self._at_stage(layer, module, inputs)
+        kept = self._at(layer)
+        if kept is None:
+            return None
+        if is_prompt:
+            self._whole = next(value for value in inputs.values() if isinstance(value, Tensor))
+        elif inputs.get("attention_mask") is None and kept.is_whole:
+            # One sample's rows see all that is left in the cache.
+            placed = self._placed(kept, step, inputs, inputs)
+            return None if placed is inputs else ((), placed)
+        return (), self._cut_inputs(kept, step, inputs)
+
+    def _cut_inputs(self, kept: TokenSelection, step: ForwardPass, inputs: dict[str, Any]) -> dict[str, Any]:
+        """What a layer is given, for what stays of a prompt, or for a token behind it."""
+        is_prompt = step.offset == 0
+        grown = self._with_generated(kept, step.offset + step.length - kept.length)
+        changed = {**inputs, "attention_mask": self._mask(grown, inputs.get("attention_mask"), is_prompt)}
+        if is_prompt:
+            changed |= {name: _cut(grown, value) for name, value in inputs.items() if name != "attention_mask"}
+        return self._placed(grown, step, inputs, changed)
 
     def _leave(self, layer: int, module: nn.Module, args: Any, output: Any) -> Any:
         whole, step, kept = self._whole, self._step, self._at(layer)
@@ -192,10 +222,10 @@ class LayerPruning:
 
     def _mask(self, kept: TokenSelection, mask: Any, is_prompt: bool) -> Any:
         """The mask over what stays; layers that share a mask share its cut."""
-        key = (id(mask), int(kept.index.shape[1]))
+        key = (id(mask), id(kept))
         if key not in self._masks:
-            self._masks[key] = (mask, self._cut_mask(kept, mask, is_prompt))
-        return self._masks[key][1]
+            self._masks[key] = (mask, kept, self._cut_mask(kept, mask, is_prompt))
+        return self._masks[key][2]
 
     def _cut_mask(self, kept: TokenSelection, mask: Any, is_prompt: bool) -> Any:
         if mask is None:
@@ -211,8 +241,8 @@ class LayerPruning:
         if mask.dim() == 2:
             return kept.rows(mask) * kept.is_real.to(mask.dtype)
         if is_prompt:
-            mask = kept.rows(mask.transpose(1, 2)).transpose(1, 2)
-        columns = kept.rows(mask.transpose(1, 3)).transpose(1, 3)
+            mask = kept.ascending.rows(mask.transpose(1, 2)).transpose(1, 2)
+        columns = kept.ascending.rows(mask.transpose(1, 3)).transpose(1, 3)
         hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
         return columns.masked_fill(~kept.is_real[:, None, None], hidden)
 

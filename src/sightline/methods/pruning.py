@@ -25,6 +25,7 @@ from sightline.methods.base import Method, anatomy_and_layout, setting
 from sightline.methods.dropping import Keep, LayerPruning
 from sightline.methods.scoring import VISUAL, require_image
 from sightline.methods.shorten import PromptPruning
+from sightline.methods.stages import Recycle, StagePruning
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
 
@@ -131,6 +132,10 @@ class StagedPruning(Method):
         """For each first layer that runs on fewer tokens, the rule for one sample."""
         raise NotImplementedError
 
+    def dropping(self, anatomy: Anatomy) -> LayerPruning:
+        """Who drops, for one `with`: by default what stays keeps its place."""
+        return LayerPruning(self.name, anatomy, self.stages(anatomy), self.raters)
+
     def raters(self, layout: TokenLayout, features: Tensor) -> Bool[Tensor, "batch positions"] | None:
         """The rows whose attention counts; by default the prompt's last. features: what enters the first layer."""
         return None
@@ -150,7 +155,7 @@ class StagedPruning(Method):
             ModelError: for a model whose layers from there on do not all attend to all positions.
         """
         anatomy, source = anatomy_and_layout(model, layout)
-        dropping = LayerPruning(self.name, anatomy, self.stages(anatomy), self.raters)
+        dropping = self.dropping(anatomy)
         if self.is_idle:
             yield
             return
@@ -167,7 +172,7 @@ class StagedShares(StagedPruning):
     """Base of those that keep a share from each of several layers on: by default a paper's, scaled to another depth."""
 
     paper_layers: ClassVar[tuple[int, ...]] = ()
-    """First layers on fewer tokens in the paper's model, which has `paper_depth`."""
+    """First layers on fewer tokens in the public code's model, which has `paper_depth`."""
 
     paper_depth: ClassVar[int] = 32
 
@@ -187,6 +192,19 @@ class StagedShares(StagedPruning):
         scaled = (round(layer * depth / self.paper_depth) for layer in self.paper_layers)
         layers = self.layers or tuple(max(1, min(depth - 1, layer)) for layer in scaled)
         return dict(zip(layers, (partial(self.keep_share, share) for share in self.keep), strict=False))
+
+    def dropping(self, anatomy: Anatomy) -> LayerPruning:
+        """What stays stands at positions counted anew."""
+        return StagePruning(self.name, anatomy, self.stages(anatomy), self.raters, self.ranks_ahead, self.recycler())
+
+    @property
+    def ranks_ahead(self) -> bool:
+        """Whether a stage ranks by the attention that its own first layer would have."""
+        return False
+
+    def recycler(self) -> Recycle | None:
+        """What of the dropped goes on as new tokens; None for nothing."""
+        return None
 
     def keep_share(self, share: float, scores: Tensor, image: Tensor, total: int) -> Tensor:
         """[positions], bool: which positions of one sample stay; image: [positions], those that are left."""

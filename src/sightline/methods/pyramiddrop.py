@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from sightline.methods.base import register, setting
-from sightline.methods.pruning import StagedShares
+from sightline.methods.pruning import StagedShares, best_tokens
 
 
 @register
@@ -14,16 +16,31 @@ from sightline.methods.pruning import StagedShares
 class PyramidDrop(StagedShares):
     """Drops image tokens in steps: before each of its layers those that the prompt's last token attends to least.
 
-        score_j = mean over heads of a[last, j] in the layer before         j: an image token that is left
-        kept from layer K_s on: keep_s of all image tokens of the sample
+        score_j = mean over heads of a[last, j]         j: an image token that is left
+        kept from layer K_s on: floor(keep_s N) of the sample's N image tokens, at least one
 
-    a: attention weights as the model uses them. Layers 8, 16 and 24 of 32, scaled to another depth (two that fall on
-    one layer are one), keep a half, a quarter and an eighth. Positions are those of the prompt. Ranked by the weights
-    of the layer before, as `fastv` does, which costs nothing: the public code computes them once more from the next
-    layer's projections. Control: `prune_random`.
+    a: the attention weights that layer K_s itself would have on what is left before it. Its projections of query, key
+    and value are computed for that once more, as in the public code. Layers 8, 16 and 24 of 32, counted from 0 and
+    scaled to another depth (two that fall on one layer are one), keep a half, a quarter and an eighth. Rotary positions
+    are counted anew from each of them on, also those of generated tokens, as in the public code; those in three
+    dimensions (Qwen) stay.
+
+    `ahead` = false ranks by the weights of the layer before, as `fastv` does, which costs nothing and is ours. Control:
+    `prune_random`.
     """
 
     name: ClassVar[str] = "pyramiddrop"
     paper_layers: ClassVar[tuple[int, ...]] = (8, 16, 24)
     layers: tuple[int, ...] | None = setting(None, "first layers on fewer tokens; by default 8+16+24 of 32, scaled")
     keep: tuple[float, ...] = setting((0.5, 0.25, 0.125), "tokens kept from each on: shares up to 1, or numbers")
+    ahead: bool = setting(True, "rank by the attention of the layer that follows; false: of the one before, for free")
+
+    @property
+    def ranks_ahead(self) -> bool:
+        """By the attention of the layer that follows."""
+        return self.ahead
+
+    def keep_share(self, share: float, scores: Tensor, image: Tensor, total: int) -> Tensor:
+        """[positions], bool: which positions of one sample stay; image: [positions], those that are left."""
+        count = int(total * share if share <= 1 else share)
+        return best_tokens(scores, image, max(1, min(total, count)))

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int, Num
 from torch import Tensor
 
 from sightline.attention import ForwardPass
@@ -51,20 +51,21 @@ class TokenSelection:
         index = keep.long().argsort(dim=1, stable=True)[:, -int(keep.sum(1).max()) :]
         return cls(index, keep.gather(1, index), present.sum(1) - keep.sum(1), keep.shape[1])
 
-    def ordered(self, key: Float[Tensor, "batch positions"]) -> TokenSelection:
-        """The same, run in the order of a key of each position."""
-        mine = key.to(self.index.device).gather(1, self.index).masked_fill(~self.is_real, -torch.inf)
+    def ordered(self, key: Num[Tensor, "batch positions"]) -> TokenSelection:
+        """The same, run in the order of a key of each position, above -1."""
+        mine = key.to(self.index.device).gather(1, self.index).masked_fill(~self.is_real, -1)
         return replace(self, index=self.index.gather(1, mine.argsort(dim=1, stable=True)))
 
     @cached_property
     def ascending(self) -> TokenSelection:
         """The same in the order of the prompt, by which masks are cut: a place sees those before it."""
-        return self.ordered(torch.arange(self.length, dtype=torch.float64).expand(len(self.index), -1))
+        return self.ordered(torch.arange(self.length).expand(len(self.index), -1))
 
     def counted(self, positions: Int[Tensor, "batch positions"]) -> Int[Tensor, "batch kept"]:
         """Rotary positions as if the prompt had been written short."""
-        start = self.rows(positions).masked_fill(~self.is_real, torch.iinfo(torch.long).max).amin(1, keepdim=True)
-        return start + (self.is_real.cumsum(1) - 1).clamp(min=0)
+        is_real = self.is_real.to(positions.device)
+        start = self.rows(positions).masked_fill(~is_real, torch.iinfo(torch.long).max).amin(1, keepdim=True)
+        return start + (is_real.cumsum(1) - 1).clamp(min=0)
 
     @cached_property
     def is_whole(self) -> bool:
