@@ -51,6 +51,9 @@ def test_a_methods_page_names_its_controls(name: str) -> None:
 
 def test_controls_share_the_settings_of_their_method() -> None:
     assert controls_of(sl.VCD(beta=0.3)) == ("cut_off:beta=0.3", "yes_bias")
+    assert controls_of(sl.VCD(beta=0)) == controls_of(sl.M3ID(form="paper")) == ("yes_bias",)
+    assert controls_of(sl.DoLa(beta=0)) == ()
+    assert controls_of(sl.PAI(floor=0)) == ("pai:floor=0,target=text", "yes_bias")
     assert controls_of(sl.PAI(alpha=0.4, gamma=1)) == ("pai:alpha=0.4,gamma=1,target=text",)
     assert controls_of(sl.DivPrune(keep=12)) == ("prune_random:keep=12",)
     assert controls_of(sl.VISTA(lam=0.2, random=True, gamma=0)) == ()

@@ -22,11 +22,13 @@ def _same(method: Method, **changes: Any) -> str:
 
 def _contrast(method: Any) -> tuple[str, ...]:
     """The cut-off without the contrast, and a tilt to yes without a look."""
-    return (f"cut_off:beta={getattr(method, 'beta', None) or method.floor}", "yes_bias")
+    return (*_cut_off(method), "yes_bias")
 
 
 def _cut_off(method: Any) -> tuple[str, ...]:
-    return (f"cut_off:beta={method.beta}",)
+    """The cut-off alone, where the method has one."""
+    share = method.floor if method.name == "pai" else method.beta
+    return (f"cut_off:beta={share}",) if share else ()
 
 
 def _pruned(method: Any) -> tuple[str, ...]:
@@ -36,7 +38,7 @@ def _pruned(method: Any) -> tuple[str, ...]:
 
 
 def _pai(method: Any) -> tuple[str, ...]:
-    return (_same(method, target="text"), *(_contrast(method) if method.gamma != 1 and method.floor else ()))
+    return (_same(method, target="text"), *(_contrast(method) if method.gamma != 1 else ()))
 
 
 def _sinks(method: Any) -> tuple[str, ...]:
@@ -69,7 +71,7 @@ _RULES: dict[str, Callable[[Any], tuple[str, ...]]] = {
     "fastervlm": lambda method: (method.spec().replace("fastervlm", "fastervlm_random", 1),),
     "fastv": lambda method: (method.spec().replace("fastv", "fastv_random", 1),),
     "icd": _contrast,
-    "m3id": _contrast,
+    "m3id": lambda method: _contrast(method) if method.form == "code" else ("yes_bias",),
     "memvr": _random,
     "only": _cut_off,
     "opera": lambda method: (_same(method, alpha=0.0, patience=0),),
