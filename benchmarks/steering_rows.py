@@ -18,6 +18,7 @@ from sightline.zoo.world import Scene, draw_scenes, negatives
 PAIRS_SEED = 700_011
 """Scenes that directions and heads are found in: none of them is asked about."""
 PAIRS = 70
+COPIES = 10
 """Captions, as in VTI's paper."""
 WORST = 4
 """Heads of adhh, an eighth of these models' heads: 20 of 1024 as in the paper would be none."""
@@ -131,7 +132,8 @@ def made_for(vlm: Any, folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     files = {"TEXT": folder / f"{vlm.name}_text.safetensors", "TOWER": folder / f"{vlm.name}_tower.safetensors"}
     sl.find_direction(vlm, _captions(scenes), kind="pca").save(files["TEXT"])
-    sl.find_direction(vlm, _pictures(scenes), kind="pca", part="tower").save(files["TOWER"])
+    sizes = vlm.name.startswith("tiny-llava")  # its tower sees pictures of one size
+    sl.find_direction(vlm, _pictures(scenes), kind="pca", part="tower", each_patch=sizes).save(files["TOWER"])
     return {name: str(file) for name, file in files.items()} | {"HEADS": "+".join(_heads(vlm, scenes))}
 
 
@@ -145,12 +147,21 @@ def _captions(scenes: Iterable[Scene]) -> Iterable[tuple[sl.Sample, sl.Sample]]:
         yield sl.Sample(image=picture, prompt=true), sl.Sample(image=picture, prompt=false)
 
 
-def _pictures(scenes: Iterable[Scene]) -> Iterable[tuple[sl.Sample, sl.Sample]]:
-    """A picture, and one of its mean colour."""
-    for scene in scenes:
+def _pictures(scenes: Iterable[Scene]) -> Iterable[tuple[list[sl.Sample], sl.Sample]]:
+    """COPIES of a picture with all but one of its 36 patches at its mean colour, and the picture: as VTI has it."""
+    for number, scene in enumerate(scenes):
+        rng = random.Random(f"pictures/{number}")
         picture = render(scene)
-        mean = Image.new("RGB", picture.size, picture.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)))
-        yield tuple(sl.Sample(image=each, prompt=ask.CAPTION_PHRASES[0]) for each in (picture, mean))  # type: ignore[misc]
+        mean = picture.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+        copies = []
+        for _ in range(COPIES):
+            left, top = (side * rng.randrange(6) // 6 for side in picture.size)
+            box = (left, top, left + picture.width // 6, top + picture.height // 6)
+            copy = Image.new("RGB", picture.size, mean)
+            copy.paste(picture.crop(box), box)
+            copies.append(copy)
+        masked = [sl.Sample(image=each, prompt=ask.CAPTION_PHRASES[0]) for each in copies]
+        yield masked, sl.Sample(image=picture, prompt=ask.CAPTION_PHRASES[0])
 
 
 def _heads(vlm: Any, scenes: Iterable[Scene]) -> tuple[str, ...]:

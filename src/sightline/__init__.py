@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sightline.methods.cdpruner import CDPruner
     from sightline.methods.controls import MaskRandom, MaskSinks, RandomVAR
     from sightline.methods.deco import DeCo
+    from sightline.methods.directions import Direction, find_direction
     from sightline.methods.divprune import DivPrune
     from sightline.methods.dola import DoLa
     from sightline.methods.eah import EAH
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from sightline.methods.sid import SID
     from sightline.methods.sparsevlm import SparseVLM
     from sightline.methods.spin import SPIN
-    from sightline.methods.steer import VTI, Direction, Steer, find_direction
+    from sightline.methods.steer import VTI, Steer
     from sightline.methods.vaf import VAF
     from sightline.methods.var import VAR
     from sightline.methods.vcd import VCD
@@ -127,8 +128,8 @@ _HOMES = {
     "head_effects": "sightline.knockout.heads",
     "HeadEffects": "sightline.knockout.heads",
     "OPERA": "sightline.methods.opera",
-    "find_direction": "sightline.methods.steer",
-    "Direction": "sightline.methods.steer",
+    "find_direction": "sightline.methods.directions",
+    "Direction": "sightline.methods.directions",
     "ProjectAway": "sightline.methods.projectaway",
     "VTI": "sightline.methods.steer",
     "Steer": "sightline.methods.steer",

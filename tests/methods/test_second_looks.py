@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from sightline.attention import AttentionCall, Block, Edit, EditedCall, ForwardP
 from sightline.errors import InputError
 from sightline.methods.avisc import AvisC
 from sightline.methods.base import Method
+from sightline.methods.directions import find_direction, read_direction
 from sightline.methods.memvr import MemVR
 from sightline.methods.only import ONLY
 from sightline.methods.projectaway import ProjectAway
 from sightline.methods.sid import SID
-from sightline.methods.steer import VTI, Steer, find_direction, read_direction
+from sightline.methods.steer import VTI, Steer
 from sightline.models.anatomy import find_anatomy
 from support.plain_readings import hooked, last_rows, read_out, states
 
@@ -258,19 +260,44 @@ def test_a_direction_is_the_mean_difference_and_bound_to_the_weights(tmp_path: P
         pass
 
 
-def test_pca_adds_the_axis_along_which_differences_vary() -> None:
+def test_pca_adds_the_axis_of_all_states_in_one_row() -> None:
     model = BY_NAME["llava"].model()
-    texts = [{"input_ids": torch.tensor([[1, 5 + n, 9, 33 + n]])} for n in range(5)]
-    pairs = list(zip(texts[1:], [texts[0]] * 4, strict=True))
-    mean, pca = find_direction(model, pairs), find_direction(model, pairs, kind="pca")
-    single = torch.stack([find_direction(model, [pair]).values for pair in pairs])
-    for layer in range(len(mean.values)):
-        centred = single[:, layer] - single[:, layer].mean(0)
-        values, vectors = torch.linalg.eigh(centred.T @ centred / 4)
-        axis = (pca.values - mean.values)[layer]
-        assert math.isclose(float(axis.norm()), float(values[-1]) ** 0.5, rel_tol=1e-3)
-        assert math.isclose(abs(float(axis @ vectors[:, -1])), float(axis.norm()), rel_tol=1e-3)
-        assert float(axis @ mean.values[layer]) >= 0
+    texts = [{"input_ids": torch.tensor([[1, 5 + n, 9, 33 + n]])} for n in range(4)]
+    pairs = list(zip(texts[1:], [texts[0]] * 3, strict=True))
+    with torch.no_grad():  # from the embedding to the last layer, which the library gives behind the final norm
+        behind = [torch.cat([h[0, -1] for h in model(**one, output_hidden_states=True).hidden_states]) for one in texts]
+    rows = torch.stack(behind[1:]) - behind[0]
+    centred = rows - rows.mean(0)
+    axis = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1]
+    shares = centred @ axis
+    axis = axis * shares[shares.abs().argmax()].sign()
+    found = find_direction(model, pairs, kind="pca").values
+    expected = (rows.mean(0) + axis).reshape(len(found) + 1, -1)[1:]
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_a_direction_of_each_patch_turns_pictures_of_its_size_alone(tmp_path: Path) -> None:
+    case, model = BY_NAME["llava"].make_inputs(1, None), BY_NAME["llava"].model()
+    dark = {**case.inputs, "pixel_values": torch.zeros_like(case.inputs["pixel_values"])}
+    pale = {**case.inputs, "pixel_values": 0.3 * case.inputs["pixel_values"]}
+    each = find_direction(model, [([dark, pale], case.inputs)], part="tower", each_patch=True)
+    apart = [find_direction(model, [(one, case.inputs)], part="tower").values for one in (dark, pale)]
+    assert torch.allclose(each.values.mean(1), (apart[0] + apart[1]) / 2, atol=1e-5)
+    file = tmp_path / "tower.safetensors"
+    each.save(file)
+    with torch.no_grad():
+        plain = model(**case.inputs).logits
+        with VTI(vision=str(file)).on(model):
+            assert not torch.equal(model(**case.inputs).logits, plain)
+    replace(each, values=each.values[:, 1:].contiguous()).save(file)
+    with (
+        torch.no_grad(),
+        VTI(vision=str(file)).on(model),
+        pytest.raises(InputError, match=r"find it without each_patch"),
+    ):
+        model(**case.inputs)
+    with pytest.raises(InputError, match="each_patch is of the vision tower"):
+        find_direction(model, [(dark, pale)], each_patch=True)
 
 
 def test_vti_steers_decoder_and_tower(tmp_path: Path) -> None:

@@ -2,114 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from sightline.attention import bypassed
-from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
-from sightline.data.sample import Sample
-from sightline.errors import InputError, ModelError
+from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
+from sightline.methods.directions import parts_of, read_direction, weights_digest
 from sightline.methods.generating import check_least
-from sightline.methods.hidden import changed_outputs, feed_forward
+from sightline.methods.hidden import changed_outputs
 from sightline.models.anatomy import Anatomy
-from sightline.models.anatomy.vision_layers import image_tower, tower_layers
-from sightline.models.logits import last_logits
-from sightline.models.transformers_api.cache import with_cache
-
-Part = Literal["text", "tower"]
-"""Whose layers a direction is of: the decoder's, or the vision tower's."""
-
-
-@dataclass(frozen=True)
-class Direction:
-    """A direction for every layer of a model.
-
-    Attributes:
-        values: of each layer, in the units of its hidden states.
-        kind: mean, or pca.
-        part: the decoder (text) or the vision tower.
-        weights: a short digest of the weights it was found in; other weights refuse it.
-    """
-
-    values: Float[Tensor, "layers hidden"]
-    kind: str
-    part: str
-    weights: str
-
-    def save(self, path: str | Path) -> None:
-        """As a safetensors file."""
-        from safetensors.torch import save_file
-
-        file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        about = {"format": "pt", "kind": self.kind, "part": self.part, "weights": self.weights}
-        save_file({"direction": self.values.float().cpu().contiguous()}, file, metadata=about)
-
-
-def read_direction(path: str | Path) -> Direction:
-    """A direction as `Direction.save` writes it; InputError for a file that is none."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            about = file.metadata() or {}
-            return Direction(file.get_tensor("direction"), about["kind"], about["part"], about["weights"])
-    except FileNotFoundError:
-        raise InputError(
-            f"There is no file {path}: give a direction as `find_direction(...).save(FILE)` writes it."
-        ) from None
-    except (OSError, KeyError, SafetensorError):
-        raise InputError(
-            f"{path} holds no direction: give a file that `find_direction(...).save(FILE)` wrote."
-        ) from None
-
-
-def find_direction(
-    model: Any, pairs: Iterable[tuple[Any, Any]], *, kind: Literal["mean", "pca"] = "mean", part: Part = "text"
-) -> Direction:
-    """What distinguishes the first of each pair from the second, in every layer.
-
-        d_l = mean over pairs of h_l(first) - h_l(second)                           kind = mean
-        d_l = that mean + the first principal axis of the differences, turned to its side and of the length of their
-              deviation along it                                                    kind = pca, as VTI has it
-
-    h_l: [hidden], behind layer l, at the last position of a text; averaged over the patches of an image.
-
-    Args:
-        model: a `VLM`, or a bare Transformers model.
-        pairs: each two `Sample`, two texts, or two inputs of the forward, as a true caption and a false one
-            (`sightline train-data negatives` makes such pairs).
-        part: text, for the decoder, or tower, for the vision tower.
-
-    Raises:
-        InputError: without a pair, and for a kind or part that is not there.
-    """
-    anatomy, _ = anatomy_and_layout(model, None)
-    if kind not in ("mean", "pca"):
-        raise InputError(f"kind is {kind}: give mean or pca.")
-    modules = [module for module, _ in parts_of("find_direction", anatomy, part)]
-
-    def states(given: Any) -> Tensor:
-        return states_of(anatomy, modules, _inputs(model, given), part)
-
-    found = [states(one) - states(two) for one, two in pairs]
-    if not found:
-        raise InputError("find_direction is given no pair: give at least one.")
-    differences = torch.stack(found, 1)
-    values = differences.mean(1)
-    if kind == "pca" and len(found) > 1:
-        values = values + torch.stack([_axis(layer) for layer in differences])
-    return Direction(values, kind, part, weights_digest(anatomy))
 
 
 @register
@@ -156,12 +64,13 @@ class VTI(Method):
     """Steers the decoder and the vision tower at once (arXiv 2410.15778; confirmed in its public code).
 
         decoder:  x <- |x| normalize(x/|x| + 0.1 alpha d_l/|d_l|)       d: true minus hallucinated captions, pca
-        tower:    x <- |x| normalize(x/|x| + 0.1 beta d_l/|d_l|)        d: pictures minus masked pictures, pca
+        tower:    x <- |x| normalize(x/|x| + 0.1 beta d_l/|d_l|)        d: masked pictures minus pictures, pca
 
     x: [batch, positions, hidden], what each feed-forward part puts out. Both directions are files of `find_direction`
-    (part text, and part tower); either may be left out. The paper finds the first in 70 pairs of captions, and the
-    second in 50 copies of each picture with 99% of the patches at their mean, one for each patch: here one serves all
-    patches. Control: `random` = true.
+    (part text, and part tower, kind pca); either may be left out. The public code finds the first in 70 pairs of
+    captions behind their pictures, and the second in the mean of 50 copies of each picture with 99% of the patches at
+    the picture's mean, less the picture: for each patch (`each_patch`), or one for all patches. Control: `random` =
+    true.
     """
 
     name: ClassVar[str] = "vti"
@@ -213,6 +122,11 @@ def turned(
     unit = torch.nn.functional.normalize(values, dim=-1)
 
     def turn(layer: int, x: Float[Tensor, "batch positions hidden"]) -> Tensor:
+        if unit.dim() == 3 and unit.shape[1] != x.shape[-2]:
+            raise InputError(
+                f"The direction of {name} in {file} is of {unit.shape[1]} patches, and this picture has {x.shape[-2]}: "
+                "find it without each_patch, or in pictures of this size."
+            )
         size: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         towards = x / size.clamp_min(1e-12) + strength * unit[layer].to(x)
         return size * torch.nn.functional.normalize(towards, dim=-1)
@@ -223,59 +137,3 @@ def turned(
         return
     with changed_outputs(anatomy, chosen, turn):
         yield
-
-
-def parts_of(name: str, anatomy: Anatomy, part: str) -> list[tuple[nn.Module, nn.Module]]:
-    """Each layer of the decoder or tower, with its feed-forward part."""
-    if part == "text":
-        return [(layer, feed_forward(name, anatomy, number)) for number, layer in enumerate(anatomy.layers)]
-    tower = image_tower(anatomy)
-    blocks = [] if tower is None else [block for block, _ in tower_layers(tower)]
-    found = [(block, getattr(block, "mlp", None)) for block in blocks]
-    if not found or any(inner is None for _, inner in found):
-        raise ModelError(f"{name} finds no feed-forward parts in the vision tower of {type(anatomy.model).__name__}.")
-    return [(block, inner) for block, inner in found if inner is not None]
-
-
-def states_of(
-    anatomy: Anatomy, layers: list[nn.Module], inputs: dict[str, Any], part: str
-) -> Float[Tensor, "layers hidden"]:
-    """What leaves each layer: at the last position of a text, on average over the patches of an image."""
-    found: list[Tensor] = []
-
-    def note(module: Any, args: Any, output: Any) -> None:
-        state = (output if isinstance(output, Tensor) else output[0]).float()
-        found.append(state.reshape(-1, state.shape[-1]).mean(0) if part == "tower" else state[0, -1])
-
-    with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.no_grad():
-        for layer in layers:
-            hooks.after(layer, note)
-        anatomy.model(**with_cache({**inputs, "use_cache": False, **last_logits(anatomy.model)}, None, anatomy.model))
-    return torch.stack(found)
-
-
-def weights_digest(anatomy: Anatomy) -> str:
-    """Distinguishes other weights from these: of every parameter's shape, and a few numbers of each."""
-    digest = hashlib.sha256()
-    for name, value in anatomy.model.named_parameters():
-        flat = value.detach().reshape(-1)
-        some = flat[:: max(1, len(flat) // 16)][:16].float().cpu()
-        digest.update(f"{name}{tuple(value.shape)}{[round(float(one), 4) for one in some]}".encode())
-    return digest.hexdigest()[:16]
-
-
-def _inputs(model: Any, given: Any) -> dict[str, Any]:
-    if isinstance(given, str | Sample):
-        if not hasattr(model, "encode"):
-            raise InputError("A bare model can't read texts or samples: give a VLM, or pairs of the forward's inputs.")
-        given = model.encode(Sample(prompt=given) if isinstance(given, str) else given)
-    return dict(given)
-
-
-def _axis(differences: Float[Tensor, "pairs hidden"]) -> Float[Tensor, " hidden"]:
-    """The first principal axis, on the side of the mean, as long as the deviation along it."""
-    mean = differences.mean(0)
-    _, sizes, axes = torch.linalg.svd(differences - mean, full_matrices=False)
-    sign = torch.where(axes[0] @ mean < 0, -1.0, 1.0)
-    axis: Tensor = sign * axes[0] * sizes[0] / len(differences) ** 0.5
-    return axis

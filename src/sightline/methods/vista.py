@@ -17,14 +17,14 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import anatomy_and_layout, register, setting
 from sightline.methods.generating import check_least, check_share
-from sightline.methods.hidden import HiddenMethod, Lens, changed_outputs, feed_forward, layers_between
+from sightline.methods.hidden import PAPER_DEPTH, HiddenMethod, Lens, changed_outputs, feed_forward, layers_between
 from sightline.methods.scoring import prompt_layout, require_image
 from sightline.methods.text_only import TextOnly
 from sightline.models.anatomy import Anatomy
 from sightline.models.transformers_api.cache import is_static, with_cache
 
-LAYERS = (25, 30)
-"""The first and the last layer of the early logits in the paper, whose model has 32."""
+LAYERS = (26, 31)
+"""States behind the layers 25 to 30 of the public code, which counts its model's 32 from 0; never behind the last."""
 
 SMALLEST = 1e-3
 """A layer whose last state the image moves by less than this share has no direction, as behind a sliding window."""
@@ -43,17 +43,19 @@ class VISTA(HiddenMethod):
     x: [batch, positions, hidden], at every position, in the prompt and while decoding; l: [rows, vocabulary]. v is
     found for each sample by two passes over its prompt, untouched; with several prompts in a batch each has its own.
     As in the public code x is not the residual stream, and the earlier states are unembedded without the final norm.
+    h_k is behind the k-th layer, the first being 1. A layer whose last state the image moves by less than a
+    thousandth of its length, as behind a sliding window, is not steered.
 
     Its two parts are each a method, and each other's control: `vista:gamma=0` steers alone, `vista:lam=0` mixes alone.
     `random` = true steers as strongly towards a random direction. The paper's lam is 0.17 for captions and 0.01 for
-    POPE on LLaVA-1.5, and is to be found for each model. Layers 25 to 30 of 32, scaled to another depth.
+    POPE on LLaVA-1.5, and is to be found for each model. Behind layers 26 to 31 of 32, scaled to another depth.
     """
 
     name: ClassVar[str] = "vista"
     lam: float = setting(0.17, "strength of the steering, 0 (none) or more")
     gamma: float = setting(0.3, "share of the earlier layers' logits, 0 (none) to 1")
-    first_layer: int | None = setting(None, "first layer mixed in; by default 25 of 32, scaled to the depth")
-    last_layer: int | None = setting(None, "last layer mixed in; by default 30 of 32, scaled to the depth")
+    first_layer: int | None = setting(None, "first layer mixed in; by default 26 of 32, scaled to the depth")
+    last_layer: int | None = setting(None, "last layer mixed in; by default 31 of 32, scaled to the depth")
     random: bool = setting(False, "a control: random directions in the place of v")
     seed: int = setting(0, "of random directions")
 
@@ -67,8 +69,14 @@ class VISTA(HiddenMethod):
         return not self.gamma
 
     def layers_read(self, anatomy: Anatomy) -> Sequence[int]:
-        """first_layer to last_layer."""
-        return layers_between(self.name, anatomy, (self.first_layer, self.last_layer), LAYERS)
+        """first_layer to last_layer; by default never the last, whose state is what the others are mixed in to."""
+        most = max(0, len(anatomy.layers) - 1)
+        first, last = (min(most, round(layer * len(anatomy.layers) / PAPER_DEPTH)) for layer in LAYERS)
+        given = (
+            first if self.first_layer is None else self.first_layer,
+            last if self.last_layer is None else self.last_layer,
+        )
+        return layers_between(self.name, anatomy, given, LAYERS)
 
     @contextmanager
     def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
@@ -94,7 +102,9 @@ class VISTA(HiddenMethod):
         """l' above."""
         early = [lens.logits(layer, norm=False) for layer in self.layers_read(lens.anatomy)]
         mixed: Tensor = self.gamma * torch.stack(early).mean(0) + (1 - self.gamma) * logits
-        return mixed
+        # Beam search hands log-probabilities over and adds what comes back up: the public code mixes before it.
+        is_normed = bool((logits.logsumexp(-1).abs() < 1e-3).all())
+        return mixed.log_softmax(-1) if is_normed else mixed
 
 
 def steered(
