@@ -71,6 +71,7 @@ def test_avisc_leaves_the_tokens_that_its_code_leaves() -> None:
     weights = torch.stack([layer.mean(0)[2:8] for layer in LAYERS])
     for gamma, lam, silent in ((0.2, 0.3, [0, 1, 2, 4]), (0.5, 0.3, [1, 2, 3, 4]), (0.8, 1.0, [0, 1, 2, 3, 4])):
         assert (~AvisC(gamma=gamma, lam=lam).blind(weights)).nonzero()[:, 0].tolist() == silent
+    assert AvisC().blind(weights[:, :1]).all()
 
 
 def test_sid_hides_the_tokens_that_its_code_hides() -> None:
@@ -97,19 +98,18 @@ def test_the_controls_act_as_their_code_does() -> None:
 def test_dola_takes_the_layer_that_its_code_takes() -> None:
     # voidism/DoLa 11b73b7, dola_greedy_decode; the divergence of the paper would take layer 3
     logits = torch.tensor([[-2.1, 2.0, -1.6, 2.7, 3.2, 0.4, -3.8, -0.5]])
-    lens = early(
-        {
-            1: [3.0, -4.4, -2.8, 7.6, 8.7, 0.0, 1.6, -1.2],
-            2: [-4.4, -0.4, -0.1, -1.2, 3.4, 0.4, -4.4, -0.7],
-            3: [2.6, -1.9, 2.2, 2.9, 3.1, -2.1, -1.5, 2.1],
-        },
-        normed=False,
-    )
+    layers = {
+        1: [3.0, -4.4, -2.8, 7.6, 8.7, 0.0, 1.6, -1.2],
+        2: [-4.4, -0.4, -0.1, -1.2, 3.4, 0.4, -4.4, -0.7],
+        3: [2.6, -1.9, 2.2, 2.9, 3.1, -2.1, -1.5, 2.1],
+    }
+    lens = early(layers, normed=False)
     found = DoLa(layers=(1, 2, 3)).scores(logits, lens, 0)
     assert close(found, [[NONE, 11.493795, NONE, 0.193795, -0.406205, NONE, NONE, NONE]])
     paper = DoLa(layers=(1, 2, 3), form="paper").scores(logits, lens, 0)
     third = (logits.log_softmax(-1) - lens.logits(3, False).log_softmax(-1))[found.isfinite()]
     assert close(paper[found.isfinite()], third)
+    assert torch.equal(DoLa(layers=(1, 2, 3), norm=True).scores(logits, early(layers, normed=True), 0), found)
 
 
 def test_dola_reads_the_layers_that_the_library_calls_high() -> None:

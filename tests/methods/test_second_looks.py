@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from attention.plain import eager_twin
 from families import BY_NAME, IMAGE, PADDING, VIDEO, Case
 from methods.plain_decoding import GREEDY, RECORD, STEPS, contrasted, grown, last_logits
 from sightline.attention import AttentionCall, Block, Edit, EditedCall, ForwardPass, attach
@@ -108,6 +109,20 @@ def test_sid_shows_the_least_attended_anew_at_every_token(family: str) -> None:
         with attach(find_anatomy(model), editor=LeastSeen(case, 3)):
             second = last_logits(model, case.inputs, tokens[:, :step])
         assert agree(output.scores[step], contrasted(output.logits[step], second, 0.7, 0.1))
+
+
+def test_sid_hides_tokens_from_eager_attention_too() -> None:
+    case, model = BY_NAME["llava"].make_inputs(2, "left"), BY_NAME["llava"].model()
+    (plain, tokens), (eager, same) = (answered(SID(keep=3), each, case) for each in (model, eager_twin(model)))
+    assert torch.equal(tokens, same)
+    assert all(map(agree, plain.scores, eager.scores))
+
+
+@pytest.mark.parametrize(("first", "sentence"), [(0, "K is at least 1"), (9, "Layer 9 is out of range in sid")])
+def test_sid_needs_a_layer_to_choose_by(first: int, sentence: str) -> None:
+    case, model = BY_NAME["llava"].make_inputs(1, None), BY_NAME["llava"].model()
+    with SID(K=first).on(model), pytest.raises(InputError, match=sentence):
+        model.generate(**case.inputs, **GREEDY)
 
 
 def entropy(values: list[float]) -> float:

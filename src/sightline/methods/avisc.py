@@ -71,7 +71,8 @@ class AvisC(ContrastMethod):
         order = total.argsort(descending=True)
         held = (total[order] / total.sum()).cumsum(0)
         mean = weights[order[: int((held < self.gamma).sum()) + 1]].mean(0)
-        return mean >= mean.mean() + self.lam * mean.std()
+        # A single token has no deviation, and is blind.
+        return mean >= mean.mean() + (self.lam * mean.std() if len(mean) > 1 else 0.0)
 
 
 class _Blind:

@@ -63,7 +63,8 @@ class M3ID(ContrastMethod):
         """l' above."""
         image, text = first.log_softmax(-1), second.log_softmax(-1)
         start = int(self.form == "paper") if self.first is None else self.first
-        contrasted = image + expm1(self.lam * (step + start)) * (image - text)
+        weight = expm1(self.lam * (step + start))
+        contrasted = image + weight * (image - text) if weight else image
         if self.form == "code":
             return cut_off(contrasted, image, self.beta)
         unsure = image.amax(-1, keepdim=True) < (log(self.alpha) if self.alpha else -1e9)

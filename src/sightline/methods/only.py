@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Any, ClassVar
 
 import torch
@@ -146,7 +147,7 @@ def text_minded(
 ) -> Float[Tensor, "batch heads keys"]:
     """The weights without their peaks, of the heads that are spread over the text rather than over the image."""
     kept = without_peaks(weights, text) + without_peaks(weights, image)
-    ratio = entropy(kept * text) / entropy(kept * image).clamp_min(1e-6)
+    ratio = entropy(kept * text, 0.0) / entropy(kept * image, inf)
     speaks = ratio >= ratio.mean(-1, keepdim=True)
     return (kept + weights * (~text & ~image)) * speaks[..., None]
 
@@ -161,7 +162,8 @@ def without_peaks(
     return weights * group * (weights <= mean + deviation)
 
 
-def entropy(weights: Float[Tensor, "batch heads keys"]) -> Float[Tensor, "batch heads"]:
-    """Of weights scaled to sum to 1, in nats."""
-    p = weights / weights.sum(-1, keepdim=True).clamp_min(1e-12)
-    return -(p * (p + 1e-6).log()).sum(-1)
+def entropy(weights: Float[Tensor, "batch heads keys"], nothing: float) -> Float[Tensor, "batch heads"]:
+    """Of weights scaled to sum to 1, in nats; `nothing` where all are 0."""
+    total = weights.sum(-1, keepdim=True)
+    p = weights / total
+    return torch.where(total[..., 0] > 0, -(p * (p + 1e-6).log()).sum(-1), nothing)
