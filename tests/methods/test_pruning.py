@@ -13,9 +13,10 @@ from families import BY_NAME, IMAGE, TEXT, VIDEO, Case
 from methods.plain_decoding import GREEDY
 from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.errors import InputError, ModelError
-from sightline.methods.base import Method
+from sightline.methods.base import Method, parse_spec
 from sightline.methods.cdpruner import CDPruner, greedy_mode
 from sightline.methods.divprune import DivPrune, most_diverse
+from sightline.methods.fastervlm import FasterVLM
 from sightline.methods.pruning import kept_count
 from sightline.methods.pyramiddrop import PyramidDrop
 from sightline.methods.random_tokens import RandomPrune
@@ -246,3 +247,17 @@ def test_random_tokens_are_as_many_and_others() -> None:
     ]
     assert found[0].shape == found[1].shape == found[2].shape
     assert not torch.equal(found[1], found[2])
+
+
+@pytest.mark.parametrize("spec", ["divprune:keep=0.25", "repeat:n=2"])
+@pytest.mark.parametrize("method", [FasterVLM(r=0.5), VisionZip(keep=5, merged=2)])
+def test_patches_are_not_taken_for_others_where_a_method_changed_their_number(method: Method, spec: str) -> None:
+    """A quarter of the tokens, or twice as many, could be taken for merged patches, or for copies of a sample."""
+    case, model = BY_NAME["llava"].make_inputs(2, "left"), BY_NAME["llava"].model()
+    other = parse_spec(spec)
+    assert other is not None
+    sentence = f"{method.name} chooses among all patches .* enter {method.name} before it"
+    with torch.no_grad(), other.on(model), method.on(model), pytest.raises(InputError, match=sentence):
+        model(**case.inputs)
+    with torch.no_grad(), method.on(model), other.on(model):
+        model(**case.inputs)

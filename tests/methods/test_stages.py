@@ -161,3 +161,15 @@ def test_stages_keep_what_the_public_code_keeps() -> None:
         int((PyramidDrop().keep_share(share, weights[0], image, 10) & image).sum()) for share in (0.5, 0.25, 0.19)
     ]
     assert counts == [5, 2, 1]
+
+
+@pytest.mark.parametrize("kind", [PyramidDrop, SparseVLM])
+def test_the_control_keeps_as_many_tokens_but_random_ones(kind: Any) -> None:
+    torch.manual_seed(0)
+    scores, image = torch.rand(40), torch.zeros(40, dtype=torch.bool)
+    image[4:34] = True
+    best = kind().keep_share(0.25, scores, image, 30)
+    drawn = [kind(random=True, seed=seed).keep_share(0.25, scores, image, 30) for seed in range(2)]
+    assert all(int(each.sum()) == int(best.sum()) and bool(each[~image].all()) for each in drawn)
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], best)

@@ -32,9 +32,8 @@ def _cut_off(method: Any) -> tuple[str, ...]:
 
 
 def _pruned(method: Any) -> tuple[str, ...]:
-    """As many random tokens from the start."""
-    last = method.keep[-1] if isinstance(method.keep, tuple) else method.keep
-    return (f"prune_random:keep={last}",)
+    """As many random tokens."""
+    return (f"prune_random:keep={method.keep}",)
 
 
 def _pai(method: Any) -> tuple[str, ...]:
@@ -77,10 +76,10 @@ _RULES: dict[str, Callable[[Any], tuple[str, ...]]] = {
     "opera": lambda method: (_same(method, alpha=0.0, patience=0),),
     "pai": _pai,
     "projectaway": _random,
-    "pyramiddrop": _pruned,
+    "pyramiddrop": _random,
     "registers": _random,
     "sid": _contrast,
-    "sparsevlm": _pruned,
+    "sparsevlm": lambda method: (*((_same(method, recycle=False),) if method.recycle else ()), *_random(method)),
     "spin": _spin,
     "steer": _random,
     "vaf": lambda method: (_same(method, target="text"),),

@@ -74,7 +74,8 @@ class FasterVLM(Method):
                 raise InputError(f"{self.name} drops tokens of pictures, not of videos: give images.")
             return tower.spread(image)
 
-        with tower.watching(), attach(anatomy, shortener=PromptPruning(self.name, anatomy, choose), layout=source):
+        shortener = PromptPruning(self.name, anatomy, choose, needs_whole=True)
+        with tower.watching(), attach(anatomy, shortener=shortener, layout=source):
             yield
 
     def pick(self, scores: Float[Tensor, " tokens"]) -> Bool[Tensor, " tokens"]:

@@ -6,6 +6,7 @@ is not computed, not cached and not attended to, and the token layout that probe
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from sightline.methods.shorten import PromptPruning
 from sightline.methods.stages import Recycle, StagePruning
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout
+
+_NAMED = 8
+"""So many of the highest scores distinguish images; more would be closer to each other than rounding is."""
 
 
 def kept_count(tokens: int, keep: float) -> int:
@@ -178,6 +182,8 @@ class StagedShares(StagedPruning):
 
     layers: tuple[int, ...] | None = None
     keep: tuple[float, ...] = ()
+    random: bool = setting(False, "a control: as many random tokens of those that are left")
+    seed: int = setting(0, "of the draw of random tokens")
 
     def __post_init__(self) -> None:
         check_keep(self.name, *self.keep)
@@ -206,9 +212,18 @@ class StagedShares(StagedPruning):
         """What of the dropped goes on as new tokens; None for nothing."""
         return None
 
+    def count(self, share: float, total: int) -> int:
+        """How many of a sample's tokens stay."""
+        return kept_count(total, share)
+
     def keep_share(self, share: float, scores: Tensor, image: Tensor, total: int) -> Tensor:
         """[positions], bool: which positions of one sample stay; image: [positions], those that are left."""
-        return best_tokens(scores, image, kept_count(total, share))
+        count = self.count(share, total)
+        if not self.random:
+            return best_tokens(scores, image, count)
+        stays, places = ~image, image.nonzero()[:, 0]
+        stays[places[random_order(self.seed, scores[places])[:count]]] = True
+        return stays
 
 
 def best_tokens(scores: Float[Tensor, " positions"], image: Bool[Tensor, " positions"], count: int) -> Tensor:
@@ -218,3 +233,10 @@ def best_tokens(scores: Float[Tensor, " positions"], image: Bool[Tensor, " posit
     stays = ~image
     stays[places[order[:count]]] = True
     return stays
+
+
+def random_order(seed: int, scores: Float[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
+    """The tokens in a random order, the same for the same image: it hangs on which score highest, in order."""
+    first = scores.cpu().topk(min(_NAMED, len(scores))).indices.tolist()
+    source = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{len(scores)}/{first}".encode()))
+    return torch.randperm(len(scores), generator=source)

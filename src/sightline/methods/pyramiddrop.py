@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from sightline.methods.base import register, setting
-from sightline.methods.pruning import StagedShares, best_tokens
+from sightline.methods.pruning import StagedShares
 
 
 @register
@@ -26,7 +24,7 @@ class PyramidDrop(StagedShares):
     dimensions (Qwen) stay.
 
     `ahead` = false ranks by the weights of the layer before, as `fastv` does, which costs nothing and is ours. Control:
-    `prune_random`.
+    `random`.
     """
 
     name: ClassVar[str] = "pyramiddrop"
@@ -40,7 +38,6 @@ class PyramidDrop(StagedShares):
         """By the attention of the layer that follows."""
         return self.ahead
 
-    def keep_share(self, share: float, scores: Tensor, image: Tensor, total: int) -> Tensor:
-        """[positions], bool: which positions of one sample stay; image: [positions], those that are left."""
-        count = int(total * share if share <= 1 else share)
-        return best_tokens(scores, image, max(1, min(total, count)))
+    def count(self, share: float, total: int) -> int:
+        """How many of a sample's tokens stay: shares are floored, as in the public code."""
+        return max(1, min(total, int(total * share if share <= 1 else share)))

@@ -6,7 +6,6 @@ the place of a sample in a batch or with a beam.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,10 +16,7 @@ from torch import Tensor
 from sightline.methods.base import register, setting
 from sightline.methods.fastervlm import FasterVLM
 from sightline.methods.fastv import FastV
-from sightline.methods.pruning import PruningMethod
-
-_NAMED = 8
-"""So many of the highest scores distinguish images; more would be closer to each other than rounding is."""
+from sightline.methods.pruning import PruningMethod, random_order
 
 
 @register
@@ -73,10 +69,3 @@ class RandomPrune(PruningMethod):
     ) -> Int[Tensor, " kept"]:
         """Which tokens of one sample stay."""
         return random_order(self.seed, torch.linalg.vector_norm(image, dim=-1))[:count]
-
-
-def random_order(seed: int, scores: Float[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
-    """The tokens in a random order, the same for the same image."""
-    first = scores.cpu().topk(min(_NAMED, len(scores))).indices.tolist()
-    source = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{len(scores)}/{first}".encode()))
-    return torch.randperm(len(scores), generator=source)

@@ -105,11 +105,15 @@ class TokenSelection:
 
 
 class PromptPruning:
-    """The shortener (see `sightline.attention.attach`) that keeps what `choose` says of every prompt."""
+    """The shortener (see `sightline.attention.attach`) that keeps what `choose` says of every prompt.
 
-    def __init__(self, name: str, anatomy: Anatomy, choose: Choose) -> None:
+    needs_whole: it says so of prompts as they were written, so that no other method may have changed their length.
+    """
+
+    def __init__(self, name: str, anatomy: Anatomy, choose: Choose, needs_whole: bool = False) -> None:
         refuse_late_images(name, anatomy)
         self._name, self._anatomy, self._choose = name, anatomy, choose
+        self._needs_whole, self._written = needs_whole, 0
         self._kept: TokenSelection | None = None
         self._next: Tensor | None = None
 
@@ -123,6 +127,8 @@ class PromptPruning:
             raise InputError(
                 f"{self._name} needs the whole prompt in one pass: leave prefill_chunk_size and assistant models out."
             )
+        if step.is_start:
+            self._written = step.layout.length
         kept = self._kept
         if step.is_start or step.offset == 0 or kept is None:
             return inputs
@@ -147,6 +153,11 @@ class PromptPruning:
         if step.offset:
             return step, inputs
         if step.is_start:
+            if self._needs_whole and step.layout.length != self._written:
+                raise InputError(
+                    f"{self._name} chooses among all patches of a picture, and another method has changed how many the "
+                    f"prompt has: enter {self._name} before it, or leave one of them out."
+                )
             self._kept = self.planned(step.layout)
         if self._kept is None:
             return step, inputs

@@ -38,7 +38,8 @@ class SparseVLM(StagedShares):
 
     As the paper's figures were made with version 1.5 of the public code. The paper's text has the counts from the rank
     of the raters' attention, as version 1.0 had; SparseVLM+ (version 2.0) recycles nothing, keeps positions, divides
-    attention by that of equal queries and keys, and reads 14 heads: it is not this. Control: `prune_random`.
+    attention by that of equal queries and keys, and reads 14 heads: it is not this. Controls: `random`, and `recycle`
+    = false.
     """
 
     name: ClassVar[str] = "sparsevlm"

@@ -213,7 +213,7 @@ class _InOrder(PromptPruning):
     """Lets what stays of each picture run in the method's own order."""
 
     def __init__(self, tower: _Zipping, anatomy: Anatomy, choose: Choose) -> None:
-        super().__init__(VisionZip.name, anatomy, choose)
+        super().__init__(VisionZip.name, anatomy, choose, needs_whole=True)
         self._tower = tower
 
     def planned(self, layout: TokenLayout) -> TokenSelection | None:
