@@ -14,6 +14,8 @@ from torch import Tensor
 from families import BY_NAME
 from sightline.methods.directions import _axis
 from sightline.methods.hidden import Lens
+from sightline.methods.memvr import MemVR, seen_again, uncertainty
+from sightline.methods.projectaway import taken_out
 from sightline.methods.vista import VISTA, steered
 from sightline.models.anatomy import find_anatomy
 
@@ -63,3 +65,40 @@ def test_vtis_axis_is_that_of_its_public_code() -> None:
     found = (tower.mean(0) + _axis(tower))[1:]
     assert found[0, 0].tolist() == pytest.approx([0.898911, -0.691998, -0.726616, 0.429960], abs=5e-6)
     assert found[1, 4].tolist() == pytest.approx([0.475582, -0.257941, -0.240168, 0.303904], abs=5e-6)
+
+
+def test_memvr_shows_the_image_again_as_its_public_code() -> None:
+    """`LlamaMLP` of 1zhou-Wang/MemVR at de2e3cf, behind an image of three tokens, r 0.12; and its entropy."""
+    x, image = wave(5, 4, f=1.3), wave(3, 4, f=0.6)
+    gate, up, down = wave(6, 4, f=0.7), wave(6, 4, f=1.1), wave(4, 6, f=1.9)
+    out = (torch.nn.functional.silu(x @ gate.T) * (x @ up.T)) @ down.T
+    expected = [
+        [1.475682, -2.543469, -3.363343, -0.142683],
+        [1.616736, -0.174622, -1.663228, -0.940606],
+        [3.045328, 1.163442, -2.158516, -2.641383],
+        [0.231444, -0.693943, -0.895478, 0.002383],
+        [0.125851, -1.050696, -1.034423, 0.028191],
+    ]
+    found = seen_again(x, out, image, 0.12, torch.ones(5, dtype=torch.bool))
+    assert torch.allclose(found, torch.tensor(expected), atol=5e-6)
+    assert uncertainty(3 * wave(1, 40, f=0.9, power=1.2)).tolist() == pytest.approx([0.998021126], abs=1e-6)
+
+
+def test_memvr_looks_at_the_layers_of_its_public_code() -> None:
+    """`layer > 5 and layer < 16` of 32, counted from 0."""
+    anatomy = find_anatomy(BY_NAME["llava"].model())
+    assert tuple(MemVR().layers(replace(anatomy, layers=anatomy.layers[:1] * 32))) == tuple(range(6, 16))
+
+
+def test_projectaway_takes_words_out_as_its_public_code() -> None:
+    """`subtract_projections` of nickjiang2378/vl-interp at 5cd5a3c, two words one after the other, weight 1.5."""
+    x = 2 * wave(4, 5, f=1.3)
+    for word in (wave(5, f=0.7), 3 * wave(5, f=0.4)):
+        x = taken_out(x, torch.nn.functional.normalize(word, dim=-1), 1.5)
+    expected = [
+        [0.688496, 1.713572, -0.042528, -2.079047, -1.323227],
+        [1.136161, 1.871691, -0.151183, -1.973294, -0.919849],
+        [1.467235, 1.702081, -0.556625, -1.999874, -0.513306],
+        [1.725257, 1.436314, -0.956831, -1.948216, -0.085460],
+    ]
+    assert torch.allclose(x, torch.tensor(expected), atol=5e-6)

@@ -24,8 +24,8 @@ from sightline.methods.scoring import VISUAL, require_image
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality
 
-FIRST, LAST, DEPTH = 5, 15, 32
-"""The layers of the paper, and the number of layers of its model."""
+FIRST, LAST, DEPTH = 6, 15, 32
+"""The layers of the public code, which are those between 5 and 16, and the number of layers of its model."""
 
 TOP = 10
 """Tokens whose probabilities the uncertainty is of."""
@@ -42,14 +42,14 @@ class MemVR(Method):
 
     h_l: [hidden], behind layer l at the last position; x: [positions, hidden], what enters the feed-forward part; V:
     [image tokens, hidden], the features that entered the language model. The public code also scales V to the mean
-    weight of the part, which c undoes. Each row of a batch has its own u, c and layer. Layers are counted from 0: 5 to
+    weight of the part, which c undoes. Each row of a batch has its own u, c and layer. Layers are counted from 0: 6 to
     15 of 32, scaled to another depth. r = 0 changes nothing. Control: `random` = true puts noise in the place of V.
     """
 
     name: ClassVar[str] = "memvr"
     r: float = setting(0.12, "share of the image in the feed-forward part's output, 0 (none) to 1")
     threshold: float = setting(0.75, "uncertainty above which the image is shown again, 0 to 1")
-    first_layer: int | None = setting(None, "first layer looked at; by default 5 of 32, scaled to the depth")
+    first_layer: int | None = setting(None, "first layer looked at; by default 6 of 32, scaled to the depth")
     last_layer: int | None = setting(None, "last layer looked at; by default 15 of 32, scaled to the depth")
     random: bool = setting(False, "a control: random features in the place of the image's")
     seed: int = setting(0, "of random features")
@@ -155,9 +155,7 @@ class _Retracing:
             v = self._features[row].to(x.device)
             if not len(v):
                 continue
-            again = x[row] @ v.T @ v
-            c = out[row, real[row]].abs().mean() / again[real[row]].abs().mean().clamp_min(1e-12)
-            changed[row] = (1 - self._method.r) * out[row] + self._method.r * c * again
+            changed[row] = seen_again(x[row], out[row], v, self._method.r, real[row])
         changed = changed.reshape(whole.shape).to(whole.dtype)
         return changed if isinstance(output, Tensor) else (changed, *output[1:])
 
@@ -173,6 +171,20 @@ class _Retracing:
             return torch.ones((len(self._is_shown), length), dtype=torch.bool)
         present = step.layout.modality != int(Modality.PADDING)
         return torch.nn.functional.pad(present, (0, length - present.shape[1]), value=True)
+
+
+def seen_again(
+    x: Float[Tensor, "positions hidden"],
+    out: Float[Tensor, "positions hidden"],
+    image: Float[Tensor, "tokens hidden"],
+    r: float,
+    real: Bool[Tensor, " positions"],
+) -> Float[Tensor, "positions hidden"]:
+    """FFN(x) above, of x and what the part put out; real: the positions that c is of."""
+    again = x @ image.T @ image
+    c = out[real].abs().mean() / again[real].abs().mean().clamp_min(1e-12)
+    mixed: Tensor = (1 - r) * out + r * c * again
+    return mixed
 
 
 def uncertainty(logits: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, " rows"]:

@@ -30,7 +30,7 @@ class ProjectAway(Method):
         t = h_text_layer(word)/|h|                  the last token of the word, run as text alone
         h_j <- h_j - weight max(0, h_j . t) t       j image; behind layer `layer`, on the prompt
 
-    h: [positions, hidden], behind a layer as Transformers counts `hidden_states` (0 is the embedding). Several words
+    h: [positions, hidden], behind a layer, the first being 1 (the public code's edits count from 0). Several words
     are taken out one after the other. Which words: those whose confidence in the picture, read by the unembedding, is
     low. weight = 0 changes nothing. Control: `random` = true, as many random
     directions in the place of t.
@@ -83,8 +83,15 @@ class ProjectAway(Method):
             tokenizer = getattr(model, "tokenizer", None)
             if tokenizer is None:
                 raise InputError("projectaway needs a tokenizer for its words: give a VLM, or the field tokens.")
-            found += [tokenizer(" " + word, add_special_tokens=False)["input_ids"] for word in self.words]
+            found += [_ids_of(tokenizer, word) for word in self.words]
         return found
+
+
+def _ids_of(tokenizer: Any, word: str) -> list[int]:
+    """A word's tokens behind a space, without a token for the space alone, as some tokenizers put."""
+    ids: list[int] = tokenizer(" " + word, add_special_tokens=False)["input_ids"]
+    blank = next((place for place, token in enumerate(ids) if tokenizer.decode([token]).strip()), 0)
+    return ids[blank:]
 
 
 class _Erasing:
@@ -117,10 +124,15 @@ class _Erasing:
             return x
         image = torch.nn.functional.pad(image, (0, x.shape[1] - image.shape[1]))
         for direction in self._directions:
-            t = direction.to(x)
-            along = (x @ t).clamp_min(0)[..., None] * t
-            x = torch.where(image[..., None], x - self._method.weight * along, x)
+            x = torch.where(image[..., None], taken_out(x, direction.to(x), self._method.weight), x)
         return x
+
+
+def taken_out(
+    x: Float[Tensor, "*rows hidden"], t: Float[Tensor, " hidden"], weight: float
+) -> Float[Tensor, "*rows hidden"]:
+    """States less what in them points along t, of length 1."""
+    return x - weight * (x @ t).clamp_min(0)[..., None] * t
 
 
 def word_state(anatomy: Anatomy, ids: list[int], layer: int) -> Float[Tensor, " hidden"]:
