@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from families import BY_NAME, IMAGE, PADDING, VIDEO, Case
-from methods.plain_decoding import GREEDY
+from methods.plain_decoding import GREEDY, RECORD
 from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.errors import InputError
 from sightline.methods.adhh import ADHH
@@ -107,6 +108,46 @@ def test_eah_copies_the_head_that_reads_most_of_the_image(family: str) -> None:
                     expected[sample][:, real] = before[sample, best][real].expand(before.shape[1], -1, -1)
         assert torch.allclose(after, expected, atol=1e-6), layer
     assert changed
+
+
+class Outputs:
+    """Holds each layer's output against its weights times its values."""
+
+    def begin(self, step: ForwardPass) -> None: ...
+
+    def end(self, step: ForwardPass) -> None: ...
+
+    def read(self, layer: int, attention: EditedCall, step: ForwardPass) -> None:
+        call = attention.call
+        value = call.value.repeat_interleave(call.group_size, 1)[:, :, : call.keys]
+        weights = attention.row_weights(torch.arange(call.queries))
+        real = weights.sum((1, 3)) > 0
+        expected = torch.einsum("bhqk,bhkd->bqhd", weights, value)
+        assert torch.allclose(attention.output()[real], expected[real], atol=1e-5), layer
+
+
+@pytest.mark.parametrize(("family", "batch", "padding"), [("llava", 1, None), ("gemma3", 2, "left")])
+@pytest.mark.parametrize(
+    "specs",
+    [
+        *("adaptvis", "vaf", "eah:threshold=0.06", "adhh:heads=1.0+1.3,threshold=0.3"),
+        *("spin:r=0.5", "spin:r=0.5,by=weights"),
+        *("pai:gamma=1,first_layer=0 spin:r=0.5", "spin:r=0.5 pai:gamma=1,first_layer=0"),
+    ],
+)
+def test_attention_that_nobody_reads_is_what_its_weights_come_to(
+    specs: str, family: str, batch: int, padding: str | None
+) -> None:
+    case, model = BY_NAME[family].make_inputs(batch, padding), BY_NAME[family].model()
+    with torch.no_grad(), ExitStack() as stack:
+        plain = model.generate(**case.inputs, **GREEDY, **RECORD)
+        for spec in specs.split():
+            stack.enter_context(parse_spec(spec).on(model))  # type: ignore[union-attr]
+        unread = model.generate(**case.inputs, **GREEDY, **RECORD)
+        stack.enter_context(attach(find_anatomy(model), reader=Outputs()))
+        read = model.generate(**case.inputs, **GREEDY, **RECORD)
+    assert torch.allclose(torch.cat(unread.logits), torch.cat(read.logits), atol=1e-5)
+    assert not torch.allclose(torch.cat(unread.logits), torch.cat(plain.logits), atol=1e-5)
 
 
 def test_random_heads_are_as_many_and_the_same_every_time() -> None:

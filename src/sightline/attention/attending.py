@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention.call import AttentionCall, AttentionFunction
-from sightline.attention.edited_row import RowChange, edited_row
+from sightline.attention.edited_row import RowChange, RowSight, edited_row
 from sightline.attention.edits import Edit, EditedCall
 from sightline.attention.hooks import Hooks
 from sightline.attention.ownership import OwnRows
@@ -36,8 +36,9 @@ def decoder_attentions(anatomy: Anatomy) -> dict[int, nn.Module]:
 
 
 _Take = Callable[[int, Row, ForwardPass], None]
-_RowPlan = tuple[tuple[_Take, ...], tuple[list[RowChange], list[RowChange]]]
-"""At a layer's decoding rows: who takes them unread; or the changes of their scores, and of their weights."""
+_RowPlan = tuple[tuple[_Take, ...], list[RowSight], tuple[list[RowChange], list[RowChange]]]
+"""At a layer's decoding rows: who takes them unread; or who sees their scores, and the changes of those and of their
+weights."""
 
 
 class Attending:
@@ -102,11 +103,11 @@ class Attending:
             self.dropper.begin(step)
         self.step, self._rows = step, rows
         is_row = step.is_decoding and step.length == 1 and step.offset > 0
-        if is_row and self._planned is None:
-            self._planned = self._row_plans(step)
-        elif not is_row:
+        if self._planned is None or not is_row:
+            self._planned = self._row_plans(step) if is_row or step.is_start else {}
+        self._plans = {} if torch.is_grad_enabled() else self._planned
+        if not is_row:
             self._planned = None
-        self._plans = {} if self._planned is None or torch.is_grad_enabled() else self._planned
         self._seen.clear()
 
     @property
@@ -149,13 +150,19 @@ class Attending:
         self._seen.add(layer)
         plan = self._plans.get(layer)
         if plan is not None:
-            takers, changes = plan
+            takers, sights, changes = plan
             if not any(changes):
                 for take in takers:
                     row = (module, query, key, value, attention_mask, implementation, original, options, step.offset)
                     take(layer, row, step)
                 return original(module, query, key, value, attention_mask, **options)
-            edited = edited_row(layer, step, changes, implementation, query, key, value, attention_mask, options)
+            edited = edited_row(
+                layer, step, sights, changes, implementation, query[:, :, -1:], key, value, attention_mask, options
+            )
+            if edited is not None and step.length > 1:
+                output, _ = original(module, query, key, value, attention_mask, **options)
+                output[:, -1:] = edited
+                return output, None
             if edited is not None:
                 return edited, None
         editors, readers = self._by_layer[layer]
@@ -192,9 +199,11 @@ class Attending:
             self.dropper.read(layer, shown, step)
 
     def _row_plans(self, step: ForwardPass) -> dict[int, _RowPlan]:
-        """By layer, what is done to each decoding row of this prompt; other layers need the whole call."""
+        """By layer, what is done to each decoding row, or to a prompt's last; other layers need the whole call."""
         plans = {}
         for layer, (editors, readers) in self._by_layer.items() if self.dropper is None else ():
+            if step.is_start and (readers or not all(_changes_last(editor, step) for editor in editors)):
+                continue
             stages = [edits.row_stage(layer, step) if isinstance(edits, RowEditor) else None for edits in editors]
             scores, weights = (
                 [editor.edit_row for editor, stage in zip(editors, stages, strict=True) if stage == wanted]  # type: ignore[attr-defined]
@@ -202,7 +211,8 @@ class Attending:
             )
             takers = tuple(take for reader in readers if (take := getattr(reader, "take_row", None)) is not None)
             if None not in stages and not (readers and (scores or weights)) and len(takers) == len(readers):
-                plans[layer] = takers, (scores, weights)
+                sights = [see for editor in editors if (see := getattr(editor, "see_row", None)) is not None]
+                plans[layer] = takers, sights, (scores, weights)
         return plans
 
     def _arrange(self) -> None:
@@ -212,3 +222,8 @@ class Attending:
             readers = tuple(reader for reader, layers in self._readers if layer in layers)
             if editors or readers or self.dropper is not None:
                 self._by_layer[layer] = editors, readers
+
+
+def _changes_last(editor: Editor, step: ForwardPass) -> bool:
+    changes_last: Callable[[ForwardPass], bool] | None = getattr(editor, "changes_last", None)
+    return changes_last is not None and changes_last(step)

@@ -113,6 +113,29 @@ class AttentionCall:
         given = None if self.implementation == "sdpa" else self.options.get("softcap")
         return None if given is None else float(given)
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether weights are softmax(scaling * q . k) over the keys that a row sees, by one mask for all heads.
+
+        Then the kernel computes what other queries or keys come to; not where it runs on some of the positions.
+        """
+        mask = self.mask
+        is_for_all = not isinstance(mask, Tensor) or mask.dim() < 4 or (mask.dtype == torch.bool and mask.shape[1] == 1)
+        return (
+            is_for_all
+            and not hasattr(mask, "mask_mod")
+            and self.softcap is None
+            and int(self.key.shape[2]) == self.keys
+            and not any(isinstance(self.options.get(name), Tensor) for name in ("position_bias", "s_aux"))
+        )
+
+    def first_rows(self, count: int) -> AttentionCall | None:
+        """The first rows with as many keys, where they surely see no others: a whole prompt without a mask."""
+        if self.mask is not None or self.implementation != "sdpa" or not _is_causal(self) or self.offset:
+            return None
+        query, key, value = (each[:, :, :count] for each in (self.query, self.key, self.value))
+        return replace(self, query=query, key=key, value=value)
+
     def run(self, value: Tensor | None = None) -> Tensor:
         """The model's own attention, bit for bit, maybe over other values: [batch, queries, heads, value_dim]."""
         used = self.value if value is None else value

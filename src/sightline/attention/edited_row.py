@@ -1,4 +1,4 @@
-"""A decoding step's one row, edited in a few tensor operations: no blocks, no masks, no rows to look up."""
+"""A decoding step's one row, or a prompt's last, edited in a few operations: no blocks, no masks, no look-ups."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from sightline.attention.edits import leaving_hidden
 from sightline.attention.passes import ForwardPass
 from sightline.memory import block_bytes
 
+RowSight = Callable[[int, Tensor, ForwardPass], None]
+"""From a layer, the row's scores before any change, and the pass."""
+
 RowChange = Callable[[int, Tensor, ForwardPass], Tensor]
 """From a layer, the row's scores or weights, [batch, heads, 1, keys], and the pass to their new values."""
 
@@ -20,6 +23,7 @@ RowChange = Callable[[int, Tensor, ForwardPass], Tensor]
 def edited_row(
     layer: int,
     step: ForwardPass,
+    sights: Sequence[RowSight],
     changes: tuple[Sequence[RowChange], Sequence[RowChange]],
     implementation: str,
     query: Float[Tensor, "batch heads 1 width"],
@@ -37,7 +41,7 @@ def edited_row(
     kv_heads, keys = key.shape[1:3]
     if (
         mask is not None
-        or keys != step.offset + 1
+        or keys != step.offset + step.length
         or "flash" in implementation
         or any(isinstance(each, Tensor) and not name.endswith("_ids") for name, each in options.items())
         or 8 * batch * heads * keys + 4 * batch * kv_heads * keys * width > block_bytes()
@@ -55,6 +59,8 @@ def edited_row(
     values = values.view(batch, heads, 1, keys)
     if softcap is not None and implementation != "sdpa":
         values = torch.tanh(values / softcap) * softcap
+    for see in sights:
+        see(layer, values, step)
     for number, change in enumerate(changes[0]):
         if number:
             values = leaving_hidden(values, lambda shown, change=change: change(layer, shown, step))  # type: ignore[misc]

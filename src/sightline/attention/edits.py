@@ -25,12 +25,14 @@ class Edit:
 
     rows: indices into the call's query rows. scores, weights: take a `Block` whose rows are all among `rows` and
     return its new values in the same shape, [batch, heads of the block, rows of the block, keys]; None leaves that
-    stage alone.
+    stage alone. by_kernel: the output of the whole call under this edit alone, where the model's kernel can compute it,
+    else None.
     """
 
     rows: Int[Tensor, " rows"]
     scores: Callable[[Block], Tensor] | None = None
     weights: Callable[[Block], Tensor] | None = None
+    by_kernel: Callable[[], Tensor | None] | None = None
 
 
 def leaving_hidden(values: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -125,6 +127,10 @@ class EditedCall:
 
     def output(self) -> Float[Tensor, "batch queries heads value_dim"]:
         """What the attention function returns: the model's own kernel, and the edited rows over it."""
+        if len(self.edits) == 1 and self.edits[0].by_kernel is not None:
+            whole = self.edits[0].by_kernel()
+            if whole is not None:
+                return whole
         rows = self.rows
         if not len(rows):
             return self.call.run()

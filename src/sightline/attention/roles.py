@@ -37,7 +37,11 @@ class Editor(Protocol):
 
 @runtime_checkable
 class RowEditor(Protocol):
-    """An editor that can do without the call at a decoding step, where its one row sees every key."""
+    """An editor that can do without the call at a decoding step, where its one row sees every key.
+
+    With a `see_row`, as `edit_row`, it is shown the row's scores before any edit. With a `changes_last(step)` that
+    says that of this prompt it changes the last row alone, that row is one too.
+    """
 
     def row_stage(self, layer: int, step: ForwardPass) -> Literal["scores", "weights", "nothing"] | None:
         """What of the rows it changes, decided at the first one of a prompt; None where it needs the call."""

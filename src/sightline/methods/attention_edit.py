@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -21,6 +22,7 @@ from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout
 from sightline.methods.scoring import PlacesOf, require_image, require_no_image_behind_text
 from sightline.models.anatomy import Anatomy
+from sightline.models.layout import Modality
 
 Rows = Literal["last", "last of the prompt", "after the image", "all of the prompt"]
 """last: the row that predicts the next token, in the prompt and while decoding; "last of the prompt": that row of the
@@ -41,7 +43,7 @@ class Keys:
         known: what the method's `at_prompt` found.
         shared: what the method's `at_pass` found.
         seen: what the method's `at_call` found.
-        rows: which of the rows that `at_call` was given those of the block are.
+        rows: which of the rows that `at_call` was given those of the block are; by default all.
         is_step: whether all rows are of a decoding step, on all of which the method acts.
     """
 
@@ -55,7 +57,7 @@ class Keys:
     known: Any = None
     shared: Any = None
     seen: Any = None
-    rows: Any = None
+    rows: Any = ...
     is_step: bool = False
 
     def having(self, **changes: Any) -> Keys:
@@ -105,6 +107,16 @@ class AttentionEdit(Method):
         """What has to be known of all heads of a call, for these of its rows; `edit` finds it as `keys.seen`."""
         return None
 
+    def at_row(self, scores: Float[Tensor, "batch heads 1 keys"], keys: Keys) -> Any:
+        """What `at_call` finds, of one row that sees every key, by its scores before any edit."""
+        raise NotImplementedError
+
+    def by_kernel(
+        self, call: AttentionCall, rows: Int[Tensor, " rows"], keys: Keys
+    ) -> Float[Tensor, "batch queries heads value_dim"] | None:
+        """The call's whole output, where the model's own kernel can compute what `edit` comes to; else None."""
+        return None
+
     @contextmanager
     def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
         """Act on all that runs inside.
@@ -130,6 +142,7 @@ class _Editor:
         self._shared: dict[tuple[int, int, int], tuple[Tensor, Keys]] = {}
         self._row: Keys | None = None
         self._has_at_call = type(method).at_call is not AttentionEdit.at_call
+        self.see_row = None if type(method).at_row is AttentionEdit.at_row else self._see_row
         self.spares_start = method.rows != "all of the prompt"
 
     def begin(self, step: ForwardPass) -> None:
@@ -151,7 +164,7 @@ class _Editor:
         shape = (call.queries, call.keys, call.first_key)
         found = self._shared.get(shape)
         if found is None:
-            found = self._shared[shape] = self._found(*shape, call.query.device, step)
+            found = self._shared[shape] = self._found(*shape, step.offset, call.query.device, step)
         rows, keys = found
         if not len(rows):
             return None
@@ -159,24 +172,43 @@ class _Editor:
         if self._has_at_call:
             keys = keys.having(seen=method.at_call(call, rows, keys))
         change = _changing(method, keys, rows, keys.is_step and call.is_open)
-        return Edit(rows, scores=change) if method.stage == "scores" else Edit(rows, weights=change)
+        by_kernel = partial(method.by_kernel, call, rows, keys)
+        if method.stage == "scores":
+            return Edit(rows, scores=change, by_kernel=by_kernel)
+        return Edit(rows, weights=change, by_kernel=by_kernel)
+
+    def changes_last(self, step: ForwardPass) -> bool:
+        """See `RowEditor`: of samples that are not padded on the right."""
+        ends = step.layout.length == step.length and bool((step.layout.modality[:, -1] != int(Modality.PADDING)).all())
+        return ends and self._method.rows in ("last", "last of the prompt")
 
     def row_stage(self, layer: int, step: ForwardPass) -> Literal["scores", "weights", "nothing"] | None:
         """See `RowEditor`; a method of the prompt alone leaves decoding rows as they are."""
-        if self._method.rows.endswith("of the prompt"):
+        if self._method.rows.endswith("of the prompt") and not step.is_start:
             return "nothing"
-        return None if self._has_at_call else self._method.stage
+        return None if self._has_at_call and self.see_row is None else self._method.stage
+
+    def _see_row(self, layer: int, scores: Tensor, step: ForwardPass) -> None:
+        keys = self._row_keys(layer, scores, step)
+        self._row = keys.having(seen=self._method.at_row(scores, keys))
 
     def edit_row(self, layer: int, values: Tensor, step: ForwardPass) -> Tensor:
-        """The change of a decoding step's row."""
+        """The change of the row."""
+        return self._method.edit(values, self._row_keys(layer, values, step))
+
+    def _row_keys(self, layer: int, values: Tensor, step: ForwardPass) -> Keys:
         if self._row is None:
-            _, self._row = self._found(1, int(values.shape[-1]), 0, values.device, step)
-        return self._method.edit(values, self._row.having(layer=layer))
+            count = int(values.shape[-1])
+            _, self._row = self._found(1, count, 0, count - 1, values.device, step)
+        return self._row if self._row.layer == layer else self._row.having(layer=layer)
 
     def _found(
-        self, queries: int, count: int, first: int, device: torch.device, step: ForwardPass
+        self, queries: int, count: int, first: int, start: int, device: torch.device, step: ForwardPass
     ) -> tuple[Int[Tensor, " rows"], Keys]:
-        """The rows acted on, and what the keys are: the same in all layers of a pass whose calls have this shape."""
+        """The rows acted on, and what the keys are: the same in all layers of a pass whose calls have this shape.
+
+        first: position of the first key; start: of the first row.
+        """
         places = self._places.at(step, device)
         # Every row behind the prompt is acted on, if any is: no look at the device is needed for that.
         is_step = step.is_decoding and step.offset >= step.layout.length
@@ -184,7 +216,7 @@ class _Editor:
             rows = torch.arange(queries, device=device)
             wanted = torch.ones((step.batch, queries), dtype=torch.bool, device=device)
         else:
-            wanted = self._wanted(torch.arange(queries, device=device) + step.offset, places.end, places.last)
+            wanted = self._wanted(torch.arange(queries, device=device) + start, places.end, places.last)
             rows = wanted.any(0).nonzero()[:, 0]
         image, text, system, behind = (
             places.keys(which, first, count)[:, None, None]

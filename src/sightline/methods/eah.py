@@ -71,17 +71,14 @@ class EAH(AttentionEdit):
 
     def image_tokens(self, call: AttentionCall, rows: Int[Tensor, " rows"], keys: Keys) -> Int[Tensor, "batch heads"]:
         """How many image tokens each head reads, over the threshold, on average over the rows behind them."""
-        batch, width = call.query.shape[0], call.keys
-        total = torch.zeros((batch, call.heads, width), device=call.query.device)
-        place = torch.arange(width, device=call.query.device)
-        # Rows of the prompt that stand behind each key; padding has no row that acts.
-        count = torch.stack([(mine.nonzero() > place).sum(0) for mine in keys.acts])
+        image = keys.image.any(0)[0, 0].nonzero()[:, 0]
+        later = keys.acts[..., None] & (torch.arange(call.queries, device=image.device)[:, None] > image)
+        total = torch.zeros((len(later), call.heads, len(image)), device=image.device)
         for block in weight_blocks(call, rows):
-            later = keys.acts[:, block.rows, None] & (place < block.rows[:, None])
             heads = slice(block.head, block.head + block.values.shape[1])
-            total[:, heads] += (block.values * later[:, None]).sum(2)
-        mean = total / count.clamp_min(1)[:, None]
-        return ((mean > self.threshold) & keys.image[:, 0]).sum(-1)
+            total[:, heads] += (block.values[..., image] * later[:, None, block.rows]).sum(2)
+        mean = total / later.sum(1).clamp_min(1)[:, None]
+        return ((mean > self.threshold) & keys.image[:, 0, :, image]).sum(-1)
 
     def edit(
         self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
@@ -90,3 +87,14 @@ class EAH(AttentionEdit):
         one, has_best, rows = keys.seen
         weights = row_weights(one, rows[keys.rows])
         return torch.where(has_best[:, None, None, None], weights, values)
+
+    def by_kernel(
+        self, call: AttentionCall, rows: Int[Tensor, " rows"], keys: Keys
+    ) -> Float[Tensor, "batch queries heads value_dim"] | None:
+        """The kernel over the best head's queries and keys and every head's own values."""
+        one, has_best, _ = keys.seen
+        if not call.is_bare:
+            return None
+        alike = replace(call, query=one.query.expand_as(call.query), key=one.key.expand_as(call.key)).run()
+        changed = (keys.acts & has_best[:, None])[..., None, None]
+        return alike if bool(changed.all()) else torch.where(changed, alike, call.run())

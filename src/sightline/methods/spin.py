@@ -61,26 +61,39 @@ class SPIN(AttentionEdit):
         """The layers acted on in this model."""
         return frozenset(check_range(self.name, self.first_layer, self.last_layer, anatomy))
 
-    def at_call(self, call: AttentionCall, rows: Int[Tensor, " rows"], keys: Keys) -> Bool[Tensor, "batch heads rows"]:
-        """Which heads are kept; all in a row that sees no image, as behind a sliding window."""
-        if self.by == "random":
-            source = torch.Generator().manual_seed(self.seed * 10007 + keys.layer)
-            z = torch.rand(call.heads, generator=source).to(rows.device)[None, :, None]
-            z = z.expand(call.query.shape[0], -1, len(rows))
-        elif self.by == "weights":
+    def at_pass(self, keys: Keys) -> Float[Tensor, "batch 1 queries"]:
+        """The factor of heads that are not kept; 1 in rows that are left as they are."""
+        return torch.where(keys.acts[:, None] & keys.image.any(-1), self.alpha, 1.0)
+
+    def at_call(self, call: AttentionCall, rows: Int[Tensor, " rows"], keys: Keys) -> Float[Tensor, "batch heads rows"]:
+        """Each head's factor; 1 for all in a row that sees no image, as behind a sliding window."""
+        if self.by == "weights":
             z = (row_weights(call, rows) * keys.image).sum(-1)
         else:
             z = image_scores(call, rows, keys.image)
-        kept = z.topk(floor(self.r * call.heads), dim=1).indices
-        sees = (keys.image & call.visible(rows)).any(-1)
-        return torch.zeros_like(z, dtype=torch.bool).scatter(1, kept, True) | ~sees
+        is_blind = ~(keys.image & call.visible(rows)).any(-1)
+        return self._factors(z, keys.shared[..., rows].masked_fill(is_blind, 1.0), keys.layer)
+
+    def at_row(self, scores: Float[Tensor, "batch heads 1 keys"], keys: Keys) -> Float[Tensor, "batch heads 1"]:
+        """The same of a row that sees every key."""
+        values = scores.softmax(-1) if self.by == "weights" else scores
+        return self._factors((values * keys.image).sum(-1), keys.shared, keys.layer)
+
+    def _factors(
+        self, z: Tensor, others: Float[Tensor, "batch 1 rows"], layer: int
+    ) -> Float[Tensor, "batch heads rows"]:
+        if self.by == "random":
+            source = torch.Generator().manual_seed(self.seed * 10007 + layer)
+            z = torch.rand(z.shape[1], generator=source).to(z.device)[None, :, None].expand_as(z)
+        kept = z.topk(floor(self.r * z.shape[1]), 1).indices
+        return others.expand_as(z).scatter(1, kept, 1.0)
 
     def edit(
         self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
     ) -> Float[Tensor, "batch heads rows keys"]:
-        """The weights, and with them the output, of the other heads times alpha."""
-        kept = keys.seen[:, keys.head : keys.head + values.shape[1], keys.rows]
-        return torch.where(kept[..., None], values, self.alpha * values)
+        """The weights, and with them the output, times their heads' factors."""
+        factors: Tensor = keys.seen[:, keys.head : keys.head + values.shape[1], keys.rows]
+        return values * factors[..., None]
 
 
 def image_scores(

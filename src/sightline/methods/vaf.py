@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from sightline.attention import AttentionCall
 from sightline.errors import InputError
 from sightline.methods.attention_edit import AttentionEdit, Keys, Rows
 from sightline.methods.base import register, setting
@@ -72,6 +74,19 @@ class VAF(AttentionEdit):
         """The keys' factors; all 1 in samples without an image."""
         enhanced = keys.image if self.target == "image" else keys.text & ~keys.system
         return 1 + (self.enhance - 1) * enhanced.float() + (self.suppress - 1) * keys.system.float()
+
+    def by_kernel(
+        self, call: AttentionCall, rows: Int[Tensor, " rows"], keys: Keys
+    ) -> Float[Tensor, "batch queries heads value_dim"] | None:
+        """A factor on a key's scores is one on the key; other dtypes would round it, and float32 does not."""
+        if not call.is_bare or call.key.dtype != torch.float32:
+            return None
+        changed = replace(call, key=call.key * keys.shared.transpose(2, 3)).run()
+        before = call.queries - len(rows)
+        start = call.first_rows(before)
+        if start is not None and bool(keys.acts[:, before:].all()):
+            return torch.cat([start.run(), changed[:, before:]], 1)
+        return torch.where(keys.acts[:, :, None, None], changed, call.run())
 
     def edit(
         self, values: Float[Tensor, "batch heads rows keys"], keys: Keys
