@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ import torch
 import sightline as sl
 from families import BY_NAME, IMAGE, VIDEO, Case
 from sightline.errors import InputError
+from sightline.models.anatomy import find_anatomy
+from sightline.models.layout.patches import WHOLE
 from sightline.probes.localization import LocatingHead, elbow, frequent_heads, spatial_entropy
 from support.leftovers import state_of
 from support.plain_readings import last_rows, read_out
@@ -62,7 +66,11 @@ def test_heads_are_those_above_the_elbow_by_their_entropy(family: str) -> None:
     sums = {name: float(one.sum()) for name, one in maps.items()}
     threshold = elbow(list(sums.values()))
     kept = [
-        name for name, one in maps.items() if sums[name] >= threshold and not bool((one[-1] > one.mean() + 0.001).all())
+        name
+        for name, one in maps.items()
+        if sums[name] >= threshold
+        and bool((one > one.mean() + 0.001).any())
+        and not bool((one[-1] > one.mean() + 0.001).all())
     ]
     assert found.threshold == pytest.approx(threshold)
     assert {one.name for one in found.heads} == set(kept)
@@ -99,6 +107,16 @@ def test_the_box_is_around_the_largest_hull_of_the_smoothed_map() -> None:
         found.map(["9.9"])
     with pytest.raises(InputError, match="look everywhere alike"):
         sl.Localization((LocatingHead(3, 1, 1.0, 0.0, torch.ones(4, 4)),), 0.1).box()
+
+
+def test_a_picture_in_crops_is_localized_in_the_crop_that_shows_it_whole() -> None:
+    model, inputs = BY_NAME["idefics3"].model(), BY_NAME["idefics3"].make_inputs(1, None).inputs
+    layout = sl.layout_of(find_anatomy(model), inputs)
+    quarter, half, last = layout.grids[0]
+    grids = (replace(quarter, box=(0, 0, 0.5, 1)), replace(half, box=(0.5, 0, 1, 1)), replace(last, box=WHOLE))
+    known = replace(layout, grids=(tuple(replace(grid, index=0) for grid in grids),))
+    vlm = SimpleNamespace(anatomy=find_anatomy(model), layout=lambda inputs: known)
+    assert torch.equal(sl.localize(vlm, inputs).cells, last.positions)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

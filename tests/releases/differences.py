@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sightline.errors import ModelError
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -19,7 +21,7 @@ class Difference:
     first: tuple[int, int]
     last: tuple[int, int]
     tests: tuple[str, ...]
-    raises: type[Exception]
+    raises: type[Exception] | tuple[type[Exception], ...]
     why: str
 
 
@@ -32,6 +34,18 @@ COPIES_TEST = "test_copies_by_the_untouched_model_are_its_answer"
 PIECES_TEST = "test_pieces_by_the_untouched_model_are_its_answer"
 """The test of prompts in pieces; as for copies."""
 
+
+ATTENTION = ("localize", "rollout", "relevancy", "gradient", "heads", "patch")
+"""Readings that look at attention, or run several rows."""
+
+
+def of_readings(family: str, *kinds: str) -> tuple[str, ...]:
+    """The tests of readings on a family, by default of all, as of one whose own forward fails."""
+    kinds = kinds or ("lens", *ATTENTION, "direction", "tower", "registers")
+    test = "test_a_reading_is_a_figure_that_a_plain_pass_confirms_or_a_sentence"
+    return tuple(f"{test}[{kind}-{family}]" for kind in kinds)
+
+
 DIFFERENCES = (
     Difference(
         first=(5, 24),
@@ -43,8 +57,9 @@ DIFFERENCES = (
             "test_windows_rows_within_and_padding[llama4]",
             "test_class_tokens_are_no_patches_wherever_they_stand[llama4-",
             "test_similarity_is_the_plain_formula[llama4]",
+            *of_readings("llama4"),
         ),
-        raises=AttributeError,
+        raises=(AttributeError, ModelError),
         why="llama4's forward reads image_outputs from an output that has none",
     ),
     Difference(
@@ -68,9 +83,17 @@ DIFFERENCES = (
         tests=(
             "test_decoding_rows_equal_eager[fuyu-",
             "test_maps_equal_whole_passes_on_every_family[fuyu]",
+            *of_readings("fuyu", *ATTENTION),
         ),
         raises=Exception,
         why="Fuyu calls its image image_patches there, and its own forward miscounts them",
+    ),
+    Difference(
+        first=(5, 17),
+        last=(5, 22),
+        tests=of_readings("paligemma2", "lens"),
+        raises=AssertionError,
+        why="PaliGemma leaves out the cap on logits that its decoder has",
     ),
     Difference(
         first=(5, 17),
@@ -86,6 +109,7 @@ DIFFERENCES = (
             "test_decoding_rows_equal_eager[granite4_vision-",
             "test_the_logits_depend_on_the_attention_that_was_found[granite4_vision]",
             "test_maps_equal_whole_passes_on_every_family[granite4_vision]",
+            *of_readings("granite4_vision"),
         ),
         raises=RuntimeError,
         why="a small Granite Vision can't run: its query transformer keeps a width of 768 whatever its settings say",

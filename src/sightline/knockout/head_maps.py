@@ -17,7 +17,7 @@ from sightline.knockout.result import ImpactMap
 from sightline.knockout.source import Source
 from sightline.knockout.vision import AnswerEffects
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api.cache import with_cache
+from sightline.models.logits import plain_inputs
 from sightline.stats import rank_correlation
 
 
@@ -37,7 +37,7 @@ def head_answers(
         raise InputError(f"Layer {missing} has no softmax attention in this model, so no heads: leave it out.")
     with bypassed(anatomy):
         answer = answer_of(row_logits(anatomy, inputs)[0], target)
-    given = with_cache({**inputs, "use_cache": False}, None, anatomy.model)
+    given = plain_inputs(anatomy.model, inputs)
     rows = by_ablation(anatomy, given, chosen, lambda logits: effect_rows(answer, logits.cpu()))
     estimate = by_gradient(anatomy, given, answer.token)
     maps = effect_maps(rows.flatten(0, 1), *rows.shape[:2])

@@ -27,8 +27,7 @@ from sightline.attention.late_images import LATE
 from sightline.errors import InputError, ModelError
 from sightline.memory import is_out_of_memory
 from sightline.models.anatomy import Anatomy, find_anatomy
-from sightline.models.logits import last_logits
-from sightline.models.transformers_api.cache import with_cache
+from sightline.models.logits import plain_inputs, plain_pass
 from sightline.stats import rank_correlation
 
 AT_ONCE = 16
@@ -107,9 +106,9 @@ def head_effects(
         raise InputError(f"positions is {positions}: give {' or '.join(get_args(Positions))}.")
     if int(inputs["input_ids"].shape[0]) != 1:
         raise InputError("head_effects takes one prompt: give inputs of a batch of one.")
-    given = with_cache({**inputs, "use_cache": False, **last_logits(anatomy.model)}, None, anatomy.model)
+    given = plain_inputs(anatomy.model, inputs)
     with torch.no_grad(), bypassed(anatomy):
-        logits = anatomy.model(**given).logits[0, -1].float()
+        logits = plain_pass(anatomy.model, inputs).logits[0, -1].float()
     token = int(logits.argmax()) if target == "predicted" else target
     if not isinstance(token, int) or not 0 <= token < len(logits):
         raise InputError(f"There is no token {target} in a vocabulary of {len(logits)}: give an id, or predicted.")
@@ -223,7 +222,8 @@ def repeating(rows: int) -> BeforeHook:
             if value.dim() == 3 and value.shape[1:] == (1, length) and value.shape[0] in (3, 4):
                 return value.expand(-1, rows, -1)
             if value.dim() >= 2 and value.shape[0] == 1:
-                return value.expand(rows, *value.shape[1:])
+                spread = value.expand(rows, *value.shape[1:])
+                return spread if value.dim() > 3 else spread.contiguous()  # a mask of squares is large, states are not
             return value
 
         changed = {name: repeated(value) for name, value in kwargs.items()}

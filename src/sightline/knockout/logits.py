@@ -13,6 +13,7 @@ from sightline.attention.hooks import BeforeHook, Hooks
 from sightline.errors import InputError, ModelError
 from sightline.knockout.answer import EFFECTS, RowAnswer
 from sightline.models.anatomy import Anatomy
+from sightline.models.logits import plain_pass
 
 
 def row_logits(anatomy: Anatomy, inputs: Mapping[str, Any], row: int = -1) -> Float[Tensor, "batch words"]:
@@ -24,7 +25,7 @@ def row_logits(anatomy: Anatomy, inputs: Mapping[str, Any], row: int = -1) -> Fl
     with Hooks(anatomy, in_bypassed=True) as hooks, torch.no_grad():
         if anatomy.head is not None:
             hooks.before(anatomy.head, _only(row))
-        output = anatomy.model(**inputs, use_cache=False)
+        output = plain_pass(anatomy.model, inputs, every=True)
     logits = getattr(output, "logits", None)
     if logits is None:
         raise ModelError(

@@ -34,7 +34,7 @@ from sightline.knockout.study_rules import PARTS, Part
 from sightline.knockout.vision import AnswerEffects, in_batches
 from sightline.methods.hidden import feed_forward
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api.cache import with_cache
+from sightline.models.logits import plain_pass
 
 LEAST = 1e-3
 """A difference of m below it, in logits, is none that could be recovered."""
@@ -158,28 +158,32 @@ def _module(anatomy: Anatomy, layer: int, part: str) -> nn.Module:
     return found
 
 
-def _of(output: Any) -> Tensor:
+def _of(output: Any, length: int) -> Float[Tensor, "rows positions hidden"]:
+    """What a module puts out; some have all rows' positions in one axis."""
     found: Tensor = output if isinstance(output, Tensor) else output[0]
-    return found
+    return found if found.dim() == 3 else found.reshape(-1, length, found.shape[-1])
 
 
 def _instead(output: Any, state: Tensor) -> Any:
-    return state if isinstance(output, Tensor) else (state, *output[1:])
+    if isinstance(output, Tensor):
+        return state.reshape(output.shape)
+    return (state.reshape(output[0].shape), *output[1:])
 
 
 def _states(anatomy: Anatomy, modules: Sequence[nn.Module], inputs: Mapping[str, Any]) -> list[Tensor]:
     """What each module puts out, [positions, hidden], float32 on the CPU."""
     found: list[Tensor] = []
+    length = int(inputs["input_ids"].shape[1])
     with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy):
         for module in modules:
-            hooks.after(module, lambda _module, _args, output: found.append(_of(output)[0].float().cpu()))
+            hooks.after(module, lambda _module, _args, output: found.append(_of(output, length)[0].float().cpu()))
         row_logits(anatomy, inputs)
     return found
 
 
 def _restoring(rows: Sequence[tuple[int, list[int]]], state: Float[Tensor, "positions hidden"]) -> AfterHook:
     def restore(_module: nn.Module, _args: Any, output: Any) -> Any:
-        changed = _of(output).clone()
+        changed = _of(output, len(state)).clone()
         for row, group in rows:
             changed[row, group] = state[group].to(changed)
         return _instead(output, changed)
@@ -190,16 +194,16 @@ def _restoring(rows: Sequence[tuple[int, list[int]]], state: Float[Tensor, "posi
 def _slopes(anatomy: Anatomy, modules: Sequence[nn.Module], pair: Pair) -> tuple[list[Tensor], list[Tensor]]:
     """dm/dh and h of the other prompt, [positions, hidden] each."""
     noted: list[Tensor] = []
+    length = int(pair.other["input_ids"].shape[1])
 
     def note(_module: nn.Module, _args: Any, output: Any) -> Any:
-        state = followed_back(_of(output))
+        state = followed_back(_of(output, length))
         noted.append(state)
         return _instead(output, state)
 
     with frozen(anatomy), Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.enable_grad():
         for module in modules:
             hooks.after(module, note)
-        given = with_cache({**pair.other, "use_cache": False}, None, anatomy.model)
-        logits = anatomy.model(**given).logits[:, -1].float()
+        logits = plain_pass(anatomy.model, pair.other).logits[:, -1].float()
         slopes = torch.autograd.grad(pair.margin(logits)[0], noted)
     return [slope[0].float().cpu() for slope in slopes], [state[0].detach().float().cpu() for state in noted]

@@ -17,11 +17,10 @@ from sightline.attention.hooks import Hooks
 from sightline.data.sample import Sample
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import anatomy_and_layout
-from sightline.methods.hidden import feed_forward
+from sightline.methods.hidden import feed_forward, feed_forward_of
 from sightline.models.anatomy import Anatomy
-from sightline.models.anatomy.vision_layers import image_tower, tower_layers
-from sightline.models.logits import last_logits
-from sightline.models.transformers_api.cache import with_cache
+from sightline.models.anatomy.vision_layers import image_tower, tower_blocks
+from sightline.models.logits import plain_pass
 
 Part = Literal["text", "tower"]
 """Whose layers a direction is of: the decoder's, or the vision tower's."""
@@ -130,11 +129,12 @@ def parts_of(name: str, anatomy: Anatomy, part: str) -> list[tuple[nn.Module, nn
     """Each layer of the decoder or tower, with its feed-forward part."""
     if part == "text":
         return [(layer, feed_forward(name, anatomy, number)) for number, layer in enumerate(anatomy.layers)]
-    tower = image_tower(anatomy)
-    blocks = [] if tower is None else [block for block, _ in tower_layers(tower)]
-    found = [(block, getattr(block, "mlp", None)) for block in blocks]
+    tower, kind = image_tower(anatomy), type(anatomy.model).__name__
+    if tower is None:
+        raise ModelError(f"{name} acts in the vision tower, and {kind} has no vision tower.")
+    found = [(block, feed_forward_of(block, attention)) for block, attention in tower_blocks(tower)]
     if not found or any(inner is None for _, inner in found):
-        raise ModelError(f"{name} finds no feed-forward parts in the vision tower of {type(anatomy.model).__name__}.")
+        raise ModelError(f"{name} finds no feed-forward parts in the vision tower of {kind}.")
     return [(block, inner) for block, inner in found if inner is not None]
 
 
@@ -161,7 +161,7 @@ def _states(
         hooks.before(layers[0], enters)
         for layer in layers:
             hooks.after(layer, leaves)
-        anatomy.model(**with_cache({**inputs, "use_cache": False, **last_logits(anatomy.model)}, None, anatomy.model))
+        plain_pass(anatomy.model, inputs)
         if part == "text" and normed and anatomy.norm is not None:
             norm = anatomy.norm
             found[-1] = norm(found[-1].to(next(norm.parameters(), found[-1]).dtype)).float()

@@ -22,6 +22,7 @@ from sightline.errors import InputError, ModelError
 from sightline.methods.base import Method, anatomy_and_layout
 from sightline.methods.generating import Processor, processed
 from sightline.models.anatomy import Anatomy
+from sightline.models.transformers_api.logits import NEVER, finished
 
 Output = Callable[[int, Float[Tensor, "batch positions hidden"]], Float[Tensor, "batch positions hidden"]]
 """From a layer and what its module puts out to what it puts out instead."""
@@ -159,20 +160,19 @@ def unembed(anatomy: Anatomy, state: Float[Tensor, "*rows hidden"], norm: bool =
     head, last_norm = anatomy.head, anatomy.norm
     if head is None or (norm and last_norm is None):
         raise ModelError(f"{type(anatomy.model).__name__} has no unembedding that hidden states could be read by.")
-    config = anatomy.text_config
     state = state.to(next(head.parameters()).dtype)
     logits = head(cast(nn.Module, last_norm)(state) if norm else state).float()
-    scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
-    cap = getattr(config, "final_logit_softcapping", None)
-    logits = logits * scale if scale != 1 else logits
-    return torch.tanh(logits / cap) * cap if cap else logits  # type: ignore[no-any-return]
+    return finished(anatomy.model, anatomy.text_config, logits)
 
 
 def check_unembedding(name: str, anatomy: Anatomy, last: Float[Tensor, "rows hidden"], logits: Tensor) -> None:
     """ModelError where the last layer's state, unembedded, is not what the model gives as its logits."""
     with torch.no_grad():
         ours, theirs = unembed(anatomy, last), logits[:, -1].float()
-    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=0.02, atol=0.02 * float(theirs.std())):
+    known = theirs > NEVER / 2
+    if ours.shape != theirs.shape or not torch.allclose(
+        ours, theirs, rtol=0.02, atol=0.02 * float(theirs[known].std())
+    ):
         kind = type(anatomy.model).__name__
         raise ModelError(f"{name} can't read earlier layers of {kind}, whose logits are not head(norm(last state)).")
 
@@ -187,25 +187,43 @@ def check_depth(name: str, anatomy: Anatomy, layers: Sequence[int]) -> None:
             )
 
 
-def feed_forward(name: str, anatomy: Anatomy, layer: int) -> nn.Module:
-    """The feed-forward part of a layer, found as the child that is neither attention nor norm and has most weights.
+def feed_forward(name: str, anatomy: Anatomy, layer: int, whole: bool = False) -> nn.Module:
+    """The module that puts out what the feed-forward part of a layer of the decoder makes.
+
+    Args:
+        whole: it must be the part itself, whose input is the layer's state; some layers show its last projection alone.
 
     Raises:
         ModelError: for a layer without one.
     """
-    attention = anatomy.attentions[layer]
+    found = feed_forward_of(anatomy.layers[layer], anatomy.attentions[layer])
+    if found is None or (whole and isinstance(found, nn.Linear)):
+        kind = type(anatomy.model).__name__
+        raise ModelError(f"{name} works on whole feed-forward parts, and layer {layer} of {kind} shows none.")
+    return found
+
+
+def feed_forward_of(block: nn.Module, attention: nn.Module | None) -> nn.Module | None:
+    """The feed-forward part of a layer, None where there is none.
+
+    It is the child that is neither attention nor norm and has most weights; where that is a projection, as in OPT,
+    whose layers hold two of them, the one that leads back to the layer's width.
+    """
     inside = () if attention is None else tuple(attention.modules())
     parts = [
         child
-        for label, child in anatomy.layers[layer].named_children()
+        for label, child in block.named_children()
         if not any(part in inside for part in child.modules()) and "norm" not in label and "attn" not in label
     ]
     sized = [(sum(value.numel() for value in part.parameters()), part) for part in parts]
     best = max(sized, key=lambda pair: pair[0], default=(0, None))[1]
-    if best is None or not any(isinstance(part, nn.Linear) or hasattr(part, "gate_up_proj") for part in best.modules()):
-        kind = type(anatomy.model).__name__
-        raise ModelError(f"{name} changes what feed-forward parts put out, and layer {layer} of {kind} shows none.")
-    return best
+    if isinstance(best, nn.Linear):
+        projections = [part for part in parts if isinstance(part, nn.Linear)]
+        return next((part for part in projections[1:] if part.out_features == projections[0].in_features), None)
+    linear = best is not None and any(
+        isinstance(part, nn.Linear) or hasattr(part, "gate_up_proj") for part in best.modules()
+    )
+    return best if linear else None
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class MemVR(Method):
             hooks.before(anatomy.layers[0], retracing.note_features)
             for layer in layers:
                 hooks.after(anatomy.layers[layer], partial(retracing.look, layer))
-                part = feed_forward(self.name, anatomy, layer + 1)
+                part = feed_forward(self.name, anatomy, layer + 1, whole=True)
                 hooks.after(part, partial(retracing.show, layer + 1))
             with attach(anatomy, reader=retracing, layout=source, layers=()):
                 yield

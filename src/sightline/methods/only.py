@@ -95,7 +95,7 @@ class _LastLayer:
             kind = type(anatomy.model).__name__
             raise ModelError(f"{name} needs layers with two norms and an output projection, and {kind} has others.")
         self._anatomy, self._norms, self._projection = anatomy, norms, projection
-        self._part = feed_forward(name, anatomy, len(anatomy.layers) - 1)
+        self._part = feed_forward(name, anatomy, len(anatomy.layers) - 1, whole=True)
 
     def logits(
         self,

@@ -237,6 +237,8 @@ class TowerTokens:
         if name == "position_ids" and isinstance(value, Tensor) and value.shape[:2][1:] == (pictures.patches,):
             rest = value.new_zeros((value.shape[0], more, *value.shape[2:]))
             return torch.cat([value, rest], 1)[:, pictures.order]
+        if name == "position_ids" and isinstance(value, Tensor) and value.shape[:1] == (pictures.patches,):
+            return torch.cat([value, value.new_zeros((more, *value.shape[1:]))])[pictures.order]
         if name == "attention_mask" and isinstance(value, Tensor) and value.dim() == 4:
             return _widened_mask(value, pictures)
         parts = value if isinstance(value, tuple | list) else [value]

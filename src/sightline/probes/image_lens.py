@@ -18,14 +18,24 @@ from sightline.attention import bypassed
 from sightline.attention.hooks import Hooks
 from sightline.errors import InputError
 from sightline.methods.base import anatomy_and_layout
-from sightline.methods.hidden import unembed
+from sightline.methods.hidden import check_unembedding, unembed
 from sightline.methods.scoring import VISUAL, prompt_layout
 from sightline.models.anatomy import Anatomy
-from sightline.models.logits import last_logits
-from sightline.models.transformers_api.cache import with_cache
+from sightline.models.logits import plain_pass
 
 AT_ONCE = 64
 """Positions whose logits over the vocabulary are held at a time."""
+
+
+def require_grid(picture: int, grids: Sequence[Any]) -> None:
+    """InputError for the number of a picture, crop or frame whose patches are not known to lie in rows and columns."""
+    if not grids:
+        raise InputError(
+            "The image tokens of this prompt have no rows and columns (a resampler's queries have none), so there is "
+            "no map: read their values by position."
+        )
+    if not 0 <= picture < len(grids):
+        raise InputError(f"There is no picture {picture} with a grid of patches: the prompt has {len(grids)}.")
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,8 @@ class ImageLens:
     Attributes:
         confidence: [layers, image tokens, words], from behind the first layer to behind the last.
         positions: of the image tokens in the prompt.
-        grids: of each picture, the places of its patches in `positions`, -1 where there is none.
+        grids: of each picture (of one that is cut up, of each crop; of a video, of each frame), the places of its
+            patches in `positions`, -1 where there is none; none at all where image tokens are a resampler's queries.
     """
 
     confidence: Float[Tensor, "layers tokens words"]
@@ -48,8 +59,7 @@ class ImageLens:
 
     def map(self, word: int = 0, picture: int = 0, layer: int | None = None) -> Float[Tensor, "rows columns"]:
         """A word's confidence over a picture, in one layer (from 0) or the largest of all; 0 where no patch is."""
-        if not 0 <= picture < len(self.grids):
-            raise InputError(f"There is no picture {picture} with a grid of patches: the prompt has {len(self.grids)}.")
+        require_grid(picture, self.grids)
         mine = self.confidence[..., word]
         values = mine.amax(0) if layer is None else mine[layer]
         grid = self.grids[picture]
@@ -88,13 +98,15 @@ def lens_at(
     """How sure these positions of one prompt are of these tokens, behind each layer.
 
     Raises:
-        ModelError: for a model without an unembedding.
+        ModelError: for a model without an unembedding, and one whose logits are not that of its last state.
     """
     places, ids = torch.tensor(list(positions)), torch.tensor(list(tokens))
     found: list[Tensor] = []
+    last: list[Tensor] = []
 
     def note(module: Any, args: Any, output: Any) -> None:
         state = (output if isinstance(output, Tensor) else output[0])[0]
+        last[:] = [state[-1:]]
         mine = state[places.to(state.device)]
         parts = [unembed(anatomy, part).softmax(-1)[:, ids.to(state.device)] for part in mine.split(AT_ONCE)]
         found.append(torch.cat(parts).cpu())
@@ -102,7 +114,8 @@ def lens_at(
     with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.no_grad():
         for layer in anatomy.layers:
             hooks.after(layer, note)
-        anatomy.model(**with_cache({**inputs, "use_cache": False, **last_logits(anatomy.model)}, None, anatomy.model))
+        output = plain_pass(anatomy.model, inputs)
+    check_unembedding("The lens", anatomy, last[0], output.logits)
     return torch.stack(found)
 
 

@@ -4,14 +4,15 @@
     kept: heads whose S is at the elbow of all S or above: of the sorted curve, the point farthest from its chord
     B = max(0, A - mean A);   components: cells of B > 0.001 that touch, also at corners
     E_h = - sum over components c of p_c log p_c            p_c = sum of B in c / sum of all B
-    of the kept, those of the lowest E first; heads whose whole bottom row is lit are left out
+    of the kept, those of the lowest E first; heads whose whole bottom row is lit, or no cell, are left out
     box: around the component of the largest convex hull where the heads' sum, smoothed, is above its mean
 
-A: [rows, columns], a head's weights on the patches of the first picture; heads of the layers from `first_layer` on, for
+A: [rows, columns], a head's weights on the patches of the first picture, in the crop that shows it whole, or on the
+first frame of a video; heads of the layers from `first_layer` on, for
 the paper leaves the first two out. The paper takes the three heads that come first most often over 1,000 samples of a
 model, and smooths with a Gaussian of 7 cells and sigma 1. Its public code (8ce33b0) keeps heads by their place in the
 list where it means their sum; here it is the sum. It also notes a lit bottom row and keeps the head, takes all layers,
-and gives E = 0, the best there is, to a head that lights nothing; here that is infinite.
+and gives E = 0, the best there is, to a head that lights nothing, which is left out here.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from torch import Tensor
 from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.errors import InputError
 from sightline.methods.base import anatomy_and_layout
-from sightline.models.logits import last_logits
+from sightline.models.layout import TokenLayout
+from sightline.models.logits import plain_pass
 
 LIT = 0.001
 """What a cell must be above the mean to be part of a component."""
@@ -126,8 +128,8 @@ def localize(model: Any, inputs: Mapping[str, Any], first_layer: int = FIRST_LAY
         first_layer: whose heads are the first that are looked at.
 
     Raises:
-        InputError: for a batch, a prompt without a picture of known grid, and a model without softmax attention from
-            the first layer on.
+        InputError: for a batch, a prompt without a picture that a known grid shows whole, and a model without softmax
+            attention from the first layer on.
     """
     anatomy, source = anatomy_and_layout(model, None)
     if not any(layer >= first_layer for layer in anatomy.attention_layers):
@@ -136,11 +138,14 @@ def localize(model: Any, inputs: Mapping[str, Any], first_layer: int = FIRST_LAY
         )
     reader = _LastRow()
     with attach(anatomy, reader=reader, layout=source), torch.no_grad():
-        anatomy.model(**{**last_logits(anatomy.model), **inputs})
+        plain_pass(anatomy.model, inputs)
     layout = reader.layout
-    if layout is None or layout.batch != 1 or not layout.grids[0]:
-        raise InputError("localize takes one prompt with a picture whose patches are a grid: give one with an image.")
-    cells = layout.grids[0][0].positions
+    if layout is None or layout.batch != 1:
+        raise InputError("localize takes one prompt: give inputs of a batch of one.")
+    whole = layout.whole()
+    if whole is None:
+        raise InputError(f"localize needs a picture whose patches are a grid{_why_not(layout)}")
+    cells = whole.positions
     maps = {
         layer: rows[0][:, cells.clamp(min=0)] * (cells >= 0)
         for layer, rows in reader.rows.items()
@@ -151,10 +156,20 @@ def localize(model: Any, inputs: Mapping[str, Any], first_layer: int = FIRST_LAY
     found = []
     for (layer, head), value in mass.items():
         one = maps[layer][head]
-        if value < threshold or bool((one[-1] > one.mean() + LIT).all()):
+        entropy = spatial_entropy(one)
+        if value < threshold or entropy == float("inf") or bool((one[-1] > one.mean() + LIT).all()):
             continue
-        found.append(LocatingHead(layer, head, value, spatial_entropy(one), one))
+        found.append(LocatingHead(layer, head, value, entropy, one))
     return Localization(tuple(sorted(found, key=lambda one: one.entropy)), threshold, cells)
+
+
+def _why_not(layout: TokenLayout) -> str:
+    """Behind a refusal: why there is no grid of the whole picture, and what to give."""
+    if layout.notes:
+        return f": {layout.notes[0][0].lower()}{layout.notes[0][1:]}"
+    if layout.grids[0]:
+        return ", and this one is cut into crops whose places are not known: give the VLM with its processor, a Sample."
+    return ": give a prompt with an image."
 
 
 def frequent_heads(found: Iterable[Localization], count: int = 3, first: int = 10) -> tuple[str, ...]:

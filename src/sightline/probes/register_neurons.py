@@ -31,7 +31,7 @@ from sightline.methods.base import anatomy_and_layout
 from sightline.methods.registers import Registers
 from sightline.methods.tower_tokens import Pictures, TowerTokens, tower_neurons
 from sightline.models.anatomy import Anatomy
-from sightline.models.logits import last_logits
+from sightline.models.logits import plain_pass
 
 FACTOR = 3.0
 """By default an outlier's norm is above so many medians."""
@@ -258,7 +258,7 @@ def _running(anatomy: Anatomy, tokens: TowerTokens) -> Iterator[Hooks]:
 
 def _run(anatomy: Anatomy, inputs: Mapping[str, Any]) -> None:
     with torch.no_grad():
-        anatomy.model(**{**last_logits(anatomy.model), **inputs, "use_cache": False})
+        plain_pass(anatomy.model, inputs)
 
 
 def _patches(pictures: Pictures, rows: int) -> Bool[Tensor, " tokens"]:

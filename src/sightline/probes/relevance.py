@@ -28,7 +28,8 @@ from sightline.attention.weights import weight_blocks
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import anatomy_and_layout
 from sightline.methods.scoring import VISUAL, prompt_layout
-from sightline.models.transformers_api.cache import with_cache
+from sightline.models.logits import plain_pass
+from sightline.probes.image_lens import require_grid
 
 Kind = Literal["relevancy", "rollout", "gradient"]
 
@@ -45,7 +46,8 @@ class Relevance:
         values: [layers, positions]: relevancy and rollout of what enters each layer, the first row of the prompt
             itself; gradient of each layer alone.
         image: which positions are the image's.
-        grids: of each picture, the positions of its patches, -1 where there is none.
+        grids: of each picture (of one that is cut up, of each crop; of a video, of each frame), the positions of its
+            patches, -1 where there is none; none at all where image tokens are a resampler's queries.
     """
 
     kind: str
@@ -67,8 +69,7 @@ class Relevance:
 
     def map(self, picture: int = 0, layer: int | None = None) -> Float[Tensor, "rows columns"]:
         """Over a picture, of the prompt or of what enters one layer; 0 where no patch is."""
-        if not 0 <= picture < len(self.grids):
-            raise InputError(f"There is no picture {picture} with a grid of patches: the prompt has {len(self.grids)}.")
+        require_grid(picture, self.grids)
         grid = self.grids[picture]
         values = self.of_prompt if layer is None else self.values[layer]
         return values[grid.clamp(min=0)] * (grid >= 0)
@@ -105,7 +106,7 @@ def relevance(
         modules = [anatomy.attentions[layer] for layer in anatomy.attention_layers]
         hooks.intercept([module for module in modules if module is not None], passed.attend)
         with torch.no_grad() if kind == "rollout" else nullcontext():
-            logits = anatomy.model(**with_cache({**inputs, "use_cache": False}, None, anatomy.model)).logits[0, -1]
+            logits = plain_pass(anatomy.model, inputs).logits[0, -1]
         token = int(logits.argmax()) if target == "predicted" else target
         if not 0 <= token < len(logits):
             raise InputError(f"There is no token {token} in a vocabulary of {len(logits)}: give an id, or predicted.")

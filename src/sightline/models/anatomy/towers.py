@@ -8,12 +8,13 @@ from typing import Any
 from torch import nn
 
 from sightline.models.anatomy.configuration import configs
+from sightline.models.anatomy.decoder import self_attention
 
 Towers = tuple[nn.Module | None, nn.Module | None, nn.Module | None]
 
 
 def find_towers(model: Any, decoder_name: str, known: tuple[Any, ...]) -> Towers:
-    """(vision tower, audio tower, projector); a tower is the largest part that takes pixels or sound.
+    """(vision tower, audio tower, projector); a tower is the largest part that takes pixels or sound and attends.
 
     Args:
         decoder_name: the dotted name of the decoder in the model.
@@ -32,11 +33,17 @@ def find_towers(model: Any, decoder_name: str, known: tuple[Any, ...]) -> Towers
     if not any(towers.values()):  # towers may hang inside the decoder, beside its layers
         for modality, tower in _towers_in(model.get_submodule(decoder_name), model.config):
             towers[modality].append(tower)
-    vision, audio = (max(towers[modality], key=_size, default=None) for modality in ("image", "audio"))
+    vision, audio = (max(towers[modality], key=_rank, default=None) for modality in ("image", "audio"))
     projector = next(iter(others), None)
     if projector is None and (vision or audio) is not None:
         projector = _last_projection(vision or audio, getattr(known[0], "embedding_dim", None))
     return vision, audio, projector
+
+
+def _rank(tower: nn.Module) -> tuple[bool, int]:
+    """A model that also draws has a codebook of image codes beside the tower that sees; that one attends."""
+    lists = [part for part in tower.modules() if isinstance(part, nn.ModuleList)]
+    return any(self_attention(block) is not None for blocks in lists for block in blocks), _size(tower)
 
 
 def _size(module: nn.Module) -> int:

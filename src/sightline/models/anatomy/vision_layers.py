@@ -27,6 +27,13 @@ def tower_layers(tower: nn.Module) -> tuple[tuple[nn.Module, Any], ...]:
     return max(whole, key=len, default=())
 
 
+def tower_blocks(tower: nn.Module) -> tuple[tuple[nn.Module, Any], ...]:
+    """As `tower_layers`; of a tower that computes attention of its own, its longest row of layers, each with None."""
+    lists = [tuple(child) for child in tower.modules() if isinstance(child, nn.ModuleList)]
+    longest: tuple[nn.Module, ...] = max(lists, key=len, default=())
+    return tower_layers(tower) or tuple((block, None) for block in longest)
+
+
 def has_windows(tower: nn.Module) -> bool:
     """Whether the tower looks through windows, for which it puts its patches in another order."""
     return any(hasattr(part, "get_window_index") or hasattr(part, "fullatt_block_indexes") for part in tower.modules())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sightline.errors import LayoutError
 from sightline.models.layout.grids import find_grids
-from sightline.models.layout.patches import Modality, PatchGrid, Tiles
+from sightline.models.layout.patches import WHOLE, Modality, PatchGrid, Tiles
 
 if TYPE_CHECKING:
     from sightline.models.anatomy import Anatomy
@@ -67,6 +67,10 @@ class TokenLayout:
         rows = self.modality if sample is None else self.modality[sample]
         found = {modality.name.lower(): int((rows == modality).sum()) for modality in Modality}
         return {name: count for name, count in found.items() if count}
+
+    def whole(self, sample: int = 0) -> PatchGrid | None:
+        """The first grid that shows a sample's first picture, or a frame of its first video, whole; not a crop."""
+        return next((grid for grid in self.grids[sample] if grid.index == 0 and grid.box == WHOLE), None)
 
     def runs(self, sample: int) -> list[tuple[int, int, Modality]]:
         """Stretches of one modality in a sample: (start, end, modality), the end exclusive."""

@@ -46,8 +46,22 @@ def without_cache(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_cache(inputs: Mapping[str, Any], cache: Any, module: nn.Module) -> dict[str, Any]:
-    """A forward's inputs with this cache, under the name that the module's forward gives it."""
+    """A forward's inputs with this cache, under the name that the module's forward gives it.
+
+    Without a cache (None) also a forward will do that takes none, as a model's whose decoder alone keeps one.
+    """
+    if cache is None and not takes_cache(module):
+        return without_cache(inputs)
     return {**without_cache(inputs), cache_name(module): cache}
+
+
+def takes_cache(module: nn.Module) -> bool:
+    """Whether the module's forward has a cache among its arguments, under a known name."""
+    return any(name in _parameters(module) for name in CACHE_NAMES)
+
+
+def _parameters(module: nn.Module) -> Collection[str]:
+    return inspect.signature(inspect.unwrap(type(module).forward)).parameters
 
 
 def cache_name(module: nn.Module) -> str:
@@ -56,7 +70,7 @@ def cache_name(module: nn.Module) -> str:
     Raises:
         ModelError: where it takes one under no name that a tested release uses.
     """
-    parameters = inspect.signature(inspect.unwrap(type(module).forward)).parameters
+    parameters = _parameters(module)
     found = next((name for name in CACHE_NAMES if name in parameters), None)
     if found is None:
         raise ModelError(
