@@ -101,6 +101,31 @@ def test_the_estimate_is_the_slope_of_a_small_step() -> None:
     assert torch.allclose(found["recovered"], found["recovered_gradient"], atol=0.05)
 
 
+def test_effects_are_those_of_public_code() -> None:
+    """`trace_with_patch` of wrudman/NOTICE at a77c329 on tiny-llava, and of TransformerLens' demo at 4cd36aa the
+    product of corrupted gradients and clean less corrupted states."""
+    sample, other = scenes()
+    one, two = (tiny().encode(sl.Sample(image=each, prompt=sample.prompt)) for each in (sample.images[0], other))
+    anatomy = find_anatomy(tiny().model)
+    pair = pair_of(anatomy, one, two, "predicted")
+    found = patch_effects(anatomy, pair, [(20,), (49,)], [1, 3, 6])
+    exact, estimate = found["recovered"], found["recovered_gradient"]
+    assert [float(exact[0, 0]), float(exact[1, 1]), float(exact[2, 1])] == pytest.approx(
+        [-0.0076575, 0.1338609, 0.9835866], abs=2e-5
+    )
+    assert estimate[:, 1].tolist() == pytest.approx([-0.0003134, 0.0657378, 0.4971682], abs=2e-5)
+    assert estimate[:, 0].tolist() == pytest.approx([-0.00032446, -0.00002919, -0.00003667], abs=2e-6)
+
+
+def test_the_raw_lens_is_that_of_public_code() -> None:
+    """`retrieve_logit_lens_llava` and `internal_confidence` of nickjiang2378/vl-interp at 5cd5a3c on tiny-llava."""
+    inputs = tiny().encode(scenes()[0])
+    raw = sl.image_lens(tiny(), inputs, ["circle", "square", "red"], raw=True)
+    assert raw.confidence.shape == (9, 36, 3)
+    assert raw.internal().tolist() == pytest.approx([0.4058202, 0.0345581, 0.6419840], abs=1e-5)
+    assert raw.confidence.sum((0, 1)).tolist() == pytest.approx([1.4909, 0.4522, 3.1461], abs=1e-3)
+
+
 def test_a_pair_of_pictures_from_the_command_line_to_the_report(tmp_path: Path) -> None:
     sample, other = scenes()
     other.save(tmp_path / "scene2.png")

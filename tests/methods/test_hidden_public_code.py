@@ -6,6 +6,7 @@ Each repository was run at the commit named, in float32 (its casts to float16 le
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from families import BY_NAME
 from sightline.methods.directions import _axis
 from sightline.methods.hidden import Lens
 from sightline.methods.memvr import MemVR, seen_again, uncertainty
-from sightline.methods.projectaway import taken_out
+from sightline.methods.projectaway import ProjectAway, taken_out
 from sightline.methods.vista import VISTA, steered
 from sightline.models.anatomy import find_anatomy
 
@@ -102,3 +103,21 @@ def test_projectaway_takes_words_out_as_its_public_code() -> None:
         [1.725257, 1.436314, -0.956831, -1.948216, -0.085460],
     ]
     assert torch.allclose(x, torch.tensor(expected), atol=5e-6)
+
+
+class _Pieces:
+    """A tokenizer that puts a token for the space before a word, as Llama's does for a word behind a space."""
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        assert text.startswith(" ")
+        assert not add_special_tokens
+        return {"input_ids": [29871, *(ord(letter) for letter in text[1:3])]}
+
+    def decode(self, ids: list[int]) -> str:
+        return "" if ids == [29871] else chr(ids[0])
+
+
+def test_a_space_of_its_own_is_no_part_of_a_word_that_is_taken_out() -> None:
+    """vl-interp runs the word's own tokens behind the one that begins a text."""
+    named = SimpleNamespace(tokenizer=_Pieces())
+    assert ProjectAway(words=("dog",), tokens=(3,))._ids(named) == [[3], [ord("d"), ord("o")]]

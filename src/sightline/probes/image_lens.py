@@ -2,6 +2,9 @@
 
 c_lj(y) = softmax(W_U norm(h_lj))[y]            h_lj: [hidden], behind layer l, at image token j
 internal confidence of y = max over layers l and image tokens j of c_lj(y)
+
+The first paper, whose internal confidence it is, leaves the norm out, and its public code looks among the 50 likeliest
+words alone: `raw` = true. The second one norms, as is usual.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ from sightline.models.logits import plain_pass
 AT_ONCE = 64
 """Positions whose logits over the vocabulary are held at a time."""
 
+LIKELIEST = 50
+"""Words among which the raw lens finds its probabilities; all others have 0."""
+
 
 def require_grid(picture: int, grids: Sequence[Any]) -> None:
     """InputError for the number of a picture, crop or frame whose patches are not known to lie in rows and columns."""
@@ -43,7 +49,8 @@ class ImageLens:
     """How sure each image token is of each word.
 
     Attributes:
-        confidence: [layers, image tokens, words], from behind the first layer to behind the last.
+        confidence: [layers, image tokens, words], from behind the first layer to behind the last; of the raw lens what
+            enters the first layer stands in front of them.
         positions: of the image tokens in the prompt.
         grids: of each picture (of one that is cut up, of each crop; of a video, of each frame), the places of its
             patches in `positions`, -1 where there is none; none at all where image tokens are a resampler's queries.
@@ -66,13 +73,15 @@ class ImageLens:
         return values[grid.clamp(min=0)] * (grid >= 0)
 
 
-def image_lens(model: Any, inputs: Mapping[str, Any], words: Sequence[str | int]) -> ImageLens:
+def image_lens(model: Any, inputs: Mapping[str, Any], words: Sequence[str | int], *, raw: bool = False) -> ImageLens:
     """How sure the image tokens of one prompt are of some words.
 
     Args:
         model: a `VLM`, or a bare Transformers model.
         inputs: of the forward, one sample.
-        words: each a word, of which the first token counts, or the id of a token.
+        words: each a word, of which the first token counts, or the id of a token (the first paper's code takes the
+            largest of all of a word's tokens).
+        raw: the first paper's form: softmax(W_U h) among the 50 likeliest words, the last layer's state normed.
 
     Raises:
         InputError: for a batch, a prompt without an image, and words without a tokenizer.
@@ -85,7 +94,7 @@ def image_lens(model: Any, inputs: Mapping[str, Any], words: Sequence[str | int]
         raise InputError("image_lens takes one prompt with an image: give inputs of a batch of one.")
     if not words:
         raise InputError("image_lens is given no word: give at least one, or the id of a token.")
-    confidence = lens_at(anatomy, inputs, places.tolist(), [token_of(model, word) for word in words])
+    confidence = lens_at(anatomy, inputs, places.tolist(), [token_of(model, word) for word in words], raw)
     order = torch.full((layout.length + 1,), -1)
     order[places] = torch.arange(len(places))
     grids = tuple(order[grid.positions] for grid in layout.grids[0])
@@ -93,7 +102,7 @@ def image_lens(model: Any, inputs: Mapping[str, Any], words: Sequence[str | int]
 
 
 def lens_at(
-    anatomy: Anatomy, inputs: Mapping[str, Any], positions: Sequence[int], tokens: Sequence[int]
+    anatomy: Anatomy, inputs: Mapping[str, Any], positions: Sequence[int], tokens: Sequence[int], raw: bool = False
 ) -> Float[Tensor, "layers positions tokens"]:
     """How sure these positions of one prompt are of these tokens, behind each layer.
 
@@ -104,19 +113,34 @@ def lens_at(
     found: list[Tensor] = []
     last: list[Tensor] = []
 
-    def note(module: Any, args: Any, output: Any) -> None:
-        state = (output if isinstance(output, Tensor) else output[0])[0]
-        last[:] = [state[-1:]]
-        mine = state[places.to(state.device)]
-        parts = [unembed(anatomy, part).softmax(-1)[:, ids.to(state.device)] for part in mine.split(AT_ONCE)]
-        found.append(torch.cat(parts).cpu())
+    def keep(state: Tensor, norm: bool) -> None:
+        parts = torch.split(state[0][places.to(state.device)], AT_ONCE)
+        logits = [unembed(anatomy, part, norm) for part in parts]
+        shares = [(among_likeliest(each) if raw else each.softmax(-1))[:, ids.to(state.device)] for each in logits]
+        found.append(torch.cat(shares).cpu())
+
+    def enters(module: Any, args: Any, kwargs: Any) -> None:
+        keep(args[0] if args else kwargs["hidden_states"], norm=False)
+
+    def leaves(module: Any, args: Any, output: Any) -> None:
+        state = output if isinstance(output, Tensor) else output[0]
+        last[:] = [state[0, -1:]]
+        keep(state, norm=module is anatomy.layers[-1] or not raw)
 
     with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.no_grad():
+        if raw:
+            hooks.before(anatomy.layers[0], enters)
         for layer in anatomy.layers:
-            hooks.after(layer, note)
+            hooks.after(layer, leaves)
         output = plain_pass(anatomy.model, inputs)
     check_unembedding("The lens", anatomy, last[0], output.logits)
     return torch.stack(found)
+
+
+def among_likeliest(logits: Float[Tensor, "*rows vocabulary"]) -> Float[Tensor, "*rows vocabulary"]:
+    """Probabilities among the `LIKELIEST` words of each row, 0 for all others."""
+    least = logits.topk(min(LIKELIEST, logits.shape[-1]), -1).values[..., -1:]
+    return logits.masked_fill(logits < least, -torch.inf).softmax(-1)
 
 
 def token_of(model: Any, word: str | int) -> int:
