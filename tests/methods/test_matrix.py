@@ -25,7 +25,7 @@ from sightline.models.transformers_api.release import RELEASE
 from support.cells import BEAMS, CELLS, COPIES, NAMES, alone, method_of, refusal, run
 from support.leftovers import state_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:fastervlm.*this vision tower")
+pytestmark = pytest.mark.filterwarnings("ignore:(fastervlm|visionzip).*this vision tower")
 
 
 @cache

@@ -12,7 +12,7 @@ from torch import Tensor
 from families import BY_NAME, IMAGE, TEXT, VIDEO, Case
 from methods.plain_decoding import GREEDY
 from sightline.attention import EditedCall, ForwardPass, attach
-from sightline.errors import InputError, ModelError
+from sightline.errors import InputError, ModelError, SightlineWarning
 from sightline.methods.base import Method, parse_spec
 from sightline.methods.cdpruner import CDPruner, greedy_mode
 from sightline.methods.divprune import DivPrune, most_diverse
@@ -220,6 +220,14 @@ def test_visionzip_shows_targets_in_their_places_and_nothing_where_the_class_tok
         assert shown.tolist() == image[1:].tolist()  # the first is the class token
 
 
+@pytest.mark.parametrize("method", [FasterVLM(r=0.5), VisionZip(keep=5, merged=2)])
+def test_a_tower_without_a_class_token_is_said_to_be_scored_otherwise(method: Method) -> None:
+    model = BY_NAME["paligemma"].model()
+    with pytest.warns(SightlineWarning, match=f"{method.name}: this vision tower has no class token"), method.on(model):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:visionzip.*this vision tower")
 def test_visionzip_refuses_merged_patches() -> None:
     case, model = BY_NAME["qwen2_vl"].make_inputs(1, None), BY_NAME["qwen2_vl"].model()
     with torch.no_grad(), VisionZip().on(model), pytest.raises(ModelError, match=r"that of Qwen2VL.* is not"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from sightline.attention import attach
 from sightline.attention.passes import LayoutSource
-from sightline.errors import InputError, SightlineWarning
+from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
 from sightline.methods.shorten import PromptPruning
 from sightline.methods.tower import TowerChoice
@@ -58,13 +57,7 @@ class FasterVLM(Method):
         """
         anatomy, source = anatomy_and_layout(model, layout)
         tower = TowerChoice(self.name, anatomy, self.layer, self.pick)
-        if not tower.is_class_first:
-            warnings.warn(
-                f"{self.name}: this vision tower has no class token, so patches are scored by the attention they "
-                "receive from all others on average.",
-                SightlineWarning,
-                stacklevel=3,
-            )
+        tower.warn_without_class()
 
         def choose(prompt: TokenLayout) -> Bool[Tensor, "batch positions"]:
             image = prompt.mask(Modality.IMAGE)

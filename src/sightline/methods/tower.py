@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
@@ -17,7 +18,7 @@ from sightline.attention.call import AttentionCall, by_call
 from sightline.attention.hooks import Hooks
 from sightline.attention.late_images import refuse_late_images
 from sightline.attention.weights import weight_blocks
-from sightline.errors import InputError, ModelError
+from sightline.errors import InputError, ModelError, SightlineWarning
 from sightline.methods.tower_tokens import added_tokens
 from sightline.models.anatomy import Anatomy
 from sightline.models.anatomy.vision_layers import has_class_token, has_windows, image_tower, tower_layers
@@ -106,6 +107,16 @@ class TowerChoice:
         self._scores: list[Tensor] = []
         self._keys: list[Tensor] = []
         self._packed: Tensor | None = None
+
+    def warn_without_class(self) -> None:
+        """Say that a tower without a class token is scored otherwise than in the paper."""
+        if not self.is_class_first:
+            warnings.warn(
+                f"{self._name}: this vision tower has no class token, so patches are scored by the attention they "
+                "receive from all others on average.",
+                SightlineWarning,
+                stacklevel=4,
+            )
 
     @contextmanager
     def watching(self) -> Iterator[None]:

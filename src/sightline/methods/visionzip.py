@@ -70,6 +70,7 @@ class VisionZip(Method):
         """
         anatomy, source = anatomy_and_layout(model, layout)
         tower = _Zipping(self, anatomy)
+        tower.warn_without_class()
 
         def choose(prompt: TokenLayout) -> Bool[Tensor, "batch positions"]:
             image = prompt.mask(Modality.IMAGE)
