@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import DynamicCache
 
 import sightline
 from sightline.errors import ModelError
 from sightline.models.caches import has_same_start
 from sightline.models.transformers_api import attention as api
-from sightline.models.transformers_api.cache import CACHE_NAMES, cache_of, with_cache, without_cache
+from sightline.models.transformers_api.cache import CACHE_NAMES, cache_of, select_rows, with_cache, without_cache
 from sightline.models.transformers_api.release import NEWEST, OLDEST, release_warning
 
 PRIVATE = re.compile(
@@ -102,3 +103,15 @@ def test_a_copy_of_a_cache_begins_as_it_does() -> None:
     other = DynamicCache()
     other.update(torch.rand(1, 2, 5, 4), torch.rand(1, 2, 5, 4), 0)
     assert not has_same_start(other, cache, 0, 5)
+
+
+@pytest.mark.parametrize(("rows", "is_copied"), [([1, 1, 1], False), ([1, 0], True)])
+def test_one_row_of_a_cache_is_named_again_without_a_copy(rows: list[int], is_copied: bool) -> None:
+    keys = torch.randn(2, 1, 3, 4)
+    cache = DynamicCache()
+    cache.update(keys, keys + 1, 0)
+    held = cache.layers[0].keys.untyped_storage().data_ptr()
+    select_rows(cache, torch.tensor(rows))
+    assert torch.equal(cache.layers[0].keys, keys[rows])
+    assert torch.equal(cache.layers[0].values, keys[rows] + 1)
+    assert (cache.layers[0].keys.untyped_storage().data_ptr() != held) == is_copied

@@ -24,7 +24,7 @@ from sightline.methods.generating import check_least
 from sightline.methods.opera_search import OperaSearch, WordEnds, WordReader
 from sightline.methods.scoring import VISUAL, prompt_layout
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api.cache import cache_from, cache_of, is_static, with_cache
+from sightline.models.transformers_api.cache import cache_from, cache_of, is_static, select_rows, with_cache
 from sightline.models.transformers_api.generation import given_to
 
 
@@ -188,11 +188,11 @@ class _Words(WordReader):
         """The cache of the prompt alone, for so many beams."""
         self._cache = copy.deepcopy(self.prompts)
         chosen = torch.full((beams,), self.sample, device=self.prompt.device)
-        self._cache.batch_select_indices(chosen)
+        select_rows(self._cache, chosen)
 
     def keep(self, beams: Int[Tensor, " kept"]) -> None:
         """The cache of some of its rows, in this order; a row may be named again."""
-        self._cache.batch_select_indices(beams.to(self.prompt.device))
+        select_rows(self._cache, beams.to(self.prompt.device))
 
     def run(
         self, words: Int[Tensor, "rows words"]

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
@@ -96,6 +97,18 @@ def grows(cache: Any, config: Any) -> bool:
     """Whether a cache, and one made for this model, keeps all keys of every layer and grows by them."""
     layers = (*getattr(cache, "layers", ()), *DynamicCache(config=config).layers)
     return all(type(layer) is DynamicLayer for layer in layers) and not getattr(cache, "offloading", False)
+
+
+def select_rows(cache: Any, rows: Int[Tensor, " rows"]) -> None:
+    """Let a cache hold these of its rows, in this order; one row, however often, is not copied."""
+    chosen, layers = set(rows.tolist()), getattr(cache, "layers", ())
+    is_grown = all(type(layer) is DynamicLayer and layer.get_seq_length() for layer in layers)
+    if len(chosen) != 1 or not layers or not is_grown or getattr(cache, "offloading", False):
+        cache.batch_select_indices(rows)
+        return
+    for layer in layers:
+        parts = (each.narrow(0, int(rows[0]), 1) for each in (layer.keys, layer.values))
+        layer.keys, layer.values = (part.expand(len(rows), -1, -1, -1) for part in parts)
 
 
 def prompt_keepers(model: nn.Module) -> tuple[nn.Module, ...]:
