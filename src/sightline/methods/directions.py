@@ -186,7 +186,7 @@ def _inputs(model: Any, given: Any) -> dict[str, Any]:
     return dict(given)
 
 
-def _axis(differences: Float[Tensor, pairs * rest]) -> Float[Tensor, "*rest"]:
+def _axis(differences: Float[Tensor, "pairs *states hidden"]) -> Float[Tensor, "*states hidden"]:
     """The first principal axis of rows of all states, in VTI's public code of as many rows as there are patches."""
     pairs, shape = len(differences), differences.shape[1:]
     # [states, patches, hidden] is cut there into rows as it lies in memory, states first.

@@ -69,8 +69,8 @@ class VTI(Method):
     x: [batch, positions, hidden], what each feed-forward part puts out. Both directions are files of `find_direction`
     (part text, and part tower, kind pca); either may be left out. The public code finds the first in 70 pairs of
     captions behind their pictures, and the second in the mean of 50 copies of each picture with 99% of the patches at
-    the picture's mean, less the picture: for each patch (`each_patch`), or one for all patches. Control: `random` =
-    true.
+    the picture's mean, less the picture: for each patch (`each_patch`), or one for all patches.
+    Control: `random` = true.
     """
 
     name: ClassVar[str] = "vti"
