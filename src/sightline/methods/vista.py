@@ -26,6 +26,9 @@ from sightline.models.transformers_api.cache import is_static, with_cache
 LAYERS = (26, 31)
 """States behind the layers 25 to 30 of the public code, which counts its model's 32 from 0; never behind the last."""
 
+_SMALLEST_LENGTH = 1e-12
+"""Of what has no length no direction is made."""
+
 SMALLEST = 1e-3
 """A layer whose last state the image moves by less than this share has no direction, as behind a sliding window."""
 
@@ -111,11 +114,13 @@ def steered(
     x: Float[Tensor, "*rows hidden"], direction: Float[Tensor, "*rows hidden"], lam: float
 ) -> Float[Tensor, "*rows hidden"]:
     """x turned towards a direction of length 1, at its own length."""
-    unit = torch.nn.functional.normalize(x, dim=-1)
-    away = (-(unit * direction).sum(-1, keepdim=True)).clamp_min(0)
-    turned = torch.nn.functional.normalize(unit + lam * (1 + away) * direction, dim=-1)
-    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return length * turned
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    along = (x * direction).sum(-1, keepdim=True)
+    # |x| (x/|x| + y), which has the direction of the sum above in half as many operations.
+    turned = torch.addcmul(x, direction, lam * (length - along.clamp_max(0)))
+    size = torch.linalg.vector_norm(turned, dim=-1, keepdim=True)
+    found: Tensor = turned * (length / size.clamp_min(_SMALLEST_LENGTH))
+    return found
 
 
 class _Steering:
@@ -166,17 +171,17 @@ class _Steering:
     def _last_states(self, inputs: dict[str, Any]) -> Float[Tensor, "batch layers hidden"]:
         """What leaves each layer at the last position of each sample, untouched."""
         found: list[Tensor] = []
+        mask = inputs.get("attention_mask")
 
         def note(module: Any, args: Any, output: Any) -> None:
-            found.append((output if isinstance(output, Tensor) else output[0]).float())
+            state = output if isinstance(output, Tensor) else output[0]
+            index = torch.arange(state.shape[1], device=state.device)
+            present = torch.ones_like(index) if mask is None else mask.to(state.device)
+            end = torch.where(present.bool(), index, -1).amax(-1).expand(len(state))
+            found.append(state[torch.arange(len(end)), end].float())
 
         with Hooks(self._anatomy, in_bypassed=True) as hooks, bypassed(self._anatomy), torch.no_grad():
             for layer in self._anatomy.layers:
                 hooks.after(layer, note)
             self._anatomy.model(**{name: value for name, value in inputs.items() if value is not None})
-        mask = inputs.get("attention_mask")
-        length = found[0].shape[1]
-        index = torch.arange(length, device=found[0].device)
-        present = torch.ones(length, device=index.device) if mask is None else mask.to(index.device)
-        end = torch.where(present.bool(), index, -1).amax(-1).expand(len(found[0]))
-        return torch.stack([state[torch.arange(len(end)), end.to(state.device)] for state in found], 1)
+        return torch.stack([state.to(found[0].device) for state in found], 1)
