@@ -31,7 +31,7 @@ from sightline.knockout.words import pieces_of
 from sightline.memory import is_out_of_memory
 from sightline.methods.base import anatomy_and_layout
 from sightline.models.layout import Modality, TokenLayout
-from sightline.probes.image_lens import token_of
+from sightline.models.word_tokens import token_of
 
 if TYPE_CHECKING:
     from sightline.attention.passes import LayoutSource

@@ -20,6 +20,7 @@ from sightline.methods.generating import check_least
 from sightline.methods.hidden import changed_outputs, check_depth
 from sightline.methods.scoring import VISUAL, require_image
 from sightline.models.anatomy import Anatomy
+from sightline.models.word_tokens import word_list, word_tokens
 
 
 @register
@@ -46,6 +47,9 @@ class ProjectAway(Method):
     seed: int = setting(0, "of random directions")
 
     def __post_init__(self) -> None:
+        for field in ("words", "tokens"):
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, word_list(getattr(self, field)))
         check_least(self.name, 0, weight=self.weight)
 
     def require_complete(self) -> None:
@@ -58,7 +62,8 @@ class ProjectAway(Method):
         """Act on every prompt that runs inside.
 
         Raises:
-            InputError: without words, for a layer the model has not, and for a prompt without an image.
+            InputError: without words, for one that the tokenizer does not know, for a layer the model has not, and for
+                a prompt without an image.
         """
         anatomy, source = anatomy_and_layout(model, layout)
         self.require_complete()
@@ -78,20 +83,8 @@ class ProjectAway(Method):
             yield
 
     def _ids(self, model: Any) -> list[list[int]]:
-        found = [[token] for token in self.tokens or ()]
-        if self.words:
-            tokenizer = getattr(model, "tokenizer", None)
-            if tokenizer is None:
-                raise InputError("projectaway needs a tokenizer for its words: give a VLM, or the field tokens.")
-            found += [_ids_of(tokenizer, word) for word in self.words]
-        return found
-
-
-def _ids_of(tokenizer: Any, word: str) -> list[int]:
-    """A word's tokens behind a space, without a token for the space alone, as some tokenizers put."""
-    ids: list[int] = tokenizer(" " + word, add_special_tokens=False)["input_ids"]
-    blank = next((place for place, token in enumerate(ids) if tokenizer.decode([token]).strip()), 0)
-    return ids[blank:]
+        words = [word_tokens(model, word, "the field tokens") for word in self.words or ()]
+        return [[token] for token in self.tokens or ()] + words
 
 
 class _Erasing:

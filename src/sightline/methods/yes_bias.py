@@ -115,7 +115,8 @@ def _tokens(model: Any, word: str) -> list[int]:
         raise InputError(f"yes_bias needs a tokenizer: give a VLM, or the fields yes and no (here: {word}).")
     forms = [space + form for form in (word.capitalize(), word) for space in ("", " ")]
     encoded = [tokenizer(form, add_special_tokens=False)["input_ids"] for form in forms]
-    found = sorted({ids[0] for ids in encoded if len(ids) == 1})
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    found = sorted({ids[0] for ids in encoded if len(ids) == 1} - {unknown})
     if not found:
         raise InputError(f"yes_bias finds no single token for {word!r} in this tokenizer: give the fields yes and no.")
     return found

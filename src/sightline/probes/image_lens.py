@@ -25,6 +25,7 @@ from sightline.methods.hidden import check_unembedding, unembed
 from sightline.methods.scoring import VISUAL, prompt_layout
 from sightline.models.anatomy import Anatomy
 from sightline.models.logits import plain_pass
+from sightline.models.word_tokens import token_of, word_list
 
 AT_ONCE = 64
 """Positions whose logits over the vocabulary are held at a time."""
@@ -73,18 +74,20 @@ class ImageLens:
         return values[grid.clamp(min=0)] * (grid >= 0)
 
 
-def image_lens(model: Any, inputs: Mapping[str, Any], words: Sequence[str | int], *, raw: bool = False) -> ImageLens:
+def image_lens(
+    model: Any, inputs: Mapping[str, Any], words: str | int | Sequence[str | int], *, raw: bool = False
+) -> ImageLens:
     """How sure the image tokens of one prompt are of some words.
 
     Args:
         model: a `VLM`, or a bare Transformers model.
         inputs: of the forward, one sample.
-        words: each a word, of which the first token counts, or the id of a token (the first paper's code takes the
-            largest of all of a word's tokens).
+        words: one or several, each a word, of which the first token counts, or the id of a token (the first paper's
+            code takes the largest of all of a word's tokens).
         raw: the first paper's form: softmax(W_U h) among the 50 likeliest words, the last layer's state normed.
 
     Raises:
-        InputError: for a batch, a prompt without an image, and words without a tokenizer.
+        InputError: for a batch, a prompt without an image, words without a tokenizer, and those that it does not know.
         ModelError: for a model without an unembedding.
     """
     anatomy, source = anatomy_and_layout(model, None)
@@ -92,9 +95,10 @@ def image_lens(model: Any, inputs: Mapping[str, Any], words: Sequence[str | int]
     places = layout.mask(*VISUAL)[0].nonzero()[:, 0]
     if layout.batch != 1 or not len(places):
         raise InputError("image_lens takes one prompt with an image: give inputs of a batch of one.")
-    if not words:
+    tokens = [token_of(model, word) for word in word_list(words)]
+    if not tokens:
         raise InputError("image_lens is given no word: give at least one, or the id of a token.")
-    confidence = lens_at(anatomy, inputs, places.tolist(), [token_of(model, word) for word in words], raw)
+    confidence = lens_at(anatomy, inputs, places.tolist(), tokens, raw)
     order = torch.full((layout.length + 1,), -1)
     order[places] = torch.arange(len(places))
     grids = tuple(order[grid.positions] for grid in layout.grids[0])
@@ -116,6 +120,10 @@ def lens_at(
     def keep(state: Tensor, norm: bool) -> None:
         parts = torch.split(state[0][places.to(state.device)], AT_ONCE)
         logits = [unembed(anatomy, part, norm) for part in parts]
+        size = int(logits[0].shape[-1])
+        for token in tokens:
+            if not 0 <= token < size:
+                raise InputError(f"There is no token {token} in a vocabulary of {size}.")
         shares = [(among_likeliest(each) if raw else each.softmax(-1))[:, ids.to(state.device)] for each in logits]
         found.append(torch.cat(shares).cpu())
 
@@ -141,20 +149,3 @@ def among_likeliest(logits: Float[Tensor, "*rows vocabulary"]) -> Float[Tensor, 
     """Probabilities among the `LIKELIEST` words of each row, 0 for all others."""
     least = logits.topk(min(LIKELIEST, logits.shape[-1]), -1).values[..., -1:]
     return logits.masked_fill(logits < least, -torch.inf).softmax(-1)
-
-
-def token_of(model: Any, word: str | int) -> int:
-    """The id of a word's first token that has letters, with a space before it; an id is its own.
-
-    Raises:
-        InputError: for a word without a tokenizer.
-    """
-    if isinstance(word, int):
-        return word
-    tokenizer = getattr(model, "tokenizer", None)
-    if tokenizer is None:
-        raise InputError(f"The word {word!r} needs a tokenizer: give a VLM, or the id of a token.")
-    ids: list[int] = tokenizer(" " + word, add_special_tokens=False)["input_ids"]
-    texts = [tokenizer.decode([token]).strip() for token in ids]
-    # Some tokenizers put a token for the space before the word.
-    return next((token for token, text in zip(ids, texts, strict=True) if text), ids[0])
