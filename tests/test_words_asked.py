@@ -29,7 +29,6 @@ def test_one_string_is_one_word_wherever_words_are_taken() -> None:
     assert sl.image_lens(tiny(), inputs, "circle").confidence.shape[-1] == 1
     assert sl.image_lens(tiny(), inputs, 7).confidence.shape[-1] == 1
     assert ProjectAway(words="circle").words == ("circle",)
-    assert ProjectAway(tokens=3).tokens == (3,)
     assert word_list(["red", "circle"]) == ("red", "circle")
     assert len(word_tokens(tiny(), "circle")) == 1
 

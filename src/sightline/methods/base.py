@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from sightline.errors import InputError
+from sightline.methods.numbers import check_numbers
 from sightline.models import anatomy as anatomies
 from sightline.plugins import Registry
 from sightline.settings import setting as setting
@@ -30,6 +31,22 @@ class Method:
     """Base of all methods. State lives in the context manager that `on` returns, never here."""
 
     name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Numbers are checked before what a method does with its fields, whether or not it thinks of that."""
+        super().__init_subclass__(**given)
+        own = cls.__dict__.get("__post_init__")
+        if own is None:
+            return
+
+        def checked(self: Method) -> None:
+            check_numbers(self)
+            own(self)
+
+        cls.__post_init__ = checked  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     def on(self, model: Any, layout: LayoutSource | None = None) -> AbstractContextManager[Any]:
         """Act on a `VLM` or a bare Transformers model inside a `with`.

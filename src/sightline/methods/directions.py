@@ -97,7 +97,8 @@ def find_direction(
         each_patch: of a tower, a direction for each patch; all pictures then need as many. VTI has it so.
 
     Raises:
-        InputError: without a pair, for a kind or part that is not there, and for pictures of unlike size.
+        InputError: without a pair, for a kind or part that is not there, for pictures of unlike size, and for pairs
+            whose sides are alike.
     """
     anatomy, _ = anatomy_and_layout(model, None)
     if kind not in ("mean", "pca"):
@@ -113,7 +114,7 @@ def find_direction(
             raise InputError("The pictures differ in their number of patches: give pictures of one size.")
         return torch.stack(read).mean(0)
 
-    found = [(states(one), states(two)) for one, two in pairs]
+    found = [(states(one), states(two)) for one, two in map(_pair, pairs)]
     if not found:
         raise InputError("find_direction is given no pair: give at least one.")
     if len({state.shape for pair in found for state in pair}) > 1:
@@ -122,7 +123,23 @@ def find_direction(
     values = differences.mean(0)
     if kind == "pca" and len(found) > 1:
         values = values + _axis(differences)
+    if not bool(values[1:].isfinite().all()):
+        raise InputError("The states of the pairs are not finite, so there is no direction: load the model in float32.")
+    if not bool(values[1:].any()):
+        side = "their pictures, in the vision tower" if part == "tower" else "the last positions, in the decoder"
+        raise InputError(
+            f"The sides of the pairs do not differ on average ({side}), so there is no direction: give pairs that do."
+        )
     return Direction(values[1:].contiguous(), kind, part, weights_digest(anatomy))
+
+
+def _pair(given: Any) -> tuple[Any, Any]:
+    if isinstance(given, str | Sample) or not hasattr(given, "__len__") or len(given) != 2:
+        raise InputError(
+            f"find_direction is given {type(given).__name__} where a pair is wanted: give (first, second)."
+        )
+    first, second = given
+    return first, second
 
 
 def parts_of(name: str, anatomy: Anatomy, part: str) -> list[tuple[nn.Module, nn.Module]]:

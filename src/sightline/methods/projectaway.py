@@ -47,9 +47,8 @@ class ProjectAway(Method):
     seed: int = setting(0, "of random directions")
 
     def __post_init__(self) -> None:
-        for field in ("words", "tokens"):
-            if getattr(self, field) is not None:
-                object.__setattr__(self, field, word_list(getattr(self, field)))
+        if self.words is not None:
+            object.__setattr__(self, "words", word_list(self.words))
         check_least(self.name, 0, weight=self.weight)
 
     def require_complete(self) -> None:

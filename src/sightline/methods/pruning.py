@@ -116,8 +116,18 @@ def kept_by_features(
         count = kept_count(len(places), keep)
         mine = features[sample].float()
         chosen = pick(mine[places.to(mine.device)], mine[behind[sample].to(mine.device)], count)
-        stays[sample, places[chosen.cpu()]] = True
+        stays[sample, places[_in_range(chosen, len(places))]] = True
     return stays
+
+
+def _in_range(chosen: Any, tokens: int) -> Tensor:
+    """Which tokens a rule picks, on the CPU; InputError for one that is not there."""
+    places = torch.as_tensor(chosen).cpu()
+    if places.dtype.is_floating_point or bool(((places < 0) | (places >= tokens)).any()):
+        raise InputError(
+            f"A rule picks image tokens {places.tolist()[:8]} of {tokens}: pick gives places from 0 to {tokens - 1}."
+        )
+    return places
 
 
 def words_behind(layout: TokenLayout) -> Bool[Tensor, "batch positions"]:
