@@ -3,7 +3,7 @@
     python benchmarks/independence.py pope:POPE/output/coco hallusionbench:HallusionBench --rounds 200 --out FILE
 
 Each model is right on 75% of the questions. What is independent shares its luck: the same question about the same image
-always, and of what is scored together (an image, a set, a group) four answers of five. Prints how often McNemar's p is
+always, and of what is scored together (an image, a set, a group) four answers of five. Prints how often the p is
 below 0.05 (wanted: 0.05) and how often the 95% interval of the difference holds 0 (wanted: 0.95).
 """
 

@@ -1,4 +1,4 @@
-"""Intervals by redrawing what is independent, McNemar's exact test, Holm's adjustment, AUROC, and how many items a
+"""Intervals by redrawing what is independent, the exact sign-flip test, Holm's adjustment, AUROC, and how many items a
 difference needs. Words of one caption, and questions that stand in several splits, are no independent draws.
 """
 
@@ -21,13 +21,61 @@ and how many units have each, [kinds].
 """
 
 
-def mcnemar(a_only: int, b_only: int) -> float:
-    """The two-sided exact p value for so many units that are better on one side alone."""
-    from scipy.stats import binomtest
+_FINE = 5040
+"""Steps in the largest change, by which changes of whole numbers up to 10 are told exactly."""
 
-    if a_only + b_only == 0:
+_CELLS = 32_768, 262_144
+"""Steps that all changes together have where they are no whole numbers: 50 a unit, but at least and at most so many."""
+
+
+def sign_flip(changes: ArrayLike, counts: ArrayLike | None = None) -> float:
+    """The two-sided exact p value of a sum of changes, each of which might as well have the other sign.
+
+    p = P(|sum_u s_u d_u| >= |sum_u d_u|), s_u = 1 or -1 with chance 1/2 each: Fisher's test of paired differences (The
+    Design of Experiments, 1935, section 21). It is McNemar's exact test where all changes but those of 0 are of one
+    size, and judges the sum, and so the mean, where they are not. The distribution of the sum is convolved (Pagano and
+    Tritchler 1983, JASA 78); changes that are no multiples of a common step are rounded.
+
+    changes: [kinds], of one independent unit each, or of as many as counts: [kinds] says. 1 where nothing changes.
+    """
+    given = np.asarray(changes, dtype=float)
+    often = np.ones(len(given), int) if counts is None else np.asarray(counts, dtype=int)
+    largest = float(np.abs(given).max(initial=0.0))
+    if not largest:
         return 1.0
-    return float(binomtest(a_only, a_only + b_only, 0.5).pvalue)
+    steps = _whole(given / largest, often)
+    sizes, place = np.unique(np.abs(steps), return_inverse=True)
+    totals = np.bincount(place, often).astype(int)
+    chances = _chances([(int(size), int(count)) for size, count in zip(sizes, totals, strict=True) if size])
+    sums = 2 * np.arange(len(chances)) - (len(chances) - 1)
+    return min(1.0, float(chances[np.abs(sums) >= abs(int(steps @ often))].sum()))
+
+
+def _whole(shares: NDArray[np.float64], counts: NDArray[np.int_]) -> NDArray[np.int_]:
+    """Changes from -1 to 1 as whole steps."""
+    steps = np.rint(shares * _FINE).astype(int)
+    steps //= np.gcd.reduce(steps)
+    is_whole = float(np.abs(shares * _FINE - np.rint(shares * _FINE)).max()) < 1e-3
+    units = int(counts[steps != 0].sum())
+    cells = min(max(_CELLS[0], 50 * units), _CELLS[1])
+    if is_whole and np.abs(steps) @ counts <= max(cells, 10 * units):
+        return steps
+    finest = max(10.0, cells / float(np.abs(shares) @ counts))
+    return np.rint(shares * finest).astype(int)
+
+
+def _chances(kinds: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+    """Of each sum from 0, [sums], where each of so many units adds its size or nothing; kinds: (size, units)."""
+    from scipy.stats import binom
+
+    found = np.ones(1)
+    for size, count in sorted(kinds, key=lambda kind: -kind[1]):
+        longer = np.zeros(len(found) + size * count)
+        for often, chance in enumerate(binom.pmf(np.arange(count + 1), count, 0.5)):
+            if chance:
+                longer[often * size : often * size + len(found)] += chance * found
+        found = longer
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -130,7 +178,8 @@ def mean_intervals(columns: NDArray[np.float64], resamples: int, seed: int = 0) 
 
 
 def units_needed(difference: float, differing: float, power: float = 0.8, size: float = 0.05) -> int:
-    """How many independent items McNemar's test needs to find a difference in accuracy with this power.
+    """How many independent items, each counted once, the sign-flip test (then McNemar's) needs to find a difference in
+    accuracy with this power.
 
     difference: |d|, from 0 to 1. differing: the share p of items that are right on one side alone, at least |d|.
     n = ((z_{1 - size/2} sqrt(p) + z_power sqrt(p - d^2)) / d)^2 (Connor 1987, Biometrics 43).

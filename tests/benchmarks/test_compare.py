@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binomtest, norm
 
 from sightline.benchmarks.base import Item, Verdict, find_bench
-from sightline.benchmarks.compare import Interval, compare_verdicts, intervals, mcnemar
+from sightline.benchmarks.compare import Interval, compare_verdicts, intervals
 from sightline.benchmarks.limit import first_items
+from sightline.stats import sign_flip
 from toy_bench import Ratio, Toy
 
 TOY = Toy()
@@ -87,10 +89,31 @@ def test_only_items_that_both_answered_count() -> None:
     assert (found.a_only, found.b_only) == (("2",), ("3",))
 
 
-@given(st.integers(0, 40), st.integers(0, 40))
-def test_mcnemar_is_the_sign_test(a_only: int, b_only: int) -> None:
-    total, fewer = a_only + b_only, min(a_only, b_only)
-    assert mcnemar(a_only, b_only) == pytest.approx(min(1.0, 2 * binom.cdf(fewer, total, 0.5)) if total else 1.0)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.floats(0.001, 1000))
+def test_where_each_unit_counts_once_the_test_is_mcnemars(a_only: int, b_only: int, same: int, size: float) -> None:
+    expected = binomtest(b_only, a_only + b_only).pvalue if a_only + b_only else 1.0
+    assert sign_flip([-size] * a_only + [size] * b_only + [0.0] * same) == pytest.approx(expected)
+    assert sign_flip([size, 0.0, -size], [b_only, same, a_only]) == pytest.approx(expected)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=9), st.sampled_from([1.0, 1 / 7, 1e-6]))
+def test_the_p_counts_every_exchange_of_signs(changes: list[int], scale: float) -> None:
+    sums = np.array(list(itertools.product([1, -1], repeat=len(changes)))) @ np.array(changes)
+    expected = (np.abs(sums) >= abs(sum(changes))).mean()
+    assert sign_flip(scale * np.array(changes)) == pytest.approx(expected)
+    assert sign_flip(-scale * np.array(changes)) == pytest.approx(expected)
+
+
+def test_changes_of_any_size_are_tested_nearly_exactly() -> None:
+    rng = np.random.default_rng(0)
+    for shift in (0.0, 0.5, 1.5):
+        changes = rng.normal(shift, 1, 12)
+        sums = np.array(list(itertools.product([1, -1], repeat=12))) @ changes
+        assert sign_flip(changes) == pytest.approx((np.abs(sums) >= abs(changes.sum()) - 1e-9).mean(), abs=0.002)
+    many = rng.normal(0.05, 1, 5000)
+    normal = 2 * norm.sf(abs(many.sum()) / np.sqrt((many**2).sum()))
+    assert sign_flip(many) == pytest.approx(normal, rel=0.02)
 
 
 def plain_interval(sums: np.ndarray, strata: np.ndarray, figure: str, seed: int = 1) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,67 @@ def test_questions_of_several_splits_are_one_unit_and_all_count() -> None:
     assert compared.units == len({(item.about["image"], item.about["question"]) for item in items}) < len(items)
     assert compared.delta == pytest.approx(-3 / 180)
     assert intervals(POPE, items, a)["accuracy"] == (1.0, (1.0, 1.0))
+
+
+def test_the_p_judges_the_difference_beside_it() -> None:
+    """A tilt to no: each present object is lost in three splits, the more absent ones are won in one or two."""
+    items, rng = pope_items(60), np.random.default_rng(2)
+    lucky = answers(items, rng, 0.4)
+    a = judged(items, {item.id: item.truth == "yes" or lucky[item.id] for item in items})
+    b = judged(items, {item.id: item.truth == "no" for item in items})
+    compared = compare_verdicts(POPE, items, a, b)
+    assert compared.delta is not None
+    assert compared.ci95 is not None
+    assert compared.delta < -0.15
+    assert compared.ci95[1] < 0
+    assert compared.p_value < 0.001  # by units that are better on either side, of which there are as many: 0.2
+    back = compare_verdicts(POPE, items, b, a)
+    assert back.p_value == pytest.approx(compared.p_value)
+
+
+def test_what_the_units_add_is_the_difference_and_their_exchange_its_distribution() -> None:
+    """By brute force: the sides of six images of two subtasks of unlike size, exchanged in all ways."""
+    mme, rng = find_bench("mme"), np.random.default_rng(0)
+    items = [
+        Item(
+            f"{pair}/{place}",
+            "",
+            truth="yes",
+            group="count" if pair < 4 else "OCR",
+            about={"pair": str(pair), "image": str(pair)},
+        )
+        for pair in range(6)
+        for place in range(2)
+    ]
+    for _ in range(5):
+        a, b = (judged(items, {item.id: bool(rng.random() < 0.6) for item in items}) for _ in range(2))
+        found = []
+        for exchanged in itertools.product([False, True], repeat=6):
+            sides: list[dict[str, Verdict]] = [{}, {}]
+            for item in items:
+                is_other = exchanged[int(item.about["pair"])]
+                sides[is_other][item.id], sides[not is_other][item.id] = a[item.id], b[item.id]
+            totals = [mme.score(items, side)["total"] for side in sides]
+            found.append(totals[1] - totals[0])
+        expected = np.mean(np.abs(found) >= abs(found[0]) - 1e-6)
+        assert compare_verdicts(mme, items, a, b, resamples=2).p_value == pytest.approx(expected)
+
+
+def test_a_headline_that_divides_by_what_a_side_names_is_judged_by_its_own_sign() -> None:
+    """Of descriptions that name an object, the share that invents one: sides name objects in different descriptions."""
+    bench = find_bench("object-halbench")
+    items = [Item(f"{n}/0", "", truth=[]) for n in range(40)]
+
+    def side(wrong: int, named: int) -> dict[str, Verdict]:
+        details = [{"wrong": ["cat"] if n < wrong else [], "words": int(n < named)} for n in range(40)]
+        return {item.id: Verdict(item.id, None, True, of) for item, of in zip(items, details, strict=True)}
+
+    same = compare_verdicts(bench, items, side(10, 20), side(20, 40), resamples=2)
+    assert (same.delta, same.p_value) == (0.0, 1.0)
+    worse = compare_verdicts(bench, items, side(2, 40), side(20, 40), resamples=2)
+    assert worse.p_value == pytest.approx(2 / 2**18)
+    nothing = compare_verdicts(bench, items, side(0, 0), side(0, 0), resamples=2)
+    assert (nothing.delta, nothing.p_value) == (None, 1.0)
 
 
 def test_items_without_image_are_units_of_their_own() -> None:

@@ -39,7 +39,7 @@ def test_the_tables_and_the_files(sightline: Callable[..., Any], tiny: Path, ite
     document = sightline(*words, "--json").document
     assert json.loads(Path("run/summary.json").read_text()) == document
     shown = sightline(*words)
-    for word in ("4 items", "accuracy", "95% interval", "unparsed", "failed", "s/item", "Against none", "McNemar"):
+    for word in ("4 items", "accuracy", "95% interval", "unparsed", "failed", "s/item", "Against none", "sign-flip p"):
         assert word in shown.out
     assert "Item q3 failed under none" in shown.err
     assert "samples.jsonl" in shown.err

@@ -97,7 +97,7 @@ def test_the_command_prints_the_same_document(tmp_path: Path, data: Path) -> Non
     printed = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
     assert json.loads(printed.stdout) == json.loads(json.dumps(sl.compare("pope", a, b, data=data).to_dict()))
     shown = CliRunner().invoke(command, arguments, catch_exceptions=False)
-    assert "McNemar p" in shown.stdout
+    assert "sign-flip p" in shown.stdout
     with pytest.raises(InputError, match="give --answers twice"):
         CliRunner().invoke(command, ["pope", "--answers", str(a)], catch_exceptions=False)
 

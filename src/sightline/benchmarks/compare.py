@@ -1,9 +1,10 @@
-"""Two methods on the same items: difference with a paired bootstrap interval, exact McNemar test, flips.
+"""Two methods on the same items: difference with a paired bootstrap interval, exact sign-flip test, flips.
 
 The bootstrap draws what is independent (an item; for MME an image with its questions; for POPE one question about one
 image, which may stand in all three splits) with replacement, the same for both sides, and makes the headline of their
-sums anew: so it holds for ratios too, such as CHAIRi. McNemar's test asks of the units of which one side has more right
-whether both sides have as many of them.
+sums anew: so it holds for ratios too, such as CHAIRi. The sign-flip test exchanges the two sides of each unit, and asks
+how often the headline's difference would be as large: it judges the same difference, in which a question that stands in
+three splits counts three times, as one unit. Where each unit counts once it is McNemar's exact test.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline.stats import Strata, holm, interval_of, mcnemar, redrawn_totals, strata_of, totals_of
+from sightline.stats import Strata, holm, interval_of, redrawn_totals, sign_flip, strata_of, totals_of
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Benchmark, Item, Unit, Verdict
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     Judgements = Mapping[str, Verdict]
 
 RESAMPLES = 2000
+
+_STEP = 1e-5
+"""Of a stratum's largest sum: how far the headline is followed to either side."""
 
 Interval = tuple[float, float] | None
 
@@ -32,7 +36,8 @@ class Comparison:
 
     delta     headline of b minus that of a; None where one of them is of nothing
     ci95      95% percentile interval of delta by the paired bootstrap; None with fewer than two units
-    p_value   two-sided, by the exact McNemar test over independent units; 1 where none differs
+    p_value   of delta, two-sided, by the exact sign-flip test over independent units; 1 where none differs, or delta is
+              None
     a_only    ids of the items that are right under a and wrong under b, in the benchmark's order
     b_only    the other way round
     n         items that both answered
@@ -84,26 +89,31 @@ def compare_verdicts(
     a_only = tuple(item.id for item in both if a[item.id].right and not b[item.id].right)
     b_only = tuple(item.id for item in both if b[item.id].right and not a[item.id].right)
     first, second = ({item.id: side[item.id] for item in both} for side in (a, b))
-    figures = _paired(bench, both, first, second, seed, resamples)
+    strata, width = _both_sides(bench, both, first, second)
+    figures = _paired(bench, strata, width, seed, resamples)
     equal = bench.equalised(both, first, second)
     if equal is not None:
-        beside = _paired(bench, both, *equal, seed, resamples)
+        beside = _paired(bench, *_both_sides(bench, both, *equal), seed, resamples)
         figures |= {f"{name}_{bench.equal_in}": found for name, found in beside.items()}
     delta, ci95 = figures.get(bench.headline, (None, None))
     missing = len(known & (set(a) | set(b))) - len(both)
-    better = [_rights(ids, first) - _rights(ids, second) for ids in _independent(bench.units(both, first))]
-    p_value = mcnemar(sum(gap > 0 for gap in better), sum(gap < 0 for gap in better))
-    return Comparison(delta, ci95, p_value, a_only, b_only, len(both), missing, len(better), figures)
+    p_value = 1.0 if delta is None else _p_value(bench, strata, width)
+    units = sum(int(counts.sum()) for _, counts in strata.values())
+    return Comparison(delta, ci95, p_value, a_only, b_only, len(both), missing, units, figures)
 
 
-def _paired(
-    bench: Benchmark, items: Sequence[Item], a: Judgements, b: Judgements, seed: int, resamples: int
-) -> dict[str, tuple[float | None, Interval]]:
-    """The differences of all figures, each with its interval."""
+def _both_sides(bench: Benchmark, items: Sequence[Item], a: Judgements, b: Judgements) -> tuple[Strata, int]:
+    """The units' sums of a and behind them those of b, and how many sums a side has."""
     others = {unit.ids: unit for unit in bench.units(items, b)}
     pairs = [(unit, others[unit.ids]) for unit in bench.units(items, a) if unit.ids in others]
     width = len(pairs[0][0].sums) if pairs else 0
-    strata = _strata([unit for unit, _ in pairs], [(*first.sums, *second.sums) for first, second in pairs])
+    return _strata([unit for unit, _ in pairs], [(*first.sums, *second.sums) for first, second in pairs]), width
+
+
+def _paired(
+    bench: Benchmark, strata: Strata, width: int, seed: int, resamples: int
+) -> dict[str, tuple[float | None, Interval]]:
+    """The differences of all figures, each with its interval."""
 
     def differences(totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         first = bench.figures({name: total[..., :width] for name, total in totals.items()})
@@ -111,6 +121,35 @@ def _paired(
         return {name: second[name] - first[name] for name in first}
 
     return _with_intervals(differences, strata, seed, resamples)
+
+
+def _p_value(bench: Benchmark, strata: Strata, width: int) -> float:
+    """Of the headline's difference, by what each unit adds to it.
+
+    A unit adds sum_k h_k (b_k - a_k), h the headline's slope by each sum, taken at the mean of both sides' totals,
+    which stays where a unit's sides are exchanged. These add up to the difference where both sides divide by the same,
+    as by the number of items, and have its sign where they divide one sum by another.
+    """
+    slopes = _slopes(bench, {name: (of[:width] + of[width:]) / 2 for name, of in totals_of(strata).items()})
+    changes, counts = [], []
+    for names, (kinds, often) in strata.items():
+        weights = np.stack([slopes[name] for name in names])
+        changes.append(((kinds[..., width:] - kinds[..., :width]) * weights).sum(axis=(1, 2)))
+        counts.append(often)
+    return sign_flip(np.concatenate(changes), np.concatenate(counts))
+
+
+def _slopes(bench: Benchmark, totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The headline's slope by each sum of each stratum, [sums], by central differences; 0 where there is none."""
+    found = {}
+    for name, of in totals.items():
+        step = _STEP * max(float(np.abs(of).max()), 1.0)
+        moved = step * np.concatenate([np.eye(len(of)), -np.eye(len(of))])
+        around = {other: np.tile(total, (2 * len(of), 1)) for other, total in totals.items()}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ahead, behind = np.split(bench.figures(around | {name: of + moved})[bench.headline], 2)
+        found[name] = np.nan_to_num((ahead - behind) / (2 * step), posinf=0.0, neginf=0.0)
+    return found
 
 
 def adjust(documents: Sequence[dict[str, Any]]) -> None:
@@ -149,10 +188,6 @@ def _independent(units: Sequence[Unit]) -> list[tuple[str, ...]]:
         name: object = unit.key or number
         found[name] = found.get(name, ()) + unit.ids
     return list(found.values())
-
-
-def _rights(ids: Sequence[str], judgements: Judgements) -> int:
-    return sum(judgements[name].right for name in ids)
 
 
 def _strata(units: Sequence[Unit], sums: Sequence[Sequence[float]]) -> Strata:

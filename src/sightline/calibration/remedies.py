@@ -14,7 +14,7 @@ import numpy as np
 
 from sightline.calibration.cases import Case
 from sightline.calibration.truths import TRUTHS, KnownTruth
-from sightline.stats import holm, mcnemar, mean_interval
+from sightline.stats import holm, mean_interval, sign_flip
 from sightline.zoo.organisms import organisms, truth_of
 
 RESAMPLES = 2000
@@ -120,7 +120,7 @@ def remedies(
                 broken=broken,
                 points=float(100 * gains.mean()),
                 ci95=mean_interval(100 * gains, RESAMPLES) if np.ptp(gains) else None,
-                p_value=mcnemar(mended, broken),
+                p_value=sign_flip(gains),
             )
         )
     adjusted = holm([remedy.p_value for remedy in found])

@@ -51,7 +51,7 @@ def command(
 ) -> None:
     """Answers to BENCH (see `sightline list benches`) of several methods or models, compared on the same items.
 
-    Each set is scored; the others are compared with the first by difference, paired bootstrap interval, exact McNemar
+    Each set is scored; the others are compared with the first by difference, paired bootstrap interval, exact sign-flip
     test with Holm's adjustment, and the items that flip.
     """
     if len(sides) < 2:

@@ -49,8 +49,8 @@ def command(
     """Answers of MODEL (a bundled name, a hub name or a folder) to benchmarks under any number of methods.
 
     All methods get the same items and decode greedily. Each is scored, and compared with the first named by difference,
-    paired bootstrap interval, exact McNemar test and the items that flip. `none`, the model as it is, is a method like
-    others: name it to have it. A run folder takes more methods, models and items later.
+    paired bootstrap interval, exact sign-flip test and the items that flip. `none`, the model as it is, is a method
+    like others: name it to have it. A run folder takes more methods, models and items later.
     """
     from sightline.jobs.evaluate import evaluate
     from sightline.jobs.regressions import not_worse_than_run

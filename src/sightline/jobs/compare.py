@@ -92,7 +92,7 @@ def compare(
     field: str | None = None,
     **fields: Any,
 ) -> PairedScores:
-    """Answers b, and any others, against answers a: difference, paired bootstrap interval, McNemar, flips, Holm.
+    """Answers b, and any others, against answers a: difference, paired bootstrap interval, sign-flip p, flips, Holm.
 
     bench    its name, or a benchmark
     a, b     an answers file (also of other harnesses), a folder of official files, a run folder, or {id: words}

@@ -23,8 +23,8 @@ def compare_measured(pairs: Sequence[tuple[Measured, Measured]], metric: str = "
     """A row a pair and stage, over the samples that both measured.
 
     Columns: a and b ("model" or "model, method"), stage, metric, n, mean_a, mean_b, difference (b - a, a sample's stage
-    being the mean over its layers), ci_low and ci_high (95% percentile bootstrap over samples), p_value (Wilcoxon's
-    signed-rank test) and p_holm, adjusted for all rows.
+    being the mean over its layers), ci_low and ci_high (95% percentile bootstrap over samples), p_value (of the
+    difference, by the exact sign-flip test) and p_holm, adjusted for all rows.
 
     Raises:
         InputError: where two have no sample in common, or no such metric.

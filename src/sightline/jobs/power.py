@@ -51,7 +51,11 @@ class PowerPlan:
 
 
 def plan_power(benches: Sequence[BenchmarkItems], difference: float) -> list[PowerPlan]:
-    """For each benchmark, by McNemar's test at 5% over independent units. InputError for no difference."""
+    """For each benchmark, by the sign-flip test at 5% over independent units that count once each, which is McNemar's.
+
+    Raises:
+        InputError: for no difference.
+    """
     if not 0 < difference < 1:
         raise InputError(f"The difference is {difference:g}: give a share between 0 and 1, as 0.02 for two points.")
     return [_plan(items, difference) for items in benches]

@@ -28,7 +28,7 @@ def compare_impacts(a: Maps, b: Maps, metric: str | None, seed: int = 0) -> pd.D
     """A row a layer and modality, over the prompts that both have; a measure is summed over a modality's sources.
 
     Columns: a and b (the models), layer, modality, metric, n, mean_a, mean_b, difference (b - a), ci_low and ci_high
-    (95% percentile bootstrap over prompts), p_value (Wilcoxon's signed-rank test) and p_holm, adjusted for all rows.
+    (95% percentile bootstrap over prompts), p_value (exact sign-flip test of it) and p_holm, adjusted for all rows.
 
     Raises:
         InputError: where they have no prompt in common, or read other layers.

@@ -98,7 +98,7 @@ def _of_evaluations(document: Mapping[str, Any]) -> dict[str, Any] | None:
             parts.append((f"; {only} betters that beyond chance (the best, {name}: {shown}, {p_text(p)}).", ""))
     count = len(found["paired"])
     several = f", by Holm's method for all {count} comparisons" if count > 1 and "p_holm" in best else ""
-    notes.append(f"p is McNemar's, of answers that are right with one method only{several}.")
+    notes.append(f"p is of the difference, by an exact sign-flip test over independent units{several}.")
     methods = [base, best["b"]]
     return _result(parts, notes, _flipped_sample(document, found, best, is_good=is_sure), methods)
 

@@ -9,7 +9,7 @@ function toneOf(pair, found) {
   return (pair.delta > 0) === (found.better !== "smaller") ? "better" : "worse";
 }
 const pOf = (pair) => pair.p_holm ?? pair.p_value;
-const pName = (found) => (found.paired || []).some((pair) => isNumber(pair.p_holm) && pair.p_holm !== pair.p_value) ? "McNemar's p, by Holm's method for all comparisons" : "McNemar's p";
+const pName = (found) => (found.paired || []).some((pair) => isNumber(pair.p_holm) && pair.p_holm !== pair.p_value) ? "p by an exact sign-flip test over independent units and Holm's method for all comparisons" : "p by an exact sign-flip test over independent units";
 
 function forest(rows, zero, format) {
   return (width) => Plot.plot({
@@ -38,7 +38,7 @@ function methods() {
     const better = found.better === "smaller" ? "smaller is better" : "larger is better";
     const scores = chart(`${found.bench}: ${words(found.headline)}`, `${found.title}, ${plural(found.n, "item")}; ${better}.`, forest(rows, null, axis), [["method", ...figures.map(words)], names.map((name) => [name, ...figures.map((key) => found.methods[name][key] ?? "–")])]);
     const against = differences.length ? chart(`Against ${found.paired[0].a}`, `Paired difference of ${words(found.headline)} on ${found.bench}; ${pName(found)}.`, forest(differences, 0, (value) => value ? signed(value, 3).replace(/0+$/, "").replace(/\.$/, "") : "0"),
-      [["method", "difference", "95% interval", "McNemar p", "p by Holm", "right before only", "right now only"], found.paired.map((pair) => [pair.b, pair.delta ?? "–", pair.ci95 ?? "–", isNumber(pair.p_value) ? pair.p_value : "–", isNumber(pair.p_holm) ? pair.p_holm : "–", ...pair.flips])]) : null;
+      [["method", "difference", "95% interval", "sign-flip p", "p by Holm", "right before only", "right now only", "items", "independent"], found.paired.map((pair) => [pair.b, pair.delta ?? "–", pair.ci95 ?? "–", isNumber(pair.p_value) ? pair.p_value : "–", isNumber(pair.p_holm) ? pair.p_holm : "–", ...pair.flips, pair.n ?? "–", pair.units ?? "–"])]) : null;
     if (against) against.querySelector("figcaption").append(tones(differences.map((row) => row.tone)));
     node.append(el("div", { class: "charts" }, scores, against));
   }

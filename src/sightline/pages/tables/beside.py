@@ -28,7 +28,7 @@ def power_table(plans: Sequence[Mapping[str, Any]]) -> Cells:
 
 def blind_table(document: Mapping[str, Any]) -> Cells:
     """A row a view: the headline under it, and how much of the first method's the image earns."""
-    columns = ("asked with", spaced(document["headline"]), "the image earns", "95% interval", "McNemar p")
+    columns = ("asked with", spaced(document["headline"]), "the image earns", "95% interval", "sign-flip p")
     rows: list[tuple[str, ...]] = [
         (
             view,

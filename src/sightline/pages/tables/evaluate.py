@@ -120,13 +120,21 @@ def _part_figure(document: Mapping[str, Any]) -> str | None:
 
 def paired_table(document: Mapping[str, Any]) -> Cells:
     """A row a compared method and figure; test and flips beside the headline."""
-    columns = ("method", "figure", "delta", "95% interval", "McNemar p", "right before only", "right now only", "items")
+    columns = (
+        "method",
+        "figure",
+        "delta",
+        "95% interval",
+        "sign-flip p",
+        "right before only",
+        "right now only",
+        "items",
+    )
     rows: list[tuple[str, ...]] = []
     for pair in document["paired"]:
         for name, figures in (pair["figures"] or {document["headline"]: pair}).items():
             is_main = name == document["headline"]
-            left_out = f" ({pair['missing']} left out)" if pair["missing"] else ""
-            beside = (_p_value(pair), *map(str, pair["flips"]), f"{pair['n']}{left_out}")
+            beside = (_p_value(pair), *map(str, pair["flips"]), _counts(pair))
             change = (figure(figures["delta"], is_signed=True), bounds_text(figures["ci95"], is_signed=True))
             rows.append((pair["b"] if is_main else "", spaced(name), *change, *(beside if is_main else [""] * 4)))
     return columns, rows
@@ -134,7 +142,7 @@ def paired_table(document: Mapping[str, Any]) -> Cells:
 
 def models_table(entries: Sequence[Mapping[str, Any]]) -> Table:
     """A row a benchmark, method and pair of models."""
-    columns = ("bench", "a", "b", "delta", "95% interval", "McNemar p", "right in a only", "right in b only", "items")
+    columns = ("bench", "a", "b", "delta", "95% interval", "sign-flip p", "right in a only", "right in b only", "items")
     rows = [
         (
             pair["bench"],
@@ -144,15 +152,24 @@ def models_table(entries: Sequence[Mapping[str, Any]]) -> Table:
             bounds_text(pair["ci95"], is_signed=True),
             _p_value(pair),
             *map(str, pair["flips"]),
-            str(pair["n"]),
+            _counts(pair),
         )
         for pair in entries
     ]
     return Table("Models against each other", columns, rows)
 
 
+def _counts(pair: Mapping[str, Any]) -> str:
+    """Items, of how many independent units where these are fewer, and how many are left out."""
+    units, missing = pair.get("units", pair["n"]), pair["missing"]
+    more = [f"{units} independent"] * (units < pair["n"]) + [f"{missing} left out"] * bool(missing)
+    return f"{pair['n']} ({', '.join(more)})" if more else str(pair["n"])
+
+
 def _p_value(pair: Mapping[str, Any]) -> str:
-    """With Holm's adjustment where there are several comparisons."""
+    """With Holm's adjustment where there are several comparisons; none of a difference that there is none of."""
+    if pair["delta"] is None:
+        return "-"
     adjusted = pair.get("p_holm", pair["p_value"])
     plain = f"{pair['p_value']:.3g}"
     return plain if adjusted == pair["p_value"] else f"{plain} (Holm {adjusted:.3g})"
