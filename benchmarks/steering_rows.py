@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,28 @@ ROWS = (
     Row("DoLa", "dola", sampled=True),
     Row("the cut-off alone", "cut_off", True, True),
 )
+
+
+def rows_of(known: Mapping[str, float] | None) -> tuple[Row, ...]:
+    """The greedy rows for a model whose fault is known; known: the settings under which VAR mends it, if it has sinks.
+
+    Where sinks are planted none is forced, and VAR and its controls stand at these settings as well.
+    """
+    greedy = tuple(row for row in ROWS if not row.sampled)
+    if known is None:
+        return greedy
+    fields = ",".join(f"{name}={value}" for name, value in known.items())
+    of_sinks = (
+        Row("VAR, sinks as found", "var:SINKS"),
+        Row("random tokens give instead", "var_random:SINKS", True),
+        Row("VAR at the settings that mend", f"var:SINKS,{fields}"),
+        Row("random tokens give instead, same settings", f"var_random:SINKS,{fields}", True),
+        Row("sinks hidden", "mask_sinks:SINKS"),
+        Row("as many random tokens hidden", "mask_random:SINKS", True),
+    )
+    first = next(place for place, row in enumerate(greedy) if "SINKS" in row.spec)
+    rest = (row for row in greedy[first:] if "SINKS" not in row.spec and "FORCED" not in row.spec)
+    return (*greedy[:first], *of_sinks, *rest)
 
 
 def made_for(vlm: Any, folder: Path) -> dict[str, str]:

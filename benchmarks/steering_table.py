@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Any
 
 import torch
 from common import machine
-from scipy.stats import binomtest
+from steering_figures import adjust, difference, paired, wilson
 from steering_rows import ROWS, Row, made_for
 
 import sightline as sl
@@ -36,10 +35,9 @@ from sightline.benchmarks.base import Item
 from sightline.errors import SightlineWarning
 from sightline.jobs.blind import View, seen_as
 from sightline.methods.base import EMPTY, parse_spec
-from sightline.stats import holm
 from sightline.zoo import questions as ask
 from sightline.zoo.render import render
-from sightline.zoo.world import NEGATIVES, Scene, draw_scenes, negatives
+from sightline.zoo.world import NEGATIVES, Kind, Scene, draw_scenes, negatives
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -86,7 +84,7 @@ def _measure(name: str, count: int, batch: int) -> None:
     vlm = sl.load(name, device="cpu")
     scenes = list(draw_scenes(count, SCENE_SEED))
     asked = _questions(vlm, scenes, batch)
-    specs = document.setdefault("sinks", {}) or _sinks(vlm, asked[-1])
+    specs = document.setdefault("sinks", {}) or sinks_of(vlm, asked[-1].batches)
     document["sinks"] = specs
     views = {None: asked}
     with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +126,7 @@ def _questions(vlm: Any, scenes: list[Scene], batch: int, view: View | None = No
     return [
         BenchmarkItems(
             kind,
-            [set(map(str, scene.kinds)) for scene in scenes] if kind == "caption" else [it.answer for it in every],
+            [set(scene.kinds) for scene in scenes] if kind == "caption" else [it.answer for it in every],
             [vlm.encode(samples(every)[start : start + batch]) for start in range(0, len(every), batch)],
             48 if kind == "caption" else 4,
         )
@@ -136,13 +134,13 @@ def _questions(vlm: Any, scenes: list[Scene], batch: int, view: View | None = No
     ]
 
 
-def _sinks(vlm: Any, captions: BenchmarkItems) -> dict[str, Any]:
+def sinks_of(vlm: Any, batches: list[Any]) -> dict[str, Any]:
     """The fields of the sinks found, and of forced ones: the two dimensions that stand out most on image tokens, by the
     95th percentile of |x_d| / RMS from layer 2 on, with the tau that one image token in ten passes."""
-    found = sl.find_sinks(vlm, captions.batches)
-    image = vlm.layout(captions.batches[0]).mask(2)
+    found = sl.find_sinks(vlm, batches)
+    image = vlm.layout(batches[0]).mask(2)
     with torch.no_grad():
-        states = vlm.model(**captions.batches[0], output_hidden_states=True).hidden_states[2:-1]
+        states = vlm.model(**batches[0], output_hidden_states=True).hidden_states[2:-1]
     large = torch.stack([state[image].abs() / state[image].square().mean(-1, keepdim=True).sqrt() for state in states])
     dims = large.flatten(0, 1).quantile(0.95, 0).topk(2).indices
     tau = float(large[..., dims].amax(-1).flatten().quantile(1 - FORCED_SHARE))
@@ -176,9 +174,6 @@ def _answers(vlm: Any, asked: list[BenchmarkItems], spec: str, sampled: bool) ->
             for part in yes_no:
                 answer(part)
         answer(captions)
-    there = captions.truths
-    named = [[str(kind) for kind in ask.mentioned(text)] for text in said["caption"]]
-    invented = [sum(kind not in true for kind in kinds) for kinds, true in zip(named, there, strict=True)]
     stages = {} if probe is None else probe.result().stages()
     return {
         "mdi": {stage: figures["mdi"] for stage, figures in stages.items()},
@@ -189,35 +184,25 @@ def _answers(vlm: Any, asked: list[BenchmarkItems], spec: str, sampled: bool) ->
             for kind in said
             if kind != "caption"
         },
-        # One number a scene.
-        "captions": {
-            "invented": _numbers(invented),
-            "mentions": _numbers(map(len, named)),
-            "recalled": _numbers(len(set(kinds) & true) for kinds, true in zip(named, there, strict=True)),
-            "there": _numbers(map(len, there)),
-        },
+        "captions": caption_counts(said["caption"], captions.truths),
         "processor_seconds": time.process_time() - started,
+    }
+
+
+def caption_counts(texts: list[str], there: list[set[Kind]]) -> dict[str, str]:
+    """Of every caption how many mentions it has and how many are invented, how many kinds it names and are there."""
+    named = [ask.mentioned(text) for text in texts]
+    invented = [sum(kind not in true for kind in kinds) for kinds, true in zip(named, there, strict=True)]
+    return {
+        "invented": _numbers(invented),
+        "mentions": _numbers(map(len, named)),
+        "recalled": _numbers(len(set(kinds) & true) for kinds, true in zip(named, there, strict=True)),
+        "there": _numbers(map(len, there)),
     }
 
 
 def _numbers(counts: Iterable[int]) -> str:
     return " ".join(map(str, counts))
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95% interval of a share."""
-    interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def paired(ours: Sequence[bool], base: Sequence[bool]) -> dict[str, Any]:
-    """Difference of two shares over the same items, its 95% interval (normal, paired) and McNemar's exact p."""
-    gained = sum(a and not b for a, b in zip(ours, base, strict=True))
-    lost = sum(b and not a for a, b in zip(ours, base, strict=True))
-    count, delta = len(ours), (gained - lost) / len(ours)
-    half = 1.96 * math.sqrt(max(0.0, (gained + lost) / count - delta**2) / count)
-    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return {"delta": delta, "ci95": [delta - half, delta + half], "p_value": p, "flips": [gained, lost]}
 
 
 def figures(row: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
@@ -270,7 +255,8 @@ def _table(document: dict[str, Any]) -> str:
     columns += ["yes ratio", "CHAIRs", "CHAIRi", "recall"]
     lines = ["| " + " | ".join(columns) + " |", "|---|" + "---|" * (len(columns) - 1)]
     compared = _compared(document)
-    _adjust([told for row, told in compared if document["rows"][row.key] is not _base(document, row)])
+    others = [told for row, told in compared if document["rows"][row.key] is not _base(document, row)]
+    adjust(test for told in others for test in (*(told[how]["paired"] for how in NEGATIVES), told["chair_s_paired"]))
     for row, told in compared:
         found, base = document["rows"][row.key], _base(document, row)
         title = f"- {row.title}" if row.is_control else f"**{row.title}**"
@@ -280,9 +266,9 @@ def _table(document: dict[str, Any]) -> str:
         for how in NEGATIVES:
             low, high = told[how]["ci95"]
             accuracy = f"{100 * told[how]['accuracy']:.1f} ({100 * low:.0f} to {100 * high:.0f})"
-            cells.append(accuracy if is_base else f"{accuracy}; {_difference(told[how]['paired'])}")
+            cells.append(accuracy if is_base else f"{accuracy}; {difference(told[how]['paired'])}")
         cells.append(f"{100 * told['yes_ratio']:.0f}")
-        cells.append(f"{100 * told['chair_s']:.1f}" + ("" if is_base else f"; {_difference(told['chair_s_paired'])}"))
+        cells.append(f"{100 * told['chair_s']:.1f}" + ("" if is_base else f"; {difference(told['chair_s_paired'])}"))
         cells += [f"{100 * told['chair_i']:.1f}", f"{100 * told['recall']:.1f}"]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     settings = document["settings"]
@@ -302,21 +288,6 @@ def _compared(document: dict[str, Any]) -> list[tuple[Row, dict[str, Any]]]:
     """Every row that is there, with its figures against none of the same decoding."""
     there = [row for row in ROWS if row.key in document["rows"] and _base(document, row) is not None]
     return [(row, figures(document["rows"][row.key], _base(document, row))) for row in there]
-
-
-def _adjust(every: list[dict[str, Any]]) -> None:
-    """Holm's adjustment over all tests of one model."""
-    tests = [test for told in every for test in (*(told[how]["paired"] for how in NEGATIVES), told["chair_s_paired"])]
-    for test, p_value in zip(tests, holm([test["p_value"] for test in tests]), strict=True):
-        test["p_holm"] = p_value
-
-
-def _difference(told: dict[str, Any]) -> str:
-    return f"{100 * told['delta']:+.1f}, p {_p(told['p_holm'])}"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 if __name__ == "__main__":

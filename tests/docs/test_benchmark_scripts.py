@@ -65,3 +65,30 @@ def test_a_part_that_fails_or_takes_too_long_or_lacks_a_package_says_so_and_keep
     ]
     assert all(found[name]["result"] == {"first": 1} for name in ("good", "bad", "slow"))
     assert gpu.result_of(gpu.PARTS[0], "cpu", True, 0.0)["why"] == "no time was left"
+
+
+def test_models_whose_fault_is_known_are_asked_two_questions_a_scene_and_one_of_each_pair_is_a_yes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    asked = importlib.import_module("steering_questions")
+    for model in asked.FAULTS:
+        parts = asked.questions_of(model, 4)
+        truths = [each.truth for each in parts["fault"]]
+        assert [set(pair) for pair in zip(truths[:4], truths[4:], strict=True)] == [{"yes", "no"}] * 4, model
+        assert all(len(every) == (8 if part == "fault" else 4) for part, every in parts.items()), model
+
+
+def test_where_sinks_are_planted_var_is_tried_as_published_and_as_mends_each_beside_its_control(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    rows = importlib.import_module("steering_rows").rows_of({"rho": 0.95})
+    of_sinks = [row.spec for row in rows if "SINKS" in row.spec]
+    assert [spec for spec in of_sinks if spec.startswith("var")] == [
+        "var:SINKS",
+        "var_random:SINKS",
+        "var:SINKS,rho=0.95",
+        "var_random:SINKS,rho=0.95",
+    ]
+    assert not any("FORCED" in row.spec or row.sampled for row in rows)

@@ -1,0 +1,47 @@
+"""Figures of the steering tables: shares with their intervals, paired differences, and how a table says them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from scipy.stats import binomtest
+
+from sightline.stats import holm
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The 95% interval of a share."""
+    interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def paired(ours: Sequence[bool], base: Sequence[bool]) -> dict[str, Any]:
+    """Difference of two shares over the same items, its 95% interval (normal, paired) and McNemar's exact p."""
+    gained = sum(a and not b for a, b in zip(ours, base, strict=True))
+    lost = sum(b and not a for a, b in zip(ours, base, strict=True))
+    count, delta = len(ours), (gained - lost) / len(ours)
+    half = 1.96 * math.sqrt(max(0.0, (gained + lost) / count - delta**2) / count)
+    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return {"delta": delta, "ci95": [delta - half, delta + half], "p_value": p, "flips": [gained, lost]}
+
+
+def adjust(tests: Iterable[dict[str, Any]]) -> None:
+    """Holm's adjustment over all tests of one model."""
+    every = list(tests)
+    for test, p_value in zip(every, holm([test["p_value"] for test in every]), strict=True):
+        test["p_holm"] = p_value
+
+
+def share(right: Sequence[bool], places: int = 0) -> str:
+    """78.9 (76 to 82), in percent."""
+    low, high = wilson(sum(right), len(right))
+    return f"{100 * sum(right) / len(right):.1f} ({100 * low:.{places}f} to {100 * high:.{places}f})"
+
+
+def difference(told: dict[str, Any]) -> str:
+    """+2.5, p 0.003, in points of 100 and adjusted."""
+    value = told["p_holm"]
+    said = "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+    return f"{100 * told['delta']:+.1f}, p {said}"
