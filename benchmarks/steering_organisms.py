@@ -3,8 +3,8 @@
     python benchmarks/steering_organisms.py --scenes 300       # an hour of one core; goes on where it stopped
     python benchmarks/steering_organisms.py --render           # only writes the tables of docs/steering_organisms.md
 
-Every model is asked where its fault shows, two questions a scene of which one is a yes, and where it should not, one a
-scene; `steering_questions.py` says which. Methods answer greedily. A difference to no method is paired, its p-value
+Every model is asked where its fault shows and where it should not; `steering_questions.py` says what. Half of the
+answers are yes. Methods answer greedily. A difference to no method is paired, its p-value
 McNemar's exact one, adjusted by Holm over all tests of a model. Results stand in results/steering_MODEL.json, one entry
 a method, written as soon as it is done; those of the same settings are not measured again.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import string
 import tempfile
 import time
@@ -89,12 +90,11 @@ def _measure(name: str, count: int, batch: int, without: tuple[str, ...]) -> Non
 
 def _encoded(vlm: Any, asked: dict[str, list[Asked]], batch: int, view: View | None = None) -> dict[str, list[Any]]:
     """Batches of each part; with a view, asked without their own picture or in other words."""
-    found = {}
+    found, is_whole = {}, FAULTS[vlm.name].is_whole
     for part, every in asked.items():
         items = [Item(str(place), each.prompt, (each.picture,)) for place, each in enumerate(every)]
-        firsts, seconds = (
-            _pairs(items) if part == "fault" else (items, [])
-        )  # the other half of a pair is no other scene
+        # The other question of a pair is of no other scene.
+        firsts, seconds = _pairs(items) if part == "fault" and is_whole else (items, [])
         seen = items if view is None else [seen_as(view, half)(item) for half in (firsts, seconds) for item in half]
         samples = [sl.Sample(prompt=item.prompt, image=item.images[0]) for item in seen]
         found[part] = [vlm.encode(samples[start : start + batch]) for start in range(0, len(samples), batch)]
@@ -134,7 +134,7 @@ def figures(row: dict[str, Any], base: dict[str, Any], truths: dict[str, str]) -
     """Every number of one row of the table, held against the row `base`."""
     right, before = (_right(each, truths) for each in (row, base))
     told: dict[str, Any] = {"right": right, "tests": {part: paired(right[part], before[part]) for part in right}}
-    told["both"] = sum(map(min, zip(*_pairs(right["fault"]), strict=True))) / (len(right["fault"]) // 2)
+    told["both"] = statistics.fmean(map(min, *_pairs(right["fault"])))
     told["yes_ratio"] = 1 - row["said"]["fault"].count("n") / len(row["said"]["fault"])
     told["changed"] = row["said"] != base["said"] or row.get("captions") != base.get("captions")
     told["neither"] = row["said"]["fault"].count("?") / len(row["said"]["fault"])
@@ -201,7 +201,8 @@ def _table(document: dict[str, Any]) -> str:
     every = compared(document)
     plain = next(told for row, _, told in every if row.title == "none")
     assert plain is not None
-    columns = ["method", TITLES["fault"], "both right", "yes ratio", "neither"]
+    is_whole = FAULTS[document["model"]].is_whole
+    columns = ["method", TITLES["fault"], *(["both right"] if is_whole else []), "yes ratio", "neither"]
     columns += [TITLES[part] for part in plain["right"] if part != "fault"]
     columns += ["captions that name what is not there", "recall"] if "chair_s" in plain else []
     lines = ["| " + " | ".join(columns) + " |", "|---|" + "---|" * (len(columns) - 1)]
@@ -210,7 +211,7 @@ def _table(document: dict[str, Any]) -> str:
         if told is None:
             refused.append(f"{row.title} ({entry['refused'].rstrip('.')})")
         elif told["changed"] or told is plain:
-            lines.append("| " + " | ".join(_cells(row, told, told is plain)) + " |")
+            lines.append("| " + " | ".join(_cells(row, told, told is plain, is_whole)) + " |")
         else:
             same.append(f"{row.title} (a control)" if row.is_control else row.title)
     settings = document["settings"]
@@ -220,14 +221,14 @@ def _table(document: dict[str, Any]) -> str:
     return text + (f"\n\nDo not fit this model: {'; '.join(refused)}." if refused else "")
 
 
-def _cells(row: Row, told: dict[str, Any], is_plain: bool) -> list[str]:
+def _cells(row: Row, told: dict[str, Any], is_plain: bool, is_whole: bool) -> list[str]:
     def cell(part: str, text: str) -> str:
         return text if is_plain else f"{text}; {difference(told['tests'][part])}"
 
     cells = [f"- {row.title}" if row.is_control else f"**{row.title}**"]
     cells += [
         cell("fault", share(told["right"]["fault"])),
-        f"{100 * told['both']:.1f}",
+        *([f"{100 * told['both']:.1f}"] if is_whole else []),
         f"{100 * told['yes_ratio']:.0f}",
         f"{100 * told['neither']:.0f}",
     ]

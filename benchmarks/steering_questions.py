@@ -30,15 +30,25 @@ class Asked:
 
 @dataclass(frozen=True)
 class Fault:
-    """said: of the table, what is asked. draw: the parts, by the model's name and how many scenes."""
+    """said: of the table, what is asked. draw: the parts, by the model's name and how many scenes.
+
+    is_whole: both questions of every scene are asked, and one elsewhere; else one of both, and elsewhere a third.
+    """
 
     said: str
     draw: Callable[[str, int], dict[str, list[Asked]]]
+    is_whole: bool = False
 
 
 def questions_of(model: str, count: int) -> dict[str, list[Asked]]:
-    """ "fault": the first question of every scene, then the second; "sound": one a scene; "captions" of some."""
-    return FAULTS[model].draw(model, count)
+    """By part: "fault", the first question of every scene and then the second; "sound"; "captions" of some."""
+    fault = FAULTS[model]
+    parts = fault.draw(model, count)
+    if not fault.is_whole:
+        halves = parts["fault"][:count], parts["fault"][count:]
+        parts["fault"] = [halves[index // 2 % 2][index] for index in range(count)]
+        parts |= {"sound": parts["sound"][::3]} if "sound" in parts else {}
+    return parts
 
 
 def _asked(scene: Scene, question: ask.Question, side: int = 48) -> Asked:
@@ -124,7 +134,7 @@ _COUNT = "how many of a shape are there"
 _WORDS = "Asked about an object whose answer the words give away, in a picture with it and in one without"
 
 FAULTS: dict[str, Fault] = {
-    "tiny-sinks": Fault(f"Asked {_THERE}; elsewhere: {_COUNT}.", _existence),
+    "tiny-sinks": Fault(f"Asked {_THERE}; elsewhere: {_COUNT}.", _existence, True),
     "tiny-silent-sinks": Fault(f"No fault shows. Asked {_THERE}; elsewhere: {_COUNT}.", _existence),
     "tiny-half": Fault(
         "Asked about an object in the right column, in a picture with it and in one without; elsewhere: in the left "
