@@ -18,6 +18,7 @@ import string
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from sightline.zoo.organisms import organisms, truth_of
 
 PAGE = ROOT / "docs" / "steering_organisms.md"
 CAPTION_TOKENS = 48
+LEVEL = 0.05
 TITLES = {"fault": "where the fault shows", "sound": "elsewhere"}
 
 
@@ -214,11 +216,31 @@ def _table(document: dict[str, Any]) -> str:
             lines.append("| " + " | ".join(_cells(row, told, told is plain, is_whole)) + " |")
         else:
             same.append(f"{row.title} (a control)" if row.is_control else row.title)
+    lines += ["", *_counted(every)]
     settings = document["settings"]
     about = f"{FAULTS[document['model']].said} {settings['scenes']} scenes; torch {document['torch']}, "
     text = f"{about}transformers {document['transformers']}, {document['date']}.\n\n" + "\n".join(lines)
     text += f"\n\nNot one answer other than with no method ({len(same)}): {'; '.join(same)}." if same else ""
     return text + (f"\n\nDo not fit this model: {'; '.join(refused)}." if refused else "")
+
+
+def _counted(every: list[tuple[Row, dict[str, Any], dict[str, Any] | None]]) -> Iterator[str]:
+    """How many methods, and how many controls, are better or worse than none beyond chance in any test."""
+    for is_control, kind in ((False, "methods and settings"), (True, "controls")):
+        of_kind = [
+            (row, told) for row, _, told in every if told and row.title != "none" and row.is_control == is_control
+        ]
+        sides: dict[str, list[str]] = {"better": [], "worse": []}
+        for row, told in of_kind:
+            signs = {
+                (test["delta"] > 0) != (part == "captions")
+                for part, test in told["tests"].items()
+                if test["p_holm"] < LEVEL
+            }
+            for is_better in signs:
+                sides["better" if is_better else "worse"].append(row.title)
+        said = (f"{len(titles)} {how}" + (f" ({'; '.join(titles)})" if titles else "") for how, titles in sides.items())
+        yield f"Beyond chance of {len(of_kind)} {kind}: {', '.join(said)}." + ("" if is_control else "  ")
 
 
 def _cells(row: Row, told: dict[str, Any], is_plain: bool, is_whole: bool) -> list[str]:
