@@ -27,7 +27,7 @@ import torch
 from common import machine
 from steering_figures import adjust, difference, paired, share
 from steering_questions import FAULTS, Asked, questions_of
-from steering_rows import Row, made_for, rows_of
+from steering_rows import Made, Row, rows_of
 from steering_table import RESULTS, ROOT, caption_counts, sinks_of
 
 import sightline as sl
@@ -72,19 +72,18 @@ def _measure(name: str, count: int, batch: int, without: tuple[str, ...]) -> Non
     encoded = {None: _encoded(vlm, asked, batch)}
     document.setdefault("sinks", {}) or document["sinks"].update(sinks_of(vlm, encoded[None]["fault"][:1]))
     with tempfile.TemporaryDirectory() as folder:
-        made = made_for(vlm, Path(folder))
-        document["heads"] = made["HEADS"]
+        made = Made(vlm, Path(folder))
+        document["heads"] = document.get("heads") or made.heads
         known = truth_of(name).get("var") if name in organisms() else None
         for row in rows_of(known):
             spec = row.spec.replace("SINKS", document["sinks"]["found"]).replace("FORCED", document["sinks"]["forced"])
-            spec = spec.replace("HEADS", made["HEADS"])
+            spec = spec.replace("HEADS", document["heads"])
             done = document["rows"].get(row.title, {}).get("spec") == spec
             if done or spec.partition(":")[0] in without:
                 continue
             if row.view not in encoded:
                 encoded[row.view] = _encoded(vlm, asked, batch, row.view)
-            of_files = spec.replace("TEXT", made["TEXT"]).replace("TOWER", made["TOWER"])
-            found = _answers(vlm, asked, encoded[row.view], of_files)
+            found = _answers(vlm, asked, encoded[row.view], made.filled(spec))
             document["rows"][row.title] = {"spec": spec, "transformers": machine("cpu")["transformers"], **found}
             path.write_text(json.dumps(document, indent=1) + "\n")
             print(name, row.title, found.get("refused") or f"{found['processor_seconds']:.1f} s", flush=True)

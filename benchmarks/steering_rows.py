@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +149,33 @@ def rows_of(known: Mapping[str, float] | None) -> tuple[Row, ...]:
     return (*greedy[:first], *of_sinks, *rest)
 
 
-def made_for(vlm: Any, folder: Path) -> dict[str, str]:
-    """What rows name in capitals: HEADS as names; TEXT and TOWER as files of directions, found anew at each start."""
-    scenes = list(draw_scenes(PAIRS, PAIRS_SEED))
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"TEXT": folder / f"{vlm.name}_text.safetensors", "TOWER": folder / f"{vlm.name}_tower.safetensors"}
-    sl.find_direction(vlm, _captions(scenes), kind="pca").save(files["TEXT"])
-    sizes = vlm.name.startswith("tiny-llava")  # its tower sees pictures of one size
-    sl.find_direction(vlm, _pictures(scenes), kind="pca", part="tower", each_patch=sizes).save(files["TOWER"])
-    return {name: str(file) for name, file in files.items()} | {"HEADS": "+".join(_heads(vlm, scenes))}
+class Made:
+    """What rows name in capitals, found when the first row asks for it: HEADS by name, TEXT and TOWER in files."""
+
+    def __init__(self, vlm: Any, folder: Path) -> None:
+        self.vlm, self.folder = vlm, folder
+
+    @cached_property
+    def heads(self) -> str:
+        """Of adhh."""
+        return "+".join(_heads(self.vlm, draw_scenes(PAIRS, PAIRS_SEED)))
+
+    @cached_property
+    def directions(self) -> dict[str, Path]:
+        """Files of steer and vti."""
+        scenes = list(draw_scenes(PAIRS, PAIRS_SEED))
+        files = {name: self.folder / f"{name}.safetensors" for name in ("TEXT", "TOWER")}
+        sl.find_direction(self.vlm, _captions(scenes), kind="pca").save(files["TEXT"])
+        one_size = not self.vlm.name.startswith("tiny-qwen")
+        tower = sl.find_direction(self.vlm, _pictures(scenes), kind="pca", part="tower", each_patch=one_size)
+        tower.save(files["TOWER"])
+        return files
+
+    def filled(self, spec: str) -> str:
+        """The spec with its files of directions."""
+        for name in ("TEXT", "TOWER"):
+            spec = spec.replace(name, str(self.directions[name])) if name in spec else spec
+        return spec
 
 
 def _captions(scenes: Iterable[Scene]) -> Iterable[tuple[sl.Sample, sl.Sample]]:

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from common import machine
 from steering_figures import adjust, difference, paired, wilson
-from steering_rows import ROWS, Row, made_for
+from steering_rows import ROWS, Made, Row
 
 import sightline as sl
 import sightline.methods
@@ -88,17 +88,16 @@ def _measure(name: str, count: int, batch: int) -> None:
     document["sinks"] = specs
     views = {None: asked}
     with tempfile.TemporaryDirectory() as folder:
-        made = made_for(vlm, Path(folder))
-        document["heads"] = made["HEADS"]
+        made = Made(vlm, Path(folder))
+        document["heads"] = document.get("heads") or made.heads
         for row in ROWS:
             spec = row.spec.replace("SINKS", specs["found"]).replace("FORCED", specs["forced"])
-            spec = spec.replace("HEADS", made["HEADS"])
+            spec = spec.replace("HEADS", document["heads"])
             if document["rows"].get(row.key, {}).get("spec") == spec:
                 continue
             if row.view not in views:
                 views[row.view] = _questions(vlm, scenes, batch, row.view)
-            of_files = spec.replace("TEXT", made["TEXT"]).replace("TOWER", made["TOWER"])
-            found = _answers(vlm, views[row.view], of_files, row.sampled)
+            found = _answers(vlm, views[row.view], made.filled(spec), row.sampled)
             document["rows"][row.key] = {"spec": spec, "transformers": machine("cpu")["transformers"], **found}
             path.write_text(json.dumps(document, indent=1) + "\n")
             print(name, row.key, f"{document['rows'][row.key]['processor_seconds']:.0f} s", flush=True)
