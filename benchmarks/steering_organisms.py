@@ -51,16 +51,18 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--without", nargs="+", default=[], help="methods left out, as opera")
+    parser.add_argument("--no-controls", action="store_true", help="methods alone")
     parser.add_argument("--render", action="store_true", help="only write the tables")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore", SightlineWarning)
     for model in () if options.render else options.models:
-        _measure(model, options.scenes, options.batch, tuple(options.without))
+        _measure(model, options)
     _render()
 
 
-def _measure(name: str, count: int, batch: int, without: tuple[str, ...]) -> None:
+def _measure(name: str, options: argparse.Namespace) -> None:
+    count, batch = options.scenes, options.batch
     path = RESULTS / f"steering_{name}.json"
     settings = {"scenes": count, "sampling_seed": 0}
     document = json.loads(path.read_text()) if path.is_file() else {}
@@ -75,11 +77,11 @@ def _measure(name: str, count: int, batch: int, without: tuple[str, ...]) -> Non
         made = Made(vlm, Path(folder))
         document["heads"] = document.get("heads") or made.heads
         known = truth_of(name).get("var") if name in organisms() else None
-        for row in rows_of(known):
+        for row in sorted(rows_of(known), key=lambda row: row.is_control):
             spec = row.spec.replace("SINKS", document["sinks"]["found"]).replace("FORCED", document["sinks"]["forced"])
             spec = spec.replace("HEADS", document["heads"])
             done = document["rows"].get(row.title, {}).get("spec") == spec
-            if done or spec.partition(":")[0] in without:
+            if done or spec.partition(":")[0] in options.without or (row.is_control and options.no_controls):
                 continue
             if row.view not in encoded:
                 encoded[row.view] = _encoded(vlm, asked, batch, row.view)
