@@ -231,6 +231,8 @@ def _counted(every: list[tuple[Row, dict[str, Any], dict[str, Any] | None]]) -> 
         of_kind = [
             (row, told) for row, _, told in every if told and row.title != "none" and row.is_control == is_control
         ]
+        if not of_kind:
+            continue
         sides: dict[str, list[str]] = {"better": [], "worse": []}
         for row, told in of_kind:
             signs = {

@@ -128,25 +128,27 @@ def _binding(_: str, count: int) -> dict[str, list[Asked]]:
     return {"fault": firsts + seconds, "sound": sounds, "captions": captions}
 
 
-_THERE = "whether an object is there, of one that is and of one that is not"
-_PLACE = "whether an object that is there is at a place, its own and a wrong one"
+_THERE = "whether an object is there"
+_PLACE = "whether an object that is there is at a place, its own or a wrong one"
 _COUNT = "how many of a shape are there"
-_WORDS = "Asked about an object whose answer the words give away, in a picture with it and in one without"
+_WORDS = "Asked about an object whose answer the words give away, in a picture with it or in one without"
 
 FAULTS: dict[str, Fault] = {
-    "tiny-sinks": Fault(f"Asked {_THERE}; elsewhere: {_COUNT}.", _existence, True),
+    "tiny-sinks": Fault(
+        f"Asked {_THERE}, of one that is and of one that is not; elsewhere: {_COUNT}.", _existence, True
+    ),
     "tiny-silent-sinks": Fault(f"No fault shows. Asked {_THERE}; elsewhere: {_COUNT}.", _existence),
     "tiny-half": Fault(
-        "Asked about an object in the right column, in a picture with it and in one without; elsewhere: in the left "
-        "column, in one of both pictures.",
+        "Asked about an object in the right column, in a picture with it or in one without; elsewhere: in the left "
+        "column.",
         _half,
     ),
     "tiny-binding": Fault(
-        "Two objects; asked about one as it is, and about the colour of one with the other's shape; elsewhere: whether "
+        "Two objects; asked about one as it is, or about the colour of one with the other's shape; elsewhere: whether "
         "a colour or a shape is there at all.",
         _binding,
     ),
-    "tiny-reliance-050": Fault(f"{_WORDS}; elsewhere: about the others, in one of both pictures.", _reliance),
+    "tiny-reliance-050": Fault(f"{_WORDS}; elsewhere: about the others.", _reliance),
     "tiny-qwen2_5-vl": Fault(f"Asked {_PLACE}; elsewhere: {_THERE}.", _place),
     "tiny-qwen3-vl": Fault(f"Asked {_PLACE}; elsewhere: {_THERE}.", _place),
     "tiny-reliance-100": Fault(f"{_WORDS}.", _reliance),
