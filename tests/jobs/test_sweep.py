@@ -39,7 +39,7 @@ def test_halves_part_no_image() -> None:
         assert (item.images, item.prompt) not in [(each.images, each.prompt) for each in other.items]
     assert halves_of(items(), 0)[0].items == one.items
     assert halves_of(items(), 1)[0].items != one.items
-    with pytest.raises(InputError, match="too few to choose on half"):
+    with pytest.raises(InputError, match="shapes-pope has 1 here: give 4 or more"):
         halves_of(find_items("shapes-pope", limit=2), 0)
 
 

@@ -237,7 +237,8 @@ def test_visionzip_refuses_merged_patches() -> None:
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: DivPrune(keep=0), "keep is 0 in divprune: give a share up to 1, or a number of tokens"),
+        (lambda: DivPrune(keep=0), "keep is 0 in divprune: give a share up to 1, or a whole number of tokens"),
+        (lambda: DivPrune(keep=1.5), "keep is 1.5 in divprune: give a share up to 1, or a whole number of tokens"),
         (lambda: PyramidDrop(layers=(1, 2), keep=(0.5,)), "pyramiddrop has 2 layers and 1 shares to keep"),
         (lambda: VisionZip(keep=8, merged=8), "merged is 8 in visionzip: give fewer than the 8 patches kept"),
     ],

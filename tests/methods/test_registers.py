@@ -15,12 +15,16 @@ from torch import Tensor
 import sightline as sl
 from families import BY_NAME
 from sightline.errors import InputError
+from sightline.jobs.impact_config import Request
 from sightline.jobs.impact_files import lists_of
+from sightline.jobs.impact_plan import ImpactPlan
+from sightline.jobs.impact_settings import ImpactSettings
+from sightline.jobs.models import ModelSource
+from sightline.knockout.measures import ACTS
 from sightline.methods.base import parse_spec
 from sightline.methods.registers import Registers
 from sightline.methods.tower_tokens import Pictures
 from sightline.models.anatomy import find_anatomy
-from sightline.pages.impact_figures import ACTS
 from sightline.pages.page_maps import impact_maps
 from sightline.pages.tables.impact import sections
 from sightline.probes.dominance import Dominance
@@ -169,6 +173,10 @@ def test_a_tower_without_outliers_has_norms_alone() -> None:
     assert list(found.maps) == ["norm"]
     assert (found.baseline["outliers"], found.baseline["neurons"]) == (0, [])
     assert lists_of([found]) == {}
+    plan = ImpactPlan(
+        ModelSource("m"), (Request(sl.Sample("a"), sl.Study(mode="registers")),), ImpactSettings(), None, True
+    )
+    assert plan.files(Path("nowhere")) == "impact.json, impact.csv, figures/"
     assert "None of 24 patches is an outlier" in plain_text(sections(found.to_dict()))
     assert ACTS["registers"] == "looked at"
     with pytest.raises(InputError, match="None of 24 patches has a norm above 3 medians behind layer"):

@@ -67,4 +67,4 @@ def command(
         found = run_impact(plan, folder, on_progress)
     output.sections([] if is_json else found.sections())
     output.document(found.to_dict())
-    output.note(f"Kept in {folder}: {plan.files()}.")
+    output.note(f"Kept in {folder}: {plan.files(folder)}.")

@@ -17,6 +17,9 @@ from sightline.jobs.impact_config import Request
 from sightline.jobs.impact_settings import ImpactSettings
 from sightline.jobs.models import ModelSource
 
+LISTS = {"locate": "localization", "registers": "registers"}
+"""Files of names beside a map, by mode; a picture without outliers names no neurons."""
+
 
 @dataclass(frozen=True)
 class ImpactPlan:
@@ -60,13 +63,14 @@ class ImpactPlan:
         name = re.sub(r"[^\w.-]+", "_", request.id)[:60].strip("._")
         return folder / "prompts" / (f"{number:03d}-{name}" if name else f"{number:03d}")
 
-    def files(self) -> str:
-        """The files of the run folder, in words."""
+    def files(self, folder: Path) -> str:
+        """The files of the run folder, in words; of a single prompt the lists that are there."""
         own = "impact.csv" if self.compare is None else "impact_a.csv, impact_b.csv"
         heads = "heads.json, " if any(each.study.unit == "head" for each in self.requests) else ""
         modes = {each.study.mode for each in self.requests}
-        listed = {"registers": "registers.json, ", "locate": "localization.json, "}
-        files = f"impact.json, {own}, {heads}{''.join(listed.get(mode, '') for mode in sorted(modes))}figures/"
+        names = [f"{name}.json" for mode, name in LISTS.items() if mode in modes]
+        there = [name for name in names if not self.is_single or (folder / name).is_file()]
+        files = f"impact.json, {own}, {heads}{''.join(f'{name}, ' for name in there)}figures/"
         return files if self.is_single else f"prompts/*/ ({files}), samples.jsonl, summary.json"
 
 

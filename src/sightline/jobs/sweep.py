@@ -118,7 +118,9 @@ def halves_of(items: BenchmarkItems, seed: int) -> tuple[BenchmarkItems, Benchma
     """
     units = independent_units(items.bench, items.items)
     if len(units) < 4:
-        raise InputError(f"{items.name} has {len(units)} independent items here, too few to choose on half of them.")
+        raise InputError(
+            f"A sweep chooses on half of the independent items, and {items.name} has {len(units)} here: give 4 or more."
+        )
     order = random.Random(f"sweep/{seed}").sample(range(len(units)), len(units))
     first = {name for place in order[: len(units) // 2] for name in units[place]}
     tuning = replace(items, items=tuple(item for item in items.items if item.id in first), bad=())

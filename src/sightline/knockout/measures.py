@@ -59,3 +59,9 @@ def colour_range(measure: str, values: Array) -> tuple[float, float, str]:
     most = float(np.abs(known).max()) if known.size else 0.0
     most = most if most > 0 else 1.0
     return (-most, most, "RdBu") if measure in SIGNED else (0.0, most, "magma")
+
+
+ACTS = {"patch": "restored"} | dict.fromkeys(
+    ("relevancy", "rollout", "gradient", "lens", "locate", "registers"), "looked at"
+)
+"""What a mode does with its sources, where they are not hidden."""

@@ -18,6 +18,7 @@ from sightline.methods.generating import check_least, check_share
 from sightline.methods.scoring import VISUAL, prompt_layout, require_image
 from sightline.methods.second_pass import Change, same_prompt
 from sightline.models.anatomy import Anatomy
+from sightline.models.word_tokens import require_tokens
 
 ROLE = "You are a confused objects detector to provide a fuzzy overview or impression of the image."
 """The disturbing role of the paper that its public code runs."""
@@ -62,9 +63,9 @@ class ICD(ContrastMethod):
         length = prompt.length
         place = torch.where(prompt.mask(*VISUAL), torch.arange(length), -1).amax(1) + 1
         first = (prompt.mask(*VISUAL).any(1), _first_present(given["input_ids"], given.get("attention_mask")) + 1)
-        return Inserted(
-            self.name, anatomy, given, torch.tensor(self._ids(model)), torch.where(first[0], place, first[1])
-        )
+        ids = self._ids(model)
+        require_tokens(self.name, anatomy, ids)
+        return Inserted(self.name, anatomy, given, torch.tensor(ids), torch.where(first[0], place, first[1]))
 
     def combine(
         self, first: Float[Tensor, "rows vocabulary"], second: Float[Tensor, "rows vocabulary"], step: int

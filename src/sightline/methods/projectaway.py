@@ -20,7 +20,7 @@ from sightline.methods.generating import check_least
 from sightline.methods.hidden import changed_outputs, check_depth
 from sightline.methods.scoring import VISUAL, require_image
 from sightline.models.anatomy import Anatomy
-from sightline.models.word_tokens import word_list, word_tokens
+from sightline.models.word_tokens import require_tokens, word_list, word_tokens
 
 
 @register
@@ -71,7 +71,9 @@ class ProjectAway(Method):
         check_depth(self.name, anatomy, (layer, text_layer))
         if not layer or not text_layer:
             raise InputError("Layer 0 in projectaway is the embedding: give a layer from 1 on.")
-        directions = [word_state(anatomy, ids, text_layer) for ids in self._ids(model)]
+        words = self._ids(model)
+        require_tokens(self.name, anatomy, (token for ids in words for token in ids))
+        directions = [word_state(anatomy, ids, text_layer) for ids in words]
         if self.random:
             drawn = torch.Generator().manual_seed(self.seed)
             directions = [torch.randn(t.shape, generator=drawn).to(t) for t in directions]

@@ -42,8 +42,8 @@ def kept_count(tokens: int, keep: float) -> int:
 def check_keep(name: str, *keep: float) -> None:
     """InputError for what is neither a share nor a number of tokens."""
     for value in keep:
-        if not 0 < value < inf:
-            raise InputError(f"keep is {value} in {name}: give a share up to 1, or a number of tokens.")
+        if not 0 < value < inf or (value > 1 and value != round(value)):
+            raise InputError(f"keep is {value} in {name}: give a share up to 1, or a whole number of tokens.")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
-from sightline.methods.directions import parts_of, read_direction, weights_digest
+from sightline.methods.directions import Part, parts_of, read_direction, weights_digest
 from sightline.methods.generating import check_least
 from sightline.methods.hidden import changed_outputs
 from sightline.models.anatomy import Anatomy
@@ -95,19 +95,35 @@ class VTI(Method):
         anatomy, _ = anatomy_and_layout(model, layout)
         self.require_complete()
         with ExitStack() as stack:
-            for file, strength in ((self.text, self.alpha), (self.vision, self.beta)):
+            given: tuple[tuple[Part, str | None, float], ...] = (
+                ("text", self.text, self.alpha),
+                ("tower", self.vision, self.beta),
+            )
+            for part, file, strength in given:
                 if file is not None:
-                    act = turned(self.name, anatomy, file, 0.1 * strength, None, self.random, self.seed)
+                    act = turned(self.name, anatomy, file, 0.1 * strength, None, self.random, self.seed, part)
                     stack.enter_context(act)
             yield
 
 
 @contextmanager
 def turned(
-    name: str, anatomy: Anatomy, file: str, strength: float, layers: tuple[int, ...] | None, random: bool, seed: int
+    name: str,
+    anatomy: Anatomy,
+    file: str,
+    strength: float,
+    layers: tuple[int, ...] | None,
+    random: bool,
+    seed: int,
+    part: Part | None = None,
 ) -> Iterator[None]:
-    """Inside, the feed-forward parts of a direction's layers put out what is turned towards it."""
+    """Inside, the feed-forward parts of a direction's layers put out what is turned towards it; part: it must be of."""
     direction = read_direction(file)
+    if part is not None and direction.part != part:
+        raise InputError(
+            f"The direction of {name} in {file} is of the part {direction.part}, and stands where one of the part "
+            f"{part} belongs: give the field {'vision' if part == 'text' else 'text'} that file."
+        )
     if direction.weights != weights_digest(anatomy):
         raise InputError(
             f"The direction of {name} in {file} was found in other weights than this model's: find it anew."

@@ -16,6 +16,7 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
 from sightline.methods.generating import Processor, check_share, cut_off, processed
+from sightline.models.word_tokens import require_tokens
 
 
 @register
@@ -49,6 +50,7 @@ class YesBias(Method):
             InputError: for a model without a tokenizer where `yes` or `no` is not given.
         """
         anatomy, _ = anatomy_and_layout(model, layout)
+        require_tokens(self.name, anatomy, (*(self.yes or ()), *(self.no or ())))
         yes, no = (torch.tensor(ids or _tokens(model, word)) for ids, word in ((self.yes, "yes"), (self.no, "no")))
 
         def tilted(input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sightline.errors import InputError
+from sightline.models.anatomy import Anatomy
 
 
 def word_list(words: Any) -> tuple[Any, ...]:
@@ -46,3 +47,12 @@ def require_known(tokenizer: Any, word: str, ids: Sequence[int]) -> None:
     unknown = getattr(tokenizer, "unk_token_id", None)
     if not ids or (unknown is not None and unknown in ids):
         raise InputError(f"The model's tokenizer does not know the word {word!r}: give one that it knows.")
+
+
+def require_tokens(name: str, anatomy: Anatomy, ids: Iterable[int]) -> None:
+    """InputError for the id of a token that the model has not."""
+    model: Any = anatomy.model
+    size = int(model.get_input_embeddings().weight.shape[0])
+    wrong = next((token for token in ids if not 0 <= token < size), None)
+    if wrong is not None:
+        raise InputError(f"Token {wrong} in {name} is out of range: the model has tokens 0 to {size - 1}.")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import InputError
-from sightline.knockout.measures import MEASURES, SIGNED
+from sightline.knockout.measures import ACTS, MEASURES, SIGNED
 from sightline.knockout.result import ImpactMap
 from sightline.pages.forest import is_control
 from sightline.pages.naming import display_name, distinct_names, last_name
@@ -197,10 +197,15 @@ def training(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     return found
 
 
-def impacts(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
-    """Of each run of `impact` and each measure, what hiding text and image does by layer, a mean over its prompts.
+MERGED = {"lens": "largest", "norm": "mean"}
+"""What becomes of a modality's sources where a sum means nothing."""
 
-    "series": by modality, the sum over its sources, the mean over prompts of the commonest layers.
+
+def impacts(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """Of each run of `impact`, what hiding text and image does by layer, or what is read there, mean over its prompts.
+
+    "series": by modality, the sum over its sources (see `MERGED` for others), the mean over prompts of the commonest
+    layers. "acts": what the mode does with its sources.
     """
     found = []
     for number, run in enumerate(runs):
@@ -229,6 +234,8 @@ def _impact(number: int, maps: Sequence[ImpactMap]) -> dict[str, Any]:
         "mode": first.mode,
         "measure": MEASURES.get(first.measure, first.measure),
         "signed": first.measure in SIGNED,
+        "acts": "taken away" if first.tokens[0].kind == "head" else ACTS.get(first.mode, "hidden"),
+        "merged": MERGED.get(first.measure, "sum"),
         "layers": list(first.layers),
         "prompts": len(alike),
         "left": len(maps) - len(alike),
@@ -238,4 +245,7 @@ def _impact(number: int, maps: Sequence[ImpactMap]) -> dict[str, Any]:
 
 def _summed(found: ImpactMap, measure: str, modality: str) -> Any:
     chosen = [place for place, source in enumerate(found.tokens) if source.modality == modality]
-    return np.nansum(found.values(measure)[:, chosen], axis=1)
+    values = found.values(measure)[:, chosen]
+    if MERGED.get(measure) is None:
+        return np.nansum(values, axis=1)
+    return np.nan_to_num(values).max(axis=1) if MERGED[measure] == "largest" else np.nan_to_num(values).mean(axis=1)

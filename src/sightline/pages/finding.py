@@ -215,6 +215,8 @@ def _drawn(mdi: float) -> tuple[str, str, str]:
 
 def _of_impacts(document: Mapping[str, Any]) -> dict[str, Any] | None:
     for found in document["impact"]:
+        if found["acts"] != "hidden":
+            continue
         sums = {name: sum(map(abs, values)) for name, values in found["series"].items()}
         image = sum(value for name, value in sums.items() if name != "text")
         if not image or not sums.get("text"):

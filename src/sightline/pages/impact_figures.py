@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline.knockout.measures import MEASURES, Array
+from sightline.knockout.measures import ACTS, MEASURES, Array
 from sightline.knockout.result import ImpactMap
 from sightline.pages.head_figures import head_maps, head_shares
 from sightline.pages.impact_drawing import (
@@ -39,12 +39,6 @@ LABELS = 130
 
 PANELS = 12
 """Layers that the picture is shown for; of more, evenly spaced ones with the first and the last."""
-
-
-ACTS = {"patch": "restored"} | dict.fromkeys(
-    ("relevancy", "rollout", "gradient", "lens", "locate", "registers"), "looked at"
-)
-"""What a mode does with its sources, where they are not hidden."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def distinct_names(names: Sequence[str], runs: Sequence[RunFolder]) -> list[str]
 
 def _differences(runs: Sequence[RunFolder]) -> list[str]:
     """A note for each run, all of them different."""
-    known = [dict(run.info) | dict(run.settings) for run in runs]
+    known = [_flat(dict(run.info) | dict(run.settings)) for run in runs]
     keys = [*FIRST, *sorted({key for each in known for key in each} - set(FIRST))]
     differing = [key for key in keys if is_telling(key) and len({repr(each.get(key)) for each in known}) > 1]
     for count in range(1, len(differing) + 1):
@@ -91,7 +91,14 @@ def _differences(runs: Sequence[RunFolder]) -> list[str]:
 
 def is_telling(key: str) -> bool:
     """Whether a setting says something to a person: digests of a model's content do not."""
-    return not key.startswith(("content of ", "decoding of "))
+    return not key.startswith(("content of ", "decoding of ")) and not key.endswith("sha256")
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those of a job's own among them, which stand together under one name."""
+    inner = settings.get("settings")
+    rest = {name: value for name, value in settings.items() if name != "settings"}
+    return {**rest, **inner} if isinstance(inner, Mapping) else dict(settings)
 
 
 def _written(key: str, value: Any) -> str:

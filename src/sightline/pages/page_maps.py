@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.knockout.measures import MEASURES, SIGNED
+from sightline.knockout.measures import ACTS, MEASURES, SIGNED
 from sightline.knockout.result import ImpactMap
 from sightline.probes.map_values import MapGrid, SampleMaps, pack
 
@@ -184,6 +184,8 @@ AFTER = "norm_registers"
 def impact_maps(found: Sequence[ImpactMap]) -> dict[str, Any]:
     """The page's maps of one prompt's impact, a word for each map; those of other sources than the first are left out.
 
+    So are sources that are no words and have no place in a picture, as a resampler's queries; "notes" says how many.
+
     Values of signed measures are bytes about 127.
     """
     first = found[0]
@@ -194,8 +196,8 @@ def impact_maps(found: Sequence[ImpactMap]) -> dict[str, Any]:
         shown = [("before", first.values()), ("with registers", first.values(AFTER))]
     values = np.stack([each[:, : len(first.tokens)] for _, each in shown])
     known = np.where(np.isfinite(values), values, 0.0).astype(np.float32)
-    texts = [place for place, source in enumerate(first.tokens) if source.modality == "text"]
-    patches = [place for place, source in enumerate(first.tokens) if source.modality != "text" and source.box]
+    texts = [place for place, source in enumerate(first.tokens) if source.modality in ("text", "head")]
+    patches = [place for place, source in enumerate(first.tokens) if place not in texts and source.box]
     order = [*texts, *patches]
     boxes = [
         [number, first.tokens[place].image or 0, *(round(edge, 5) for edge in first.tokens[place].box or ())]
@@ -203,9 +205,12 @@ def impact_maps(found: Sequence[ImpactMap]) -> dict[str, Any]:
         if place in set(patches)
     ]
     notes = [] if len(alike) == len(found) else [f"the first {len(alike)} of {len(found)} words"]
+    if placeless := len(first.tokens) - len(order):
+        notes.append(f"{placeless} of {len(first.tokens)} have no known place in a picture and are left out")
     return {
         "kind": "impact",
         "mode": first.mode,
+        "acts": "taken away" if first.tokens[0].kind == "head" else ACTS.get(first.mode, "hidden"),
         "measure": MEASURES.get(measure, measure),
         "signed": measure in SIGNED,
         "layers": list(first.layers),

@@ -25,7 +25,7 @@ from sightline.methods.hidden import check_unembedding, unembed
 from sightline.methods.scoring import VISUAL, prompt_layout
 from sightline.models.anatomy import Anatomy
 from sightline.models.logits import plain_pass
-from sightline.models.word_tokens import token_of, word_list
+from sightline.models.word_tokens import require_tokens, token_of, word_list
 
 AT_ONCE = 64
 """Positions whose logits over the vocabulary are held at a time."""
@@ -98,6 +98,7 @@ def image_lens(
     tokens = [token_of(model, word) for word in word_list(words)]
     if not tokens:
         raise InputError("image_lens is given no word: give at least one, or the id of a token.")
+    require_tokens("image_lens", anatomy, tokens)
     confidence = lens_at(anatomy, inputs, places.tolist(), tokens, raw)
     order = torch.full((layout.length + 1,), -1)
     order[places] = torch.arange(len(places))

@@ -72,7 +72,10 @@ function attentionOf(node, documents) {
 
 function impact() {
   if (!data.impact.length) return;
-  const node = part("impact", "What hiding does", "Impact: each token is hidden from the model at a layer, and what that does to its answer is measured. This is what the model uses, where attention is only where it looks.");
+  const acts = new Set(data.impact.map((found) => found.acts)), hides = acts.has("hidden");
+  const node = part("impact", hides ? "What hiding does" : "What is read and restored", hides
+    ? "Impact: each token is hidden from the model at a layer, and what that does to its answer is measured. This is what the model uses, where attention is only where it looks."
+    : "At each layer: what a reading finds there, or how much of an answer comes back when states are put back.");
   node.append(el("div", { class: "charts" }, data.impact.map((found) => {
     const names = Object.keys(found.series);
     const rows = names.flatMap((name, place) => found.series[name].map((value, at) => ({ layer: found.layers[at], value, name, place })));
@@ -83,8 +86,11 @@ function impact() {
       marks: [Plot.ruleY([0], { stroke: "var(--soft)", strokeDasharray: "2 3" }), Plot.line(rows, { x: "layer", y: "value", z: "place", stroke: (row) => colour(row.place), strokeWidth: 2.3, strokeDasharray: (row) => row.place ? "5 3" : "none" }),
         Plot.dot(rows, { x: "layer", y: "value", fill: (row) => colour(row.place), r: 2.8 }), Plot.tip(rows, Plot.pointer({ x: "layer", y: "value", title: (row) => `${row.name}\nlayer ${row.layer}: ${row.value.toPrecision(3)}` }))],
     });
-    const note = `${found.name}, ${found.mode}: ${found.measure}, summed over sources, mean of ${plural(found.prompts, "prompt")}.${found.signed ? " Below zero: hiding makes the answer less likely." : ""}${found.left ? ` ${found.left} of other layers are left out.` : ""}`;
-    const drawn = chart("Effect of hiding, by layer", note, draw, [["layer", ...names], found.layers.map((layer, at) => [layer, ...names.map((name) => found.series[name][at])])]);
+    const merged = { sum: "summed over sources", largest: "the largest of all sources", mean: "the mean of all sources" }[found.merged];
+    const below = found.signed && { hidden: " Below zero: hiding makes the answer less likely.", "taken away": " Below zero: without the heads the answer is less likely." }[found.acts] || "";
+    const note = `${found.name}, ${found.mode}: ${found.measure}, ${merged}, mean of ${plural(found.prompts, "prompt")}.${below}${found.left ? ` ${found.left} of other layers are left out.` : ""}`;
+    const title = { hidden: "Effect of hiding, by layer", "taken away": "Effect of taking heads away, by layer", restored: "Effect of restoring, by layer" }[found.acts] || "What is read, by layer";
+    const drawn = chart(title, note, draw, [["layer", ...names], found.layers.map((layer, at) => [layer, ...names.map((name) => found.series[name][at])])]);
     drawn.querySelector("figcaption").append(legend(names.map((name, at) => [name, colour(at), at ? "dashed" : null])));
     if (place >= 0) drawn.append(el("p", { class: "note" }, el("a", { href: "#samples", click: () => show(place, true) }, "Look at its map, token by token")));
     return drawn;

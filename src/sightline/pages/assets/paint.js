@@ -24,6 +24,11 @@ function hiddenPatches(state, layer) {
   if (!isByHead(state)) return new Set(gone.map((patch) => patch.label + patch.image));
   return new Set(state.found.headPatches.filter((patch) => gone.some((other) => { const [x, y] = centre(other), [left, top, right, bottom] = patch.box; return other.image === patch.image && x >= left && x < right && y >= top && y < bottom; })).map((patch) => patch.label + patch.image));
 }
+const SIGNS = {
+  hidden: "Orange: hiding it makes the answer less likely; violet or blue: more likely.",
+  "taken away": "Orange: without it the answer is less likely; violet or blue: more likely.",
+  restored: "Violet or blue: restoring it brings the answer back; orange: it leads further away.",
+};
 const heat = (value, isSigned) => d3.rgb(isSigned ? d3.interpolatePuOr(0.5 - value / 2) : d3.interpolateInferno(0.12 + 0.82 * value));
 
 /** Colour and opacity of a part of the largest value. */
@@ -187,7 +192,7 @@ function paintWords(state, values, word, layer, patches) {
     state.sum.replaceChildren(`Patch ${state.patch.label}: `, isImpact ? bold(value.toPrecision(2)) : bold(share(value)), isImpact ? " for " : " of the attention of ", name, `, ${where}.`);
     return;
   }
-  if (isImpact) { state.sum.replaceChildren("Predicted: ", name, `, ${where}. ${isSigned ? "Orange: hiding it makes the answer less likely; violet or blue: more likely." : ""}`); return; }
+  if (isImpact) { state.sum.replaceChildren("Predicted: ", name, `, ${where}. ${isSigned ? SIGNS[found.maps.acts] || SIGNS.hidden : ""}`); return; }
   const strongest = patches.length ? patches.reduce((best, patch) => values[patch.column] > values[best.column] ? patch : best, patches[0]) : null;
   const onText = Array.from({ length: found.texts }, (_, place) => gone.has(place) ? 0 : row[place]).reduce((sum, value) => sum + value, 0);
   state.sum.replaceChildren(name, `, ${where}: `, ...(found.patches.length ? [bold(share(shares[word])), " of its attention on the image, "] : []), bold(share(onText)), " of it on the prompt", gone.size ? " (sinks left out)" : "", strongest ? `; the strongest patch is ${strongest.label}.` : "; how the image's tokens lie in it is not known.", isNumber(scores[word]) ? ` Grounding ${scores[word].toFixed(2)}.` : "");

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.knockout.head_maps import agreement, is_of_heads, ranked_heads
-from sightline.knockout.measures import MEASURES
+from sightline.knockout.measures import ACTS, MEASURES
 from sightline.knockout.result import ImpactMap
 from sightline.probes.dominance.stages import stage_layers
 from sightline.results.table import Section, Sections
@@ -60,7 +60,7 @@ def _show_map(output: Sections, document: dict[str, Any]) -> None:
             flips = _flips(found, source, layers)
             words = (stage, _span(layers)) if not rank else ("", "")
             rows.append((*words, _text(source), _where(source), _short(effect), flips))
-    columns = ("stage", "layers", "hidden", "where", name, "flips")
+    columns = ("stage", "layers", ACTS.get(found.mode, "hidden"), "where", name, "flips")
     keep = slice(None) if "flip" in found.maps else slice(0, 5)
     output.texts(f"Largest effects: {MEASURES[name]}", columns[keep], [row[keep] for row in rows])
     _show_sums(output, found, name)
