@@ -17,8 +17,8 @@ class PyramidDrop(StagedShares):
         score_j = mean over heads of a[last, j]         j: an image token that is left
         kept from layer K_s on: floor(keep_s N) of the sample's N image tokens, at least one
 
-    a: the attention weights that layer K_s itself would have on what is left before it. Its projections of query, key
-    and value are computed for that once more, as in the public code. Layers 8, 16 and 24 of 32, counted from 0 and
+    a: the attention weights that layer K_s itself would have on what is left before it. Its projections of query and
+    key are computed for that once more, as in the public code. Layers 8, 16 and 24 of 32, counted from 0 and
     scaled to another depth (two that fall on one layer are one), keep a half, a quarter and an eighth. Rotary positions
     are counted anew from each of them on, also those of generated tokens, as in the public code; those in three
     dimensions (Qwen) stay.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from sightline.methods.scoring import VISUAL
 from sightline.methods.shorten import TokenSelection
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality
+from sightline.models.transformers_api.attention import value_projection
 from sightline.models.transformers_api.cache import CACHE_NAMES
 from sightline.models.transformers_api.rotary import rotary_of
 
@@ -47,6 +49,10 @@ class _Recycled:
 
     places: Int[Tensor, "batch merged"]
     states: Float[Tensor, "batch merged hidden"]
+
+
+def _zeros(width: int, forward: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: x.new_zeros((*x.shape[:-1], width))
 
 
 class StagePruning(LayerPruning):
@@ -141,6 +147,9 @@ class StagePruning(LayerPruning):
 
         with torch.no_grad(), bypassed(self._anatomy), Hooks(self._anatomy, in_bypassed=True) as hooks:
             hooks.intercept([attention], by_call(stop))
+            values = value_projection(attention)
+            if values is not None:  # what ranks by weights alone needs none
+                hooks.shadow(values, "forward", partial(_zeros, values.out_features))
             try:
                 module.forward(**given)
             except _Peeked as peeked:

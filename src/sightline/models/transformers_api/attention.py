@@ -37,6 +37,12 @@ def require_readable(module: nn.Module) -> None:
         )
 
 
+def value_projection(module: nn.Module) -> nn.Linear | None:
+    """What makes an attention module's values; None where one projection makes them with queries or keys."""
+    found = getattr(module, "v_proj", None)
+    return found if isinstance(found, nn.Linear) else None
+
+
 def selects_keys(module: nn.Module) -> bool:
     """Whether an attention module looks at keys that an indexer selects, its own or that of a layer before."""
     return hasattr(module, "indexer")
