@@ -35,6 +35,19 @@ def test_a_list_of_numbers_is_no_number(keep: Any) -> None:
         sl.PyramidDrop(keep=keep)
 
 
+def test_what_probes_and_methods_of_others_hold_beside_numbers_is_no_matter() -> None:
+    @dataclass(frozen=True)
+    class Own(sl.Method):
+        name: ClassVar[str] = "own"
+        other: NotThere | None = None  # type: ignore[name-defined]
+        r: float = 0.5
+
+    Own(other=3)
+    with pytest.raises(InputError, match="r is 'a' in own: give a number"):
+        Own(r="a")  # type: ignore[arg-type]
+    sl.Dominance()
+
+
 def test_a_rule_of_ones_own_that_picks_what_is_not_there_is_one_sentence() -> None:
     @dataclass(frozen=True)
     class Beyond(PruningMethod):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
-import typing
+import re
 from functools import cache
 from typing import Any
 
 from sightline.errors import InputError
 
 KINDS: dict[Any, str] = {float: "a number", int: "a whole number"}
+
+_NAMES = {"float": float, "int": int}
+_HINT = re.compile(r"(tuple\[)?(int|float)(?:, \.\.\.\])?( \| None)?")
 
 
 def check_numbers(method: Any) -> None:
@@ -41,15 +43,11 @@ def _is_number(value: Any) -> bool:
 @cache
 def _numbers_of(kind: type[Any]) -> tuple[tuple[str, bool, bool, Any], ...]:
     """The fields that hold numbers alone: their names, whether each is a list, whether it may be None, and of what."""
-    hints = typing.get_type_hints(kind)
     found = []
     for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-        kinds = typing.get_args(hint) if is_union else (hint,)
-        first, *others = [each for each in kinds if each is not type(None)]
-        is_list = typing.get_origin(first) is tuple
-        inner = typing.get_args(first)[0] if is_list else first
-        if not others and inner in KINDS:
-            found.append((field.name, is_list, type(None) in kinds, inner))
+        # Hints stay texts: some name what is there for type checkers alone.
+        hint = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
+        match = _HINT.fullmatch(hint)
+        if match is not None:
+            found.append((field.name, match[1] is not None, match[3] is not None, _NAMES[match[2]]))
     return tuple(found)
