@@ -13,9 +13,16 @@ from transformers import DynamicCache
 
 import sightline
 from sightline.errors import ModelError
-from sightline.models.caches import has_same_start
+from sightline.models.caches import has_same_start, set_output
 from sightline.models.transformers_api import attention as api
-from sightline.models.transformers_api.cache import CACHE_NAMES, cache_of, select_rows, with_cache, without_cache
+from sightline.models.transformers_api.cache import (
+    CACHE_NAMES,
+    cache_from,
+    cache_of,
+    select_rows,
+    with_cache,
+    without_cache,
+)
 from sightline.models.transformers_api.release import NEWEST, OLDEST, release_warning
 
 PRIVATE = re.compile(
@@ -74,6 +81,24 @@ def test_a_cache_is_found_under_each_known_name_and_refused_under_another() -> N
         cache_of({"memory": cache})
     with pytest.raises(ModelError, match="takes its cache as neither"):
         with_cache({}, cache, Takes())
+
+
+class Answers(dict[str, Any]):
+    """An output as 5.24 has it: being asked for a name it no longer has brings a warning on the screen."""
+
+    def __contains__(self, name: object) -> bool:
+        raise AssertionError(f"asked for {name}")
+
+    __getattr__ = __contains__  # type: ignore[assignment]
+
+
+def test_an_output_is_never_asked_for_a_name_it_does_not_have() -> None:
+    for name in CACHE_NAMES:
+        output = Answers({name: 1, "logits": 2})
+        assert cache_from(output) == 1
+        set_output(output, torch.zeros(1), 3)
+        assert cache_from(output) == 3
+    assert cache_from(Answers(logits=2)) is None
 
 
 def test_a_release_that_was_not_tested_is_one_sentence() -> None:

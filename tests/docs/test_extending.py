@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+import sightline as sl
 from docs.pages import ROOT
 from sightline.benchmarks.base import BENCHMARKS
 from sightline.cli.main import cli
@@ -26,7 +29,7 @@ SOURCE = PLUGIN / "src" / "sightline_example"
 def test_the_page_shows_the_files_of_the_example() -> None:
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     shown = dict(re.findall(r'```(?:python|toml) title="([^"]*)"\n(.*?)```', text, re.DOTALL))
-    assert len(shown) == 4
+    assert len(shown) == 7
     for title, code in shown.items():
         assert code == (PLUGIN / title).read_text(encoding="utf-8")
 
@@ -93,6 +96,7 @@ for words in (["list", "methods", "--json"], {eval_words!r}):
     methods, asked = map(json.loads, ended.stdout.splitlines())
     listed = {entry["name"]: entry for entry in methods["methods"]}
     assert [field["name"] for field in listed["image_focus"]["fields"]] == ["boost"]
+    assert {"grey_contrast", "late_mean", "longest"} <= set(listed)
     assert (asked["methods"]["none"]["n"], asked["methods"]["none"]["failed"]) == (2, 1)
     assert asked["methods"]["image_focus:boost=0.5"]["n"] == 2
 
@@ -109,6 +113,35 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     BENCHMARKS.forget("colours")
     for name in names:
         sys.modules.pop(name, None)
+
+
+def test_a_method_of_each_base_changes_what_a_model_says_and_leaves_it_as_it_was(picture: Path) -> None:
+    vlm = sl.load("tiny-llava-early")
+    inputs = vlm.encode(sl.Sample("What do you see?", images=(picture,)))
+
+    def likelihood(spec: str) -> list[float]:
+        with nullcontext() if spec == "none" else sl.find_method(spec).on(vlm):  # type: ignore[union-attr]
+            tokens = vlm.model.generate(
+                **inputs, max_new_tokens=2, do_sample=False, output_scores=True, return_dict_in_generate=True
+            )
+        return [float(score.log_softmax(-1)[0].max()) for score in tokens.scores]
+
+    sys.path.insert(0, str(SOURCE.parent))
+    try:
+        for name in ("image_focus", "grey_contrast", "late_mean", "longest"):
+            importlib.import_module(f"sightline_example.{name}")
+        plain = likelihood("none")
+        changed = {spec: likelihood(spec) for spec in ("image_focus", "grey_contrast", "late_mean", "longest:keep=9")}
+        assert all(found != plain for found in changed.values()), changed
+        for idle in ("image_focus:boost=0", "grey_contrast:weight=0", "late_mean:share=0", "longest:keep=36"):
+            assert likelihood(idle) == pytest.approx(plain, abs=1e-5), idle
+        assert likelihood("none") == plain
+    finally:
+        sys.path.remove(str(SOURCE.parent))
+        for name in ("image_focus", "grey_contrast", "late_mean", "longest"):
+            METHODS.forget(name)
+            sys.modules.pop(f"sightline_example.{name}", None)
+        sys.modules.pop("sightline_example", None)
 
 
 def document(*words: object) -> Any:

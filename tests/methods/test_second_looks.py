@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import sightline as sl
 from attention.plain import eager_twin
 from families import BY_NAME, IMAGE, PADDING, VIDEO, Case
 from methods.plain_decoding import GREEDY, RECORD, STEPS, contrasted, grown, last_logits
@@ -273,6 +274,14 @@ def test_a_direction_is_the_mean_difference_and_bound_to_the_weights(tmp_path: P
     (tmp_path / "no.txt").write_text("no")
     with pytest.raises(InputError, match="holds no direction"), Steer(str(tmp_path / "no.txt")).on(model):
         pass
+
+
+def test_a_direction_is_found_in_texts_without_an_image() -> None:
+    vlm = sl.load("tiny-llava")
+    texts = ("a red circle", "a blue circle")
+    inputs = [vlm.encode(sl.Sample(prompt=text), allow_text_only=True) for text in texts]
+    found, expected = (find_direction(vlm, [pair]).values for pair in (texts, tuple(inputs)))
+    torch.testing.assert_close(found, expected)
 
 
 def test_pca_adds_the_axis_of_all_states_in_one_row() -> None:

@@ -32,7 +32,9 @@ def command(is_json: bool, seed: int, kind: str) -> None:
     for entry in entries:
         output.text(f"{entry['name']:<{width}}{entry['about']}")
         for field in entry.get("fields", ()):
-            output.text(f"    {field['name']}={field['default']}  {field['help']}")
+            default = field["default"]
+            written = "+".join(map(str, default)) if isinstance(default, list) else default
+            output.text(f"    {field['name']}={written}  {field['help']}")
 
 
 def _models() -> list[dict[str, Any]]:

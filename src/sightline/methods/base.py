@@ -154,7 +154,8 @@ def parse_spec(spec: str, defaults: Mapping[str, Any] | None = None) -> Method |
         key, equals, text = part.partition("=")
         if not equals:
             raise InputError(
-                f"'{part}' in the method '{spec}' is no field=value pair; write for example {_example(kind)}."
+                f"'{part}' in the method '{spec}' is no field=value pair; write for example {_example(kind)}, and "
+                "lists as 2+3+4."
             )
         if key not in fields:
             raise InputError(f"The method {name} has no field '{key}'; its fields are {', '.join(fields) or 'none'}.")

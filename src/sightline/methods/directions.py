@@ -199,7 +199,7 @@ def _inputs(model: Any, given: Any) -> dict[str, Any]:
     if isinstance(given, str | Sample):
         if not hasattr(model, "encode"):
             raise InputError("A bare model can't read texts or samples: give a VLM, or pairs of the forward's inputs.")
-        given = model.encode(Sample(prompt=given) if isinstance(given, str) else given)
+        given = model.encode(Sample(prompt=given) if isinstance(given, str) else given, allow_text_only=True)
     return dict(given)
 
 

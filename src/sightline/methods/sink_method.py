@@ -95,7 +95,8 @@ class SinkMethod(Method):
         if self.dims is None:
             raise InputError(
                 f"{self.name} needs the model's sink dimensions: give what sl.find_sinks finds as its dims, or "
-                "--sinks FILE, as `sightline sinks MODEL --data DATA --out DIR` writes it, or --sinks auto."
+                "--sinks FILE, as `sightline sinks MODEL --data DATA --out DIR` writes it, or in measure and eval "
+                "--sinks auto."
             )
         return self.dims
 

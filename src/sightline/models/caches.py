@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.models.transformers_api.cache import CACHE_NAMES, grows
+from sightline.models.transformers_api.cache import cache_names_in, grows
 
 
 def growing_layers(cache: Any, model: Any) -> list[Any]:
@@ -32,9 +32,8 @@ def started_cache(cache: Any, length: int, every: int) -> Any:
 def set_output(output: Any, logits: Tensor, cache: Any) -> None:
     """Put other logits and another cache into what a forward pass gave back."""
     output["logits"] = logits
-    for name in CACHE_NAMES:
-        if name in output:
-            output[name] = cache
+    for name in cache_names_in(output):
+        output[name] = cache
 
 
 def has_same_start(cache: Any, other: Any, layer: int, length: int) -> bool:

@@ -85,7 +85,12 @@ def cache_from(output: Any) -> Any:
     """The cache that a forward pass gave back; None where it gave none."""
     if isinstance(output, tuple):
         return next((value for value in output if isinstance(value, Cache)), None)
-    return next((found for name in CACHE_NAMES if (found := getattr(output, name, None)) is not None), None)
+    return next((output[name] for name in cache_names_in(output)), None)
+
+
+def cache_names_in(output: Mapping[str, Any]) -> list[str]:
+    """Under which names a forward pass gave its cache back; looking for an old name in an output brings a warning."""
+    return [name for name in list(output) if name in CACHE_NAMES]
 
 
 def is_static(cache: Any) -> bool:

@@ -76,7 +76,8 @@ def acting(method: Any, vlm: Any) -> Any:
     if method is None or method == "none":
         return nullcontext()
     if not hasattr(method, "on"):
-        raise InputError(f"The method is {method!r}: give a method itself, such as sightline.VCD(), or None.")
+        found = f"sightline.find_method({method!r})" if isinstance(method, str) else "sightline.VCD()"
+        raise InputError(f"The method is {method!r}: give a method itself, such as {found}, or None.")
     return method.on(vlm)
 
 
