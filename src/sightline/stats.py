@@ -22,7 +22,7 @@ and how many units have each, [kinds].
 
 
 _FINE = 5040
-"""Steps in the largest change, by which changes of whole numbers up to 10 are told exactly."""
+"""Steps in the largest change, by which changes of whole numbers up to 10 are distinguished exactly."""
 
 _CELLS = 32_768, 262_144
 """Steps that all changes together have where they are no whole numbers: 50 a unit, but at least and at most so many."""
