@@ -45,10 +45,22 @@ def table(document: dict[str, Any]) -> str:
         f"{document['threads']} thread, {settings['rounds']} round(s) behind a warm-up; {document['machine']}, "
         f"{document['date']}. Plain: {plain['first']:.2f} processor seconds to the first token, {plain['later']:.3f} "
         "for each later one. Worst over theory: "
-        f"first {worst['first']}, later {worst['later']}, cache {worst['cache']}.",
+        f"first {worst['first']}, later {worst['later']}, cache {worst['cache']}." + _another(document),
         "",
     ]
     return "\n".join(lines)
+
+
+def _another(document: dict[str, Any]) -> str:
+    """Which rows are of a later run, measured beside a plain answer of its own."""
+    other = document.get("of_another_run")
+    if other is None:
+        return ""
+    rows = ", ".join(f"`{spec}`" for spec in other["methods"])
+    return (
+        f" Of a later run ({other['rounds']} rounds, other work on the machine: load {other['load']:g}), beside its "
+        f"own plain answer of {other['plain']['first']:.2f} and {other['plain']['later']:.3f} seconds: {rows}."
+    )
 
 
 if __name__ == "__main__":
