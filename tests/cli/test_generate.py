@@ -46,6 +46,8 @@ def test_a_picture_may_be_a_data_uri_and_no_other_address(
 def test_several_methods_and_names_that_are_none(sightline: Callable[..., Any], tiny: Path, picture: Path) -> None:
     words = ("generate", tiny, "--image", picture, "--prompt", "What?", "--method")
     assert "takes one --method and is given 2, pai and vaf" in sightline(*words, "pai", "--method", "vaf").sentence
+    measured = ("measure", tiny, "--image", picture, "--prompt", "What?", "--method", "spin", "--method", "fastv")
+    assert "measure takes one --method and is given 2, spin and fastv: give one" in sightline(*measured).sentence
     assert "'PAI' (did you mean pai?)" in sightline(*words, "PAI").sentence
     for spec in ("pai:alpha=nan", "vaf:enhance=inf", "var:dims=3,tau=-inf"):
         assert "it takes a number" in sightline(*words, spec).sentence

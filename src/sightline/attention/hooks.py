@@ -21,6 +21,7 @@ from sightline.attention.call import AttentionFunction
 from sightline.attention.ownership import LOCK, Hook, Owner, shadow
 from sightline.errors import ModelError
 from sightline.models.anatomy import Anatomy
+from sightline.models.entered import note_installed
 from sightline.models.transformers_api.attention import close_attention_door, open_attention_door, require_readable
 from sightline.models.transformers_api.generation import CONTINUOUS_BATCHING
 
@@ -139,6 +140,7 @@ class Hooks:
 
     def _hold(self) -> None:
         """Note, with the first thing installed, that this thread has something on the model."""
+        note_installed(self._owner.model)
         if self._undo:
             return
         with LOCK:

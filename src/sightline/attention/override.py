@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sightline.attention.alone import alone
 from sightline.attention.attending import decoder_attentions
 from sightline.attention.call import AttentionCall, by_call
 from sightline.attention.hooks import Hooks
-from sightline.attention.ownership import bypassed
 from sightline.errors import InputError
 from sightline.models.anatomy import Anatomy
 
@@ -60,7 +60,7 @@ def override_attention(anatomy: Anatomy) -> Iterator[AttentionOverride]:
     def attend(call: AttentionCall) -> Tensor | None:
         return None if override.attend is None else override.attend(layers[id(call.module)], call)
 
-    with bypassed(anatomy), Hooks(anatomy, in_bypassed=True) as hooks:
+    with alone(anatomy, "impact"), Hooks(anatomy, in_bypassed=True) as hooks:
         hooks.intercept(modules.values(), by_call(attend))
         try:
             yield override

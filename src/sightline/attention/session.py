@@ -24,6 +24,7 @@ from sightline.attention.passes import ForwardPass, LayoutSource, PassTracker
 from sightline.attention.roles import Editor, LayerPruner, PromptPruner, Reader
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
+from sightline.models.entered import note_installed
 from sightline.models.transformers_api.generation import assistance, given_to
 
 
@@ -82,6 +83,8 @@ def attach(
     if session is None:
         session = _installed(anatomy)
         _SESSIONS[key] = session
+    if editor is not None or shortener is not None or dropper is not None:
+        note_installed(id(anatomy.model))  # the hooks may be there already
     session.users += 1
     previous_layout = session.counter.source
     if layout is not None:

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import Images, known_model, methods_option, output_options, sample_options
+from sightline.cli.options import Images, known_model, one_method, output_options, sample_options
 from sightline.cli.output import Output
 from sightline.cli.settings_options import settings_options
-from sightline.errors import InputError
 from sightline.jobs.generate import GenerateSettings
 from sightline.jobs.sources import single_sample
 
@@ -19,7 +18,7 @@ from sightline.jobs.sources import single_sample
 )
 @click.argument("model", callback=known_model)
 @sample_options
-@methods_option("A method: name, or name:field=value,...")
+@one_method("generate")
 @settings_options(GenerateSettings)
 @output_options
 def command(
@@ -27,19 +26,14 @@ def command(
     model: str,
     images: Images,
     prompt: str | None,
-    methods: tuple[str, ...],
+    method: str | None,
     **fields: Any,
 ) -> None:
     """What MODEL (a bundled name, a hub name or a folder) answers, greedily, with or without a method."""
     from sightline.jobs.generate import generate
 
     output = Output(is_json)
-    if len(methods) > 1:
-        raise InputError(
-            f"generate takes one --method and is given {len(methods)}, {' and '.join(methods)}: give one; in Python "
-            "methods compose in one `with`."
-        )
     with output.guarded():
-        found = generate(model, single_sample(images, prompt), methods[0] if methods else None, **fields)
+        found = generate(model, single_sample(images, prompt), method, **fields)
     output.document(found.to_dict())
     output.text(found.text)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sightline.cli.options import data_options, method_option, models_argument, run_folder, run_options
+from sightline.cli.options import data_options, models_argument, one_method, run_folder, run_options
 from sightline.cli.output import Output
 from sightline.cli.settings_options import settings_options
 from sightline.jobs.measurement_plan import MeasureSettings
@@ -23,7 +23,7 @@ Examples:
 @click.command("measure", epilog=EPILOG)
 @models_argument
 @data_options
-@method_option
+@one_method("measure")
 @click.option(
     "--queries",
     multiple=True,

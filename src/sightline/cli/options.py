@@ -146,9 +146,21 @@ def given_sample(images: Images, prompt: str | None) -> Sample:
 
 models_argument = click.argument("models", nargs=-1, required=True, metavar="MODEL...", callback=known_model)
 
-method_option = click.option(
-    "--method", metavar="SPEC", callback=known_method, help="A method: name, or name:field=value,..."
-)
+
+def one_method(command: str) -> Callable[[Function], Function]:
+    """--method, once: a command that takes one refuses several."""
+
+    def single(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> str | None:
+        if len(value) > 1:
+            raise InputError(
+                f"{command} takes one --method and is given {len(value)}, {' and '.join(value)}: give one; in Python "
+                "methods compose in one `with`."
+            )
+        known_method(context, parameter, value)
+        return value[0] if value else None
+
+    help = "A method: name, or name:field=value,..."
+    return click.option("--method", multiple=True, metavar="SPEC", callback=single, help=help)
 
 
 def methods_option(help: str) -> Callable[[Function], Function]:

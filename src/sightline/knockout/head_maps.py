@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sightline.attention import bypassed
+from sightline.attention.alone import alone
 from sightline.errors import InputError
 from sightline.knockout.heads import by_ablation, by_gradient
 from sightline.knockout.logits import answer_of, effect_maps, effect_rows, row_logits
@@ -35,7 +35,7 @@ def head_answers(
     missing = next((layer for layer in chosen if layer not in anatomy.attention_layers), None)
     if missing is not None:
         raise InputError(f"Layer {missing} has no softmax attention in this model, so no heads: leave it out.")
-    with bypassed(anatomy):
+    with alone(anatomy, "impact"):
         answer = answer_of(row_logits(anatomy, inputs)[0], target)
     given = plain_inputs(anatomy.model, inputs)
     rows = by_ablation(anatomy, given, chosen, lambda logits: effect_rows(answer, logits.cpu()))

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sightline.attention import bypassed
+from sightline.attention.alone import alone
 from sightline.attention.gradients import frozen
 from sightline.attention.hooks import BeforeHook, Hooks
 from sightline.attention.late_images import LATE
@@ -107,7 +107,7 @@ def head_effects(
     if int(inputs["input_ids"].shape[0]) != 1:
         raise InputError("head_effects takes one prompt: give inputs of a batch of one.")
     given = plain_inputs(anatomy.model, inputs)
-    with torch.no_grad(), bypassed(anatomy):
+    with torch.no_grad(), alone(anatomy, "head_effects"):
         logits = plain_pass(anatomy.model, inputs).logits[0, -1].float()
     token = int(logits.argmax()) if target == "predicted" else target
     if not isinstance(token, int) or not 0 <= token < len(logits):
@@ -135,7 +135,7 @@ def _changed(anatomy: Anatomy, change: Change) -> Iterator[None]:
         output, weights = original(module, *tensors, **options)
         return change(places[id(module)], output), weights
 
-    with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy):
+    with Hooks(anatomy, in_bypassed=True) as hooks, alone(anatomy, "head_effects"):
         hooks.intercept([module for module in modules if module is not None], attend)
         yield
 

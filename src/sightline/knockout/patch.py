@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sightline.attention import bypassed
+from sightline.attention.alone import alone
 from sightline.attention.gradients import followed_back, frozen
 from sightline.attention.hooks import AfterHook, Hooks
 from sightline.errors import InputError, ModelError
@@ -79,7 +79,7 @@ def pair_of(anatomy: Anatomy, one: Mapping[str, Any], other: Mapping[str, Any], 
     shape = {name: tuple(value.shape) for name, value in one.items() if isinstance(value, Tensor)}
     if shape != {name: tuple(value.shape) for name, value in other.items() if isinstance(value, Tensor)}:
         raise InputError("The pair's pictures are cut into different patches: give a picture of the same size.")
-    with bypassed(anatomy):
+    with alone(anatomy, "patching"):
         logits = torch.cat([row_logits(anatomy, inputs) for inputs in (one, other)]).double()
     follow = followed(target)
     if follow is not None and not 0 <= follow < logits.shape[1]:
@@ -128,7 +128,7 @@ def patch_effects(
 
     def run(chunk: slice) -> Tensor:
         mine = variants[chunk]
-        with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy):
+        with Hooks(anatomy, in_bypassed=True) as hooks, alone(anatomy, "patching"):
             hooks.before(anatomy.decoder, repeating(len(mine)))
             for place in sorted({place for place, _ in mine}):
                 rows = [(row, list(group)) for row, (at, group) in enumerate(mine) if at == place]
@@ -174,7 +174,7 @@ def _states(anatomy: Anatomy, modules: Sequence[nn.Module], inputs: Mapping[str,
     """What each module puts out, [positions, hidden], float32 on the CPU."""
     found: list[Tensor] = []
     length = int(inputs["input_ids"].shape[1])
-    with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy):
+    with Hooks(anatomy, in_bypassed=True) as hooks, alone(anatomy, "patching"):
         for module in modules:
             hooks.after(module, lambda _module, _args, output: found.append(_of(output, length)[0].float().cpu()))
         row_logits(anatomy, inputs)
@@ -201,7 +201,7 @@ def _slopes(anatomy: Anatomy, modules: Sequence[nn.Module], pair: Pair) -> tuple
         noted.append(state)
         return _instead(output, state)
 
-    with frozen(anatomy), Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.enable_grad():
+    with frozen(anatomy), Hooks(anatomy, in_bypassed=True) as hooks, alone(anatomy, "patching"), torch.enable_grad():
         for module in modules:
             hooks.after(module, note)
         logits = plain_pass(anatomy.model, pair.other).logits[:, -1].float()

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sightline.attention import bypassed
+from sightline.attention.alone import alone
 from sightline.errors import InputError
 from sightline.knockout.answer import RowAnswer
 from sightline.knockout.logits import answer_of, row_logits
@@ -49,7 +49,7 @@ def read(
     Raises:
         InputError: for a layer out of range, and for a prompt that a reading cannot be made of.
     """
-    with bypassed(anatomy):
+    with alone(anatomy, "impact"):
         answer = answer_of(row_logits(anatomy, inputs)[0], target)
     baseline = dict(answer.baseline())
     if mode == "locate":

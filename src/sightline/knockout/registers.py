@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sightline.attention import bypassed
+from sightline.attention.alone import alone
 from sightline.errors import InputError
 from sightline.knockout.logits import answer_of, row_logits
 from sightline.knockout.result import ImpactMap
@@ -49,7 +49,7 @@ def register_norms(
         raise InputError(f"Layer {missing} is out of range: the vision tower has layers 0 to {depth - 1}.")
     others = frozenset(before.values[0].isnan().nonzero()[:, 0].tolist())
     sources, numbers = patch_sources(find_patches(anatomy, inputs, layout, before.sizes, others), layout, 1)
-    with bypassed(anatomy):
+    with alone(anatomy, "impact"):
         baseline: dict[str, Any] = dict(answer_of(row_logits(anatomy, inputs)[0], "predicted").baseline())
     values = {"norm": before.values}
     try:

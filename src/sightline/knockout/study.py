@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from sightline.attention.alone import require_alone
 from sightline.data.sample import Sample
 from sightline.errors import InputError
 from sightline.knockout.deepstack import deepstack_effects
@@ -62,6 +63,7 @@ class Study(StudySettings):
         if isinstance(self.target, str) and self.target != "predicted":
             return replace(self, target=token_of(model, self.target)).run(model, sample, layout, on_pass)
         anatomy, source = anatomy_and_layout(model, layout)
+        require_alone(anatomy, "impact")
         if self.mode == "vision":
             answer = self._vision(model, sample)
             return [self._of(model, answer, answer.row if answer.row is not None else "last")]

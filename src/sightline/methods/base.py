@@ -7,6 +7,7 @@ fields of a spec such as `var:p=0.6,rho=0.5`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Literal
 from sightline.errors import InputError
 from sightline.methods.numbers import check_numbers
 from sightline.models import anatomy as anatomies
+from sightline.models.entered import Entered
 from sightline.plugins import Registry
 from sightline.settings import setting as setting
 
@@ -31,10 +33,17 @@ class Method:
     """Base of all methods. State lives in the context manager that `on` returns, never here."""
 
     name: ClassVar[str] = ""
+    reads_only: ClassVar[bool] = False
+    """Whether it leaves the model as it is, so that instruments run inside its `with` too."""
 
     def __init_subclass__(cls, **given: Any) -> None:
-        """Numbers are checked before what a method does with its fields, whether or not it thinks of that."""
+        """Numbers are checked before what a method does with its fields, whether or not it thinks of that.
+
+        Its `with` is known of while it is entered.
+        """
         super().__init_subclass__(**given)
+        if "on" in vars(cls) and not cls.reads_only:
+            cls.on = _noted(cls.on)  # type: ignore[method-assign]
         own = cls.__dict__.get("__post_init__")
         if own is None:
             return
@@ -66,6 +75,16 @@ class Method:
             if (value := getattr(self, field.name)) != _default(field)
         ]
         return self.name + (":" + ",".join(given) if given else "")
+
+
+def _noted(on: Callable[..., AbstractContextManager[Any]]) -> Callable[..., AbstractContextManager[Any]]:
+    """A method's `on`, whose `with` instruments know of."""
+
+    @functools.wraps(on)
+    def entered(self: Method, *args: Any, **options: Any) -> AbstractContextManager[Any]:
+        return Entered(self.name or type(self).__name__, on(self, *args, **options))
+
+    return entered
 
 
 METHODS: Registry[type[Method]] = Registry(

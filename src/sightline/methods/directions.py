@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sightline.attention import bypassed
+from sightline.attention.alone import alone
 from sightline.attention.hooks import Hooks
 from sightline.data.sample import Sample
 from sightline.errors import InputError, ModelError
@@ -174,7 +174,7 @@ def _states(
     def leaves(module: Any, args: Any, output: Any) -> None:
         keep(output if isinstance(output, Tensor) else output[0])
 
-    with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.no_grad():
+    with Hooks(anatomy, in_bypassed=True) as hooks, alone(anatomy, "find_direction"), torch.no_grad():
         hooks.before(layers[0], enters)
         for layer in layers:
             hooks.after(layer, leaves)

@@ -150,7 +150,16 @@ class TowerTokens:
 
     @contextmanager
     def standing(self, in_bypassed: bool = False) -> Iterator[None]:
-        """Inside, the tower has them; in_bypassed: also in passes that are bypassed."""
+        """Inside, the tower has them; in_bypassed: also in passes that are bypassed.
+
+        Raises:
+            InputError: where another method has put tokens into the tower.
+        """
+        if added_tokens(self._anatomy):
+            raise InputError(
+                f"{self._name} can't act where a method has put tokens into the vision tower already: enter one, with "
+                "the neurons of both."
+            )
         with Hooks(self._anatomy, in_bypassed) as hooks:
             for number, layer in enumerate(self._layers):
                 hooks.shadow(layer.block, "forward", partial(self._widened, number))

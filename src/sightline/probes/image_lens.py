@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sightline.attention import bypassed
+from sightline.attention.alone import alone
 from sightline.attention.hooks import Hooks
 from sightline.errors import InputError
 from sightline.methods.base import anatomy_and_layout
@@ -136,7 +136,7 @@ def lens_at(
         last[:] = [state[0, -1:]]
         keep(state, norm=module is anatomy.layers[-1] or not raw)
 
-    with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.no_grad():
+    with Hooks(anatomy, in_bypassed=True) as hooks, alone(anatomy, "image_lens"), torch.no_grad():
         if raw:
             hooks.before(anatomy.layers[0], enters)
         for layer in anatomy.layers:

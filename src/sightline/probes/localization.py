@@ -198,7 +198,7 @@ def spatial_entropy(attention: Float[Tensor, "rows columns"]) -> float:
     if not count:
         return float("inf")
     p = np.asarray([float(rest[places == part].sum()) for part in range(1, count + 1)]) / float(rest.sum())
-    return float(-(p * np.log(p)).sum()) + 0.0
+    return max(0.0, float(-(p * np.log(p)).sum()))
 
 
 def _hull(cells: np.ndarray) -> float:

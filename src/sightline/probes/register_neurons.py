@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sightline.attention import bypassed
+from sightline.attention.alone import alone
 from sightline.attention.hooks import Hooks
 from sightline.data.sample import Sample
 from sightline.errors import InputError
@@ -252,7 +252,11 @@ def _activity(anatomy: Anatomy, inputs: Mapping[str, Any], outliers: Bool[Tensor
 @contextmanager
 def _running(anatomy: Anatomy, tokens: TowerTokens) -> Iterator[Hooks]:
     """Inside, the tower is looked into, and nothing else acts."""
-    with bypassed(anatomy), tokens.standing(in_bypassed=True), Hooks(anatomy, in_bypassed=True) as hooks:
+    with (
+        alone(anatomy, "find_register_neurons"),
+        tokens.standing(in_bypassed=True),
+        Hooks(anatomy, in_bypassed=True) as hooks,
+    ):
         yield hooks
 
 

@@ -21,7 +21,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sightline.attention import AttentionCall, bypassed
+from sightline.attention import AttentionCall
+from sightline.attention.alone import alone
 from sightline.attention.gradients import followed_back, frozen
 from sightline.attention.hooks import Hooks
 from sightline.attention.weights import weight_blocks
@@ -102,7 +103,12 @@ def relevance(
             f"Layer {missing[0]} of {type(anatomy.model).__name__} has no softmax attention to go through."
         )
     passed = _Passed()
-    with frozen(anatomy), Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.set_grad_enabled(True):
+    with (
+        frozen(anatomy),
+        Hooks(anatomy, in_bypassed=True) as hooks,
+        alone(anatomy, "relevance"),
+        torch.set_grad_enabled(True),
+    ):
         modules = [anatomy.attentions[layer] for layer in anatomy.attention_layers]
         hooks.intercept([module for module in modules if module is not None], passed.attend)
         with torch.no_grad() if kind == "rollout" else nullcontext():

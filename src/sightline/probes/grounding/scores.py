@@ -48,6 +48,7 @@ class Grounding(ScoreForm, Method):
     """
 
     name: ClassVar[str] = "grounding"
+    reads_only: ClassVar[bool] = True
 
     def make_head(self, model: Any, seed: int = 0) -> GroundingHead:
         """A fresh head for a `VLM` or a bare model, on its device; its parameters are float32.
