@@ -187,7 +187,7 @@ def test_the_control_of_eah_copies_another_head() -> None:
     [
         ("adhh", "adhh needs the model's heads"),
         ("adhh:heads=1.9", "Head 1.9 is out of range in adhh: the model has heads 0 to 3"),
-        ("adhh:heads=9.1", "Layer 9 in adhh has no softmax attention"),
+        ("adhh:heads=9.1", "Layer 9 is out of range in adhh"),
         ("adhh:heads=nine", "'nine' is no head in adhh: write layer.head, as 16.29"),
         ("spin:r=1.2", "r is 1.2 in spin: give a share from 0 to 1"),
         ("eah:layer=7", "Layer 7 is out of range in eah"),

@@ -20,6 +20,7 @@ from benchmarks.tables import png, write_parquet
 from model_folders import save, save_llava, save_qwen2_audio
 from sightline.cli.main import cli
 from sightline.errors import InputError
+from sightline.jobs.reproduction_plan import ReproduceSettings, ReproductionPlan
 from sightline.methods.registry import find_method
 from sightline.probes.dominance import PUBLISHED
 from sightline.probes.sinks import Sinks
@@ -242,8 +243,6 @@ def test_pope(llava: Path, pope: Path, sinks: Path, name: str, monkeypatch: pyte
 
 
 def test_a_single_file_of_a_benchmark_is_its_path(pope: Path, tmp_path: Path) -> None:
-    from sightline.jobs.reproduction_plan import ReproduceSettings, ReproductionPlan
-
     lines = (pope / "coco_pope_random.json").rename(pope / "coco_pope_random.jsonl")
     tables = reproductions()
 
@@ -254,6 +253,16 @@ def test_a_single_file_of_a_benchmark_is_its_path(pope: Path, tmp_path: Path) ->
     assert source("vcd-pope", "shapes-pope") == "shapes-pope"
     assert source("langoverrule-image", lines) == str(lines)
     assert source("langoverrule-image", pope) == f"mmmu-pro:{pope}"
+
+
+def test_a_table_on_other_questions_of_a_benchmark_does_not_take_the_hubs(pope: Path, tmp_path: Path) -> None:
+    table = reproductions()["dmas-pope-gqa"]
+    with pytest.raises(InputError, match="dmas-pope-gqa needs --data"):
+        ReproductionPlan(table, ReproduceSettings()).source()
+    (note,) = ReproductionPlan(table, ReproduceSettings(data=str(pope), model=table.model)).deviations(9, 9, 0)
+    assert note == "The data are not those of gqa_pope_*, which the published ones are."
+    (tmp_path / "gqa_pope_random.json").write_text("{}")
+    assert not ReproductionPlan(table, ReproduceSettings(data=str(tmp_path), model=table.model)).deviations(9, 9, 0)
 
 
 def test_drawn_answers_are_the_seeds(tiny: Path, pope: Path, monkeypatch: pytest.MonkeyPatch) -> None:

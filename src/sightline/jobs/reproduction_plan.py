@@ -67,7 +67,7 @@ class ReproductionPlan:
         """The data as `--data` of `measure` and `--bench` of `eval` take them."""
         bench = self.table.bench
         if self.settings.data is None:
-            if bench is None:
+            if bench is None or self.table.files is not None:
                 raise InputError(f"{self.table.name} needs --data. {self.table.data}")
             return bench
         given = str(self.settings.data)
@@ -92,6 +92,8 @@ class ReproductionPlan:
             found.append(f"The model is {self.model_name}, and the published one {table.model}.")
         if table.bench is not None and self.source().partition(":")[0] != table.bench:
             found.append(f"The data are {self.source()}, and the published ones {table.bench}.")
+        if table.files is not None and not self._has_files(table.files):
+            found.append(f"The data are not those of {table.files}*, which the published ones are.")
         wanted = total if table.limit is None or total is None else min(total, table.limit)
         if wanted is not None and done < wanted:
             found.append(f"Only {done} of {wanted} items were run.")
@@ -102,6 +104,11 @@ class ReproductionPlan:
         if failed:
             found.append(f"{failed} samples failed.")
         return found
+
+    def _has_files(self, start: str) -> bool:
+        given = Path(str(self.settings.data))
+        files = given.iterdir() if given.is_dir() else [given]
+        return given.exists() and any(file.name.startswith(start) for file in files)
 
     def specs(self) -> tuple[MethodSpec, ...]:
         """The methods, those that need sink dimensions with the model's: of the sinks, else those known of its name.

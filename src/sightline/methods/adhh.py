@@ -18,6 +18,7 @@ from sightline.errors import InputError
 from sightline.methods.attention_edit import AttentionEdit, Keys, Rows
 from sightline.methods.base import anatomy_and_layout, register, setting
 from sightline.methods.generating import check_share
+from sightline.methods.scoring import check_layers
 from sightline.models.anatomy import Anatomy
 
 
@@ -63,9 +64,8 @@ class ADHH(AttentionEdit):
     def chosen_layers(self, anatomy: Anatomy) -> frozenset[int]:
         """The layers that the heads stand in."""
         self.require_complete()
+        check_layers(self.name, tuple(layer for layer, _ in self._pairs()), anatomy)
         for layer, head in self._pairs():
-            if not 0 <= layer < len(anatomy.layers) or anatomy.attentions[layer] is None:
-                raise InputError(f"Layer {layer} in adhh has no softmax attention in this model: leave it out.")
             if not 0 <= head < anatomy.num_heads:
                 raise InputError(
                     f"Head {layer}.{head} is out of range in adhh: the model has heads 0 to {anatomy.num_heads - 1}."

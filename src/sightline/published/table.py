@@ -58,6 +58,7 @@ class Reproduction:
         model: a hub name; None where no folder of the hub in Transformers' own format is known to us.
         bench: the benchmark whose items are used; None where the data are a file of the user's.
         data: what file is expected, one sentence; of a benchmark, what its path is.
+        files: how the names of its data's files begin, where the benchmark has others; without those it is not run.
         methods: specs, the first is what the others are compared with.
         published: the figures; empty where none could be sourced.
         claims: what was published without figures, in words.
@@ -80,6 +81,7 @@ class Reproduction:
     differs: tuple[str, ...]
     model: str | None = None
     bench: str | None = None
+    files: str | None = None
     methods: tuple[str, ...] = ("none",)
     published: tuple[Published, ...] = ()
     claims: tuple[str, ...] = ()
