@@ -11,7 +11,7 @@ def setting(default: Any, help: str, **about: Any) -> Any:
 
     help    one line: meaning, unit
     about   least, most: bounds of a number; above: a bound that is not included; option: its name on the command line
-            where it is another; metavar: what stands for its value there; hidden: Python alone has it; pattern,
-            wanted: of text
+            where it is another; artifact: also a file is taken, or what found it; metavar: what stands for its value
+            there; hidden: Python alone has it; pattern, wanted: of text
     """
     return dataclasses.field(default=default, metadata={"help": help, **about})

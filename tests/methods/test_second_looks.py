@@ -345,7 +345,7 @@ def test_vti_steers_decoder_and_tower(tmp_path: Path) -> None:
         stack.enter_context(Steer(files["text"], strength=0.09).on(model))
         assert torch.equal(both, logits(Steer(files["tower"], strength=0.09)))
     assert not torch.equal(both, logits(VTI(files["text"], files["tower"], random=True)))
-    with pytest.raises(InputError, match="is of the part tower, and stands where one of the part text belongs"):
+    with pytest.raises(InputError, match="is of the vision tower, and the field text of vti takes one of the decoder"):
         logits(VTI(text=files["tower"]))
 
 

@@ -18,6 +18,7 @@ from sightline.knockout.source import Source
 from sightline.knockout.vision import AnswerEffects
 from sightline.models.anatomy import Anatomy
 from sightline.models.logits import plain_inputs
+from sightline.models.weights_digest import weights_digest
 from sightline.stats import rank_correlation
 
 
@@ -43,7 +44,7 @@ def head_answers(
     maps = effect_maps(rows.flatten(0, 1), *rows.shape[:2])
     maps["gradient"] = estimate[[anatomy.attention_layers.index(layer) for layer in chosen]]
     sources = tuple(Source((), f"head {head}", "head", kind="head") for head in range(anatomy.num_heads))
-    baseline = answer.baseline() | {"predicted": answer.predicted}
+    baseline = answer.baseline() | {"predicted": answer.predicted, "weights": weights_digest(anatomy)}
     return AnswerEffects(sources, {name: torch.as_tensor(values) for name, values in maps.items()}, baseline, chosen)
 
 
@@ -94,6 +95,7 @@ def head_list(found: ImpactMap, prompts: int = 1) -> dict[str, Any]:
     worst = [entry for entry in ranked if entry["logprob"] < 0][: max(1, len(ranked) // 20)]
     return {
         "model": found.model,
+        "weights": found.baseline.get("weights"),
         "token": found.baseline.get("token"),
         "text": found.baseline.get("text"),
         "prompts": prompts,

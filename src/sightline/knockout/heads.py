@@ -28,6 +28,7 @@ from sightline.errors import InputError, ModelError
 from sightline.memory import is_out_of_memory
 from sightline.models.anatomy import Anatomy, find_anatomy
 from sightline.models.logits import plain_inputs, plain_pass
+from sightline.models.weights_digest import weights_digest
 from sightline.stats import rank_correlation
 
 AT_ONCE = 16
@@ -48,6 +49,7 @@ class HeadEffects:
         exact: change of its log-probability with the head taken away, [layers, heads]; above 0: the head works against
             the token. None where only the gradient was wanted.
         gradient: the estimate of it by one backward pass.
+        model, weights: in which they were found; `ADHH` refuses them in another.
     """
 
     token: int
@@ -55,6 +57,13 @@ class HeadEffects:
     layers: tuple[int, ...]
     exact: Float[Tensor, "layers heads"] | None
     gradient: Float[Tensor, "layers heads"]
+    model: str = ""
+    weights: str = ""
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """A twentieth of all heads, those that the token owes most to: what `ADHH` takes."""
+        return {"heads": self.strongest(max(1, self.gradient.numel() // 20))}
 
     @property
     def agreement(self) -> float | None:
@@ -77,6 +86,8 @@ class HeadEffects:
             "exact": None if self.exact is None else self.exact.tolist(),
             "gradient": self.gradient.tolist(),
             "agreement": self.agreement,
+            "model": self.model,
+            "weights": self.weights,
         }
 
 
@@ -115,10 +126,11 @@ def head_effects(
     before = float(logits.log_softmax(-1)[token])
     gradient = by_gradient(anatomy, given, token, positions)
     layers = anatomy.attention_layers
+    about = str(getattr(model, "name", "")), weights_digest(anatomy)
     if not exact:
-        return HeadEffects(token, before, layers, None, gradient)
+        return HeadEffects(token, before, layers, None, gradient, *about)
     found = by_ablation(anatomy, given, layers, lambda rows: rows.log_softmax(-1)[:, token], positions)
-    return HeadEffects(token, before, layers, found - before, gradient)
+    return HeadEffects(token, before, layers, found - before, gradient, *about)
 
 
 Change = Callable[[int, Tensor], Tensor]

@@ -21,6 +21,7 @@ from sightline.knockout.result import ImpactMap
 from sightline.knockout.source import Source
 from sightline.knockout.vision import AnswerEffects
 from sightline.models.anatomy import Anatomy
+from sightline.models.weights_digest import weights_digest
 from sightline.probes.image_lens import lens_at
 from sightline.probes.localization import localize
 from sightline.probes.relevance import relevance
@@ -53,7 +54,7 @@ def read(
         answer = answer_of(row_logits(anatomy, inputs)[0], target)
     baseline = dict(answer.baseline())
     if mode == "locate":
-        return _located(model, inputs, sources, baseline)
+        return _located(model, anatomy, inputs, sources, baseline)
     chosen, values = _values(mode, model, anatomy, inputs, answer, layers)
     merge: Callable[[Tensor], Tensor] = (lambda part: part.amax(1)) if mode == "lens" else (lambda part: part.sum(1))
     found = torch.stack([merge(values[:, list(source.positions)]) for source in sources], 1)
@@ -69,6 +70,8 @@ def locating_list(maps: Sequence[ImpactMap]) -> dict[str, Any]:
         "heads": [name for name, _ in listed],
         "votes": [count for _, count in listed],
         "prompts": len(maps),
+        "model": maps[0].model,
+        "weights": maps[0].baseline.get("weights"),
     }
 
 
@@ -91,7 +94,7 @@ def _values(
 
 
 def _located(
-    model: Any, inputs: Mapping[str, Any], sources: Sequence[Source], baseline: dict[str, Any]
+    model: Any, anatomy: Anatomy, inputs: Mapping[str, Any], sources: Sequence[Source], baseline: dict[str, Any]
 ) -> AnswerEffects:
     """The summed attention of the heads that look at one place of the first picture; other positions have none."""
     found = localize(model, inputs)
@@ -102,5 +105,6 @@ def _located(
     known = [bool(values[list(source.positions)].isfinite().any()) for source in sources]
     row = torch.tensor([float(total) if is_known else torch.nan for total, is_known in zip(sums, known, strict=True)])
     names = [one.name for one in found.heads]
-    about = {"heads": names[:HEADS], "first": names[:FIRST], "box": list(found.box(HEADS))}
+    about: dict[str, Any] = {"heads": names[:HEADS], "first": names[:FIRST], "box": list(found.box(HEADS))}
+    about["weights"] = weights_digest(anatomy)
     return AnswerEffects(tuple(sources), {"locate": row[None].double()}, baseline | about, (0,))

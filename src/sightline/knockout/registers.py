@@ -57,7 +57,7 @@ def register_norms(
     except NoOutliers:
         baseline |= {"neurons": [], "outliers": 0, "patches": len(before.values[0]) - len(others)}
     else:
-        baseline |= found.to_dict()
+        baseline |= {name: value for name, value in found.to_dict().items() if name != "model"}
         values["norm_registers"] = tower_norms(anatomy, inputs, Registers(found.neurons[:MOVED])).values
     places = torch.cat(numbers)
     maps = {name: each[list(chosen)][:, places].double() for name, each in values.items()}
@@ -83,4 +83,6 @@ def neuron_list(maps: Sequence[ImpactMap]) -> dict[str, Any]:
         "neurons": [name for name, _ in first],
         "scores": [score for _, score in first],
         "pictures": len(maps),
+        "model": maps[0].model,
+        "weights": maps[0].baseline.get("weights"),
     }

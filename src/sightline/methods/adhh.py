@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
+from sightline.methods.artifacts import HEADS
 from sightline.methods.attention_edit import AttentionEdit, Keys, Rows
 from sightline.methods.base import anatomy_and_layout, register, setting
 from sightline.methods.generating import check_share
@@ -34,7 +33,8 @@ class ADHH(AttentionEdit):
     over the batch; here each sample has its own sum.
 
     Which heads: those that invented objects owe most to, a list for each model. `sightline impact --unit head` finds
-    what each head does to a token, and writes a list as `heads.json`, which the field takes in the place of names. The
+    what each head does to a token, and writes a list as `heads.json`, which the field takes in the place of names; it
+    takes what `sl.head_effects` or `sl.impact` found as well. Heads found in another model are refused. The
     paper's list for LLaVA-1.5-7B, layer and head:
     16.29+26.9+13.31+15.10+20.12+30.9+19.18+17.0+18.9+26.28+19.27+18.26+15.25+14.16+31.26+15.24+31.3+22.20+27.29+17.28.
     Control: `random` = true, as many of the other heads.
@@ -43,17 +43,16 @@ class ADHH(AttentionEdit):
     name: ClassVar[str] = "adhh"
     rows: ClassVar[Rows] = "last"
     stage: ClassVar[Literal["scores", "weights"]] = "weights"
-    heads: tuple[str, ...] | None = setting(None, "the heads, as 16.29+26.9 (layer.head), or a heads.json of `impact`")
+    heads: tuple[str, ...] | Any | None = setting(
+        None, "the heads, as 16.29+26.9 (layer.head), or a heads.json of `impact`"
+    )
     threshold: float = setting(0.4, "attention to the text behind the image from which a head is silenced, 0 to 1")
     random: bool = setting(False, "a control: as many of the model's other heads")
     seed: int = setting(0, "of the draw of other heads")
 
     def __post_init__(self) -> None:
         check_share(self.name, threshold=self.threshold)
-        names = None if self.heads is None else tuple(map(str, self.heads))
-        if names is not None and len(names) == 1 and names[0].endswith(".json"):
-            names = read_heads(names[0])
-        object.__setattr__(self, "heads", names)
+        object.__setattr__(self, "heads", HEADS.read(self.heads))
         self._pairs()
 
     def require_complete(self) -> None:
@@ -74,10 +73,17 @@ class ADHH(AttentionEdit):
 
     @contextmanager
     def on(self, model: Any, layout: LayoutSource | None = None) -> Iterator[None]:
-        """Act on all that runs inside; errors as of `AttentionEdit`, and InputError where no other heads are left."""
+        """Act on all that runs inside.
+
+        Raises:
+            InputError: as of `AttentionEdit`, for heads that were found in another model, and where no others are left.
+            ModelError: as of `AttentionEdit`.
+        """
         acting = self
+        anatomy, _ = anatomy_and_layout(model, layout)
+        if self.heads is not None:
+            HEADS.require_model(self.heads, model, anatomy)
         if self.random:
-            anatomy, _ = anatomy_and_layout(model, layout)
             self.chosen_layers(anatomy)
             acting = replace(self, heads=self._others(anatomy), random=False)
         with super(ADHH, acting).on(model, layout):
@@ -115,24 +121,3 @@ class ADHH(AttentionEdit):
                 raise InputError(f"'{text}' is no head in adhh: write layer.head, as 16.29.")
             pairs.append((int(layer), int(head)))
         return pairs
-
-
-def read_heads(path: str | Path) -> tuple[str, ...]:
-    """The heads of a file {"heads": ["16.29", ...]}, as `sightline impact --unit head` writes it.
-
-    Raises:
-        InputError: for a file that is not there or holds no such list.
-    """
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))["heads"]
-        if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
-            raise ValueError
-    except FileNotFoundError:
-        raise InputError(
-            f"There is no file {path}: give heads.json of a run of `sightline impact --unit head`."
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{path} holds no list of heads: give heads.json of a run of `sightline impact --unit head`."
-        ) from None
-    return tuple(found)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import torch
 from jaxtyping import Float
@@ -21,12 +22,17 @@ from sightline.methods.hidden import feed_forward, feed_forward_of
 from sightline.models.anatomy import Anatomy
 from sightline.models.anatomy.vision_layers import image_tower, tower_blocks
 from sightline.models.logits import plain_pass
+from sightline.models.weights_digest import weights_digest
 
 Part = Literal["text", "tower"]
 """Whose layers a direction is of: the decoder's, or the vision tower's."""
 
 
-@dataclass(frozen=True)
+_HELD: WeakValueDictionary[str, Direction] = WeakValueDictionary()
+"""Directions in memory by the names that stand for them in specs."""
+
+
+@dataclass(frozen=True, eq=False)
 class Direction:
     """A direction for every layer of a model.
 
@@ -42,6 +48,13 @@ class Direction:
     part: str
     weights: str
 
+    def __str__(self) -> str:
+        """A name by what it holds, which a spec of this process may have in the place of a file."""
+        content = self.values.float().cpu().contiguous().numpy().tobytes()
+        name = f"direction-{hashlib.sha256(content + f'{self.part}{self.weights}'.encode()).hexdigest()[:12]}"
+        _HELD[name] = self
+        return name
+
     def save(self, path: str | Path) -> None:
         """As a safetensors file."""
         from safetensors.torch import save_file
@@ -50,6 +63,11 @@ class Direction:
         file.parent.mkdir(parents=True, exist_ok=True)
         about = {"format": "pt", "kind": self.kind, "part": self.part, "weights": self.weights}
         save_file({"direction": self.values.float().cpu().contiguous()}, file, metadata=about)
+
+
+def held_direction(name: str) -> Direction | None:
+    """The direction in memory that a spec means by this name."""
+    return _HELD.get(name)
 
 
 def read_direction(path: str | Path) -> Direction:
@@ -183,16 +201,6 @@ def _states(
             norm = anatomy.norm
             found[-1] = norm(found[-1].to(next(norm.parameters(), found[-1]).dtype)).float()
     return torch.stack(found)
-
-
-def weights_digest(anatomy: Anatomy) -> str:
-    """Distinguishes other weights from these: of every parameter's shape, and a few numbers of each."""
-    digest = hashlib.sha256()
-    for name, value in anatomy.model.named_parameters():
-        flat = value.detach().reshape(-1)
-        some = flat[:: max(1, len(flat) // 16)][:16].float().cpu()
-        digest.update(f"{name}{tuple(value.shape)}{[round(float(one), 4) for one in some]}".encode())
-    return digest.hexdigest()[:16]
 
 
 def _inputs(model: Any, given: Any) -> dict[str, Any]:

@@ -48,6 +48,6 @@ def _numbers_of(kind: type[Any]) -> tuple[tuple[str, bool, bool, Any], ...]:
         # Hints stay texts: some name what is there for type checkers alone.
         hint = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
         match = _HINT.fullmatch(hint)
-        if match is not None:
+        if match is not None and not field.metadata.get("artifact"):
             found.append((field.name, match[1] is not None, match[3] is not None, _NAMES[match[2]]))
     return tuple(found)

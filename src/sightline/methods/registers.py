@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -17,6 +15,7 @@ from sightline.attention import EditedCall, ForwardPass, attach
 from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
+from sightline.methods.artifacts import NEURONS
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
 from sightline.methods.generating import check_least
 from sightline.methods.scoring import require_image
@@ -42,13 +41,13 @@ class Registers(Method):
     code takes a picture at a time; here each has registers of its own. Since June 2025 it writes one number in all
     register neurons of a layer, the largest in size among them, with its sign: `peak` = layer.
 
-    Which neurons: a list for each tower, by `sl.find_register_neurons(model, pictures).save(FILE)`, or
-    `sightline impact MODEL --mode registers`, which writes it as `registers.json`. Control: `random` = true, as many
+    Which neurons: a list for each tower, by `sl.find_register_neurons(model, pictures)`, as it is or saved to a file,
+    or `sightline impact MODEL --mode registers`, which writes it as `registers.json`. Control: `random` = true, as many
     other neurons of the same layers.
     """
 
     name: ClassVar[str] = "registers"
-    neurons: tuple[str, ...] | None = setting(
+    neurons: tuple[str, ...] | Any | None = setting(
         None, "the neurons, as 5.120+7.33 (layer.neuron), or a registers.json of `impact --mode registers`"
     )
     count: int = setting(1, "registers of each picture, 1 or more")
@@ -62,10 +61,7 @@ class Registers(Method):
         check_least(self.name, 1, count=self.count)
         if self.peak not in get_args(_Peak):
             raise InputError(f"peak is {self.peak} in registers: give {' or '.join(get_args(_Peak))}.")
-        names = None if self.neurons is None else tuple(map(str, self.neurons))
-        if names is not None and len(names) == 1 and names[0].endswith(".json"):
-            names = read_neurons(names[0])
-        object.__setattr__(self, "neurons", names)
+        object.__setattr__(self, "neurons", NEURONS.read(self.neurons))
         self._pairs()
 
     def require_complete(self) -> None:
@@ -81,11 +77,13 @@ class Registers(Method):
         """Act on every picture that goes through the tower inside.
 
         Raises:
-            InputError: without neurons, for one that the tower has not, and for a prompt without a picture.
+            InputError: without neurons, for those of another model, one that the tower has not, and for a prompt
+                without a picture.
             ModelError: for a model whose vision tower can't have another token.
         """
         anatomy, source = anatomy_and_layout(model, layout)
         self.require_complete()
+        NEURONS.require_model(self.neurons, model, anatomy)
         chosen = self.chosen(anatomy)
 
         def shift(layer: int, a: Float[Tensor, "*rows places neurons"], pictures: Pictures) -> Tensor:
@@ -189,21 +187,3 @@ class _Watch:
         """The pass is over."""
         self._is_start = False
         self._before = self._tokens.passes
-
-
-def read_neurons(path: str | Path) -> tuple[str, ...]:
-    """The neurons of a file {"neurons": ["5.120", ...]}, as `RegisterNeurons.save` writes it.
-
-    Raises:
-        InputError: for a file that is not there or holds no such list.
-    """
-    way = "give a registers.json of `sightline impact --mode registers`, or of `find_register_neurons`"
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))["neurons"]
-        if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
-            raise ValueError
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}: {way}.") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path} holds no list of neurons: {way}.") from None
-    return tuple(found)

@@ -16,6 +16,7 @@ from sightline.attention import AttentionCall, Block, Edit, ForwardPass, attach
 from sightline.attention.passes import LayoutSource
 from sightline.attention.sink_tracker import TAU, SinkTracker, check_dims, track_sinks
 from sightline.errors import InputError, SightlineWarning
+from sightline.methods.artifacts import sinks_in
 from sightline.methods.base import Method, anatomy_and_layout, setting
 from sightline.methods.scoring import require_no_image_behind_text
 from sightline.models.anatomy import Anatomy
@@ -31,14 +32,16 @@ class SinkMethod(Method):
     `sightline.attention.sink_tracker`."""
 
     name: ClassVar[str] = ""
-    dims: tuple[int, ...] | None = setting(None, "sink dimensions of the model, as 1415+2533; --sinks FILE fills them")
+    dims: tuple[int, ...] | None = setting(
+        None, "sink dimensions of the model, as 1415+2533; --sinks FILE fills them", artifact=True
+    )
     tau: float = setting(TAU, "a token is a sink above this phi, 0 to sqrt(hidden size)")
     skip_last: bool = setting(True, "leave the last layer alone, as the paper says")
     layers: tuple[int, ...] | None = setting(None, "only these layers, as 2+3+4; by default all from 2 on")
     heads: tuple[int, ...] | None = setting(None, "only these query heads in each layer; by default all")
 
     def __post_init__(self) -> None:
-        found: Any = self.dims
+        found: Any = sinks_in(self.dims)
         if hasattr(found, "dims"):  # what `sightline.find_sinks` found: its threshold goes with it
             object.__setattr__(self, "dims", found.dims)
             if self.tau == TAU:

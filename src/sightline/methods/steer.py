@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
+from sightline.methods.artifacts import direction_for, direction_source
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
-from sightline.methods.directions import Part, parts_of, read_direction, weights_digest
+from sightline.methods.directions import Direction, parts_of
 from sightline.methods.generating import check_least
 from sightline.methods.hidden import changed_outputs
 from sightline.models.anatomy import Anatomy
@@ -28,16 +29,20 @@ class Steer(Method):
         x <- |x| normalize(x/|x| + strength d_l/|d_l|)
 
     x: [batch, positions, hidden], at every position, in the prompt and while decoding; d_l: of layer l, found by
-    `sl.find_direction` and saved. It acts on all that runs inside. strength = 0 changes nothing; below 0 it turns away.
+    `sl.find_direction`, as it is or saved. A direction of the vision tower (part tower) turns the tower's layers in the
+    place of the decoder's. It acts on all that runs inside. strength = 0 changes nothing; below 0 it turns away.
     Control: `random` = true, as strong a turn towards a random direction.
     """
 
     name: ClassVar[str] = "steer"
-    direction: str | None = setting(None, "file of the direction, as `find_direction(...).save(FILE)` writes it")
+    direction: str | Any | None = setting(None, "file of the direction, as `find_direction(...).save(FILE)` writes it")
     strength: float = setting(0.1, "how strong the turn is; 0 is none, below 0 is away")
     layers: tuple[int, ...] | None = setting(None, "only these layers, as 2+3+4; by default all")
     random: bool = setting(False, "a control: random directions")
     seed: int = setting(0, "of random directions")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "direction", direction_source(self.name, "direction", self.direction))
 
     def require_complete(self) -> None:
         """InputError without a direction."""
@@ -54,7 +59,8 @@ class Steer(Method):
         """
         anatomy, _ = anatomy_and_layout(model, layout)
         self.require_complete()
-        with turned(self.name, anatomy, self.direction or "", self.strength, self.layers, self.random, self.seed):
+        found = direction_for(self.name, "direction", self.direction or "", anatomy)
+        with turned(self.name, anatomy, found, self.strength, self.layers, self.random, self.seed):
             yield
 
 
@@ -67,15 +73,15 @@ class VTI(Method):
         tower:    x <- |x| normalize(x/|x| + 0.1 beta d_l/|d_l|)        d: masked pictures minus pictures, pca
 
     x: [batch, positions, hidden], what each feed-forward part puts out. Both directions are files of `find_direction`
-    (part text, and part tower, kind pca); either may be left out. The public code finds the first in 70 pairs of
-    captions behind their pictures, and the second in the mean of 50 copies of each picture with 99% of the patches at
-    the picture's mean, less the picture: for each patch (`each_patch`), or one for all patches.
+    (part text, and part tower, kind pca), or what it found; either may be left out. The public code finds the first in
+    70 pairs of captions behind their pictures, and the second in the mean of 50 copies of each picture with 99% of the
+    patches at the picture's mean, less the picture: for each patch (`each_patch`), or one for all patches.
     Control: `random` = true.
     """
 
     name: ClassVar[str] = "vti"
-    text: str | None = setting(None, "file of the decoder's direction")
-    vision: str | None = setting(None, "file of the vision tower's direction")
+    text: str | Any | None = setting(None, "file of the decoder's direction")
+    vision: str | Any | None = setting(None, "file of the vision tower's direction")
     alpha: float = setting(0.9, "strength in the decoder, in tenths, 0 (none) or more")
     beta: float = setting(0.9, "strength in the vision tower, in tenths, 0 (none) or more")
     random: bool = setting(False, "a control: random directions")
@@ -83,6 +89,8 @@ class VTI(Method):
 
     def __post_init__(self) -> None:
         check_least(self.name, 0, alpha=self.alpha, beta=self.beta)
+        for field in ("text", "vision"):
+            object.__setattr__(self, field, direction_source(self.name, field, getattr(self, field)))
 
     def require_complete(self) -> None:
         """InputError without any direction."""
@@ -95,13 +103,11 @@ class VTI(Method):
         anatomy, _ = anatomy_and_layout(model, layout)
         self.require_complete()
         with ExitStack() as stack:
-            given: tuple[tuple[Part, str | None, float], ...] = (
-                ("text", self.text, self.alpha),
-                ("tower", self.vision, self.beta),
-            )
-            for part, file, strength in given:
-                if file is not None:
-                    act = turned(self.name, anatomy, file, 0.1 * strength, None, self.random, self.seed, part)
+            for field, part, strength in (("text", "text", self.alpha), ("vision", "tower", self.beta)):
+                source = getattr(self, field)
+                if source is not None:
+                    found = direction_for(self.name, field, source, anatomy, part)
+                    act = turned(self.name, anatomy, found, 0.1 * strength, None, self.random, self.seed)
                     stack.enter_context(act)
             yield
 
@@ -110,24 +116,13 @@ class VTI(Method):
 def turned(
     name: str,
     anatomy: Anatomy,
-    file: str,
+    direction: Direction,
     strength: float,
     layers: tuple[int, ...] | None,
     random: bool,
     seed: int,
-    part: Part | None = None,
 ) -> Iterator[None]:
-    """Inside, the feed-forward parts of a direction's layers put out what is turned towards it; part: it must be of."""
-    direction = read_direction(file)
-    if part is not None and direction.part != part:
-        raise InputError(
-            f"The direction of {name} in {file} is of the part {direction.part}, and stands where one of the part "
-            f"{part} belongs: give the field {'vision' if part == 'text' else 'text'} that file."
-        )
-    if direction.weights != weights_digest(anatomy):
-        raise InputError(
-            f"The direction of {name} in {file} was found in other weights than this model's: find it anew."
-        )
+    """Inside, the feed-forward parts of a direction's layers put out what is turned towards it."""
     parts = parts_of(name, anatomy, direction.part)
     for layer in layers or ():
         if not 0 <= layer < len(parts):
@@ -140,7 +135,7 @@ def turned(
     def turn(layer: int, x: Float[Tensor, "batch positions hidden"]) -> Tensor:
         if unit.dim() == 3 and unit.shape[1] != x.shape[-2]:
             raise InputError(
-                f"The direction of {name} in {file} is of {unit.shape[1]} patches, and this picture has {x.shape[-2]}: "
+                f"The direction of {name} is of {unit.shape[1]} patches, and this picture has {x.shape[-2]}: "
                 "find it without each_patch, or in pictures of this size."
             )
         size: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)

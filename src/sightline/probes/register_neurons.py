@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from sightline.methods.registers import Registers
 from sightline.methods.tower_tokens import Pictures, TowerTokens, tower_neurons
 from sightline.models.anatomy import Anatomy
 from sightline.models.logits import plain_pass
+from sightline.models.weights_digest import weights_digest
 
 FACTOR = 3.0
 """By default an outlier's norm is above so many medians."""
@@ -53,6 +54,7 @@ class RegisterNeurons:
         outliers: patches that were outliers.
         patches: of all pictures.
         ratio: mean norm of the outliers, in medians.
+        model, weights: in which they were found; the method refuses them in another.
     """
 
     neurons: tuple[str, ...]
@@ -62,10 +64,12 @@ class RegisterNeurons:
     outliers: int
     patches: int
     ratio: float
+    model: str = ""
+    weights: str = ""
 
     def method(self, count: int = 1) -> Registers:
         """The method that moves what they write to `count` registers."""
-        return Registers(self.neurons, count)
+        return Registers(self, count)
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON document."""
@@ -77,6 +81,8 @@ class RegisterNeurons:
             "outliers": self.outliers,
             "patches": self.patches,
             "ratio": self.ratio,
+            "model": self.model,
+            "weights": self.weights,
         }
 
     def save(self, path: str | Path) -> None:
@@ -129,7 +135,8 @@ def find_register_neurons(
             f"largest is {found.largest:.1f} medians), so it has no register neurons: give more pictures, another "
             "layer or a lower threshold."
         )
-    return found.result(count, place, last_layer)
+    named = found.result(count, place, last_layer)
+    return replace(named, model=str(getattr(model, "name", "")), weights=weights_digest(anatomy))
 
 
 @dataclass
