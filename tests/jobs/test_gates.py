@@ -11,7 +11,9 @@ import pytest
 import sightline as sl
 from sightline.cli.main import cli
 from sightline.errors import InputError
-from sightline.jobs.gates import Gate, held, markdown, parse_fail_if, write_junit
+from sightline.jobs.benchmark_items import find_items
+from sightline.jobs.gates import Gate, held, markdown, parse_fail_if, require_figures, write_junit
+from sightline.jobs.models import ModelSource
 from sightline.jobs.regressions import not_worse, not_worse_than_run
 from sightline.runs.folder import Run
 
@@ -66,6 +68,60 @@ def test_the_files(tmp_path: Path) -> None:
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     assert [case.get("name") for case in suite.iter("testcase")] == ["f1 < 0.8", "f1 > 1"]
     assert "| a\\|b  | f1 > 1 | f1 is 2 | **failed** |" in markdown(gates)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--fail-if", "acuracy < 0.8"], "is for no figure here"),
+        (["--fail-if", "shapes-pope/splits.random.f2 < 0.8"], "is for no figure here"),
+        (["--fail-if-worse", "nowhere"], "nowhere"),
+        (["--fail-if-worse", "before"], "before holds no answers under pai; its methods are none"),
+        (["--fail-if-worse", "measured"], "measured holds a run of `measure`, which has no answers"),
+        (["--method", "vcd:alfa=2"], "no field 'alfa' (did you mean alpha?)"),
+        (["--out", "measured"], "holds a run of `measure`, not of `eval`"),
+    ],
+)
+def test_what_cannot_hold_is_refused_before_a_model_loads(
+    more: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ModelSource, "open", lambda *given, **more: pytest.fail("the model was loaded"))
+    with Run.open("before", "eval", {"bench": "shapes-pope", "seed": 0}, info={"limit": 6}) as run:
+        run.record("random/1", model="old", method="none", result={"response": "Yes"})
+    with Run.open("measured", "measure", {}) as run:
+        run.record("1", model="old", method="none", result={})
+    given = [
+        "eval",
+        "tiny-llava",
+        "--bench",
+        "shapes-pope",
+        "--limit",
+        "6",
+        "--method",
+        "none",
+        "--method",
+        "pai",
+        *more,
+    ]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(given)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["shapes-pope", "shapes-mme", "shapes-chair", "shapes-blink", "shapes-mmvp"])
+def test_the_figures_of_a_run_are_known_before_it(name: str) -> None:
+    items = find_items(name, limit=8)
+    verdicts = {item.id: items.bench.verdict(item, "Yes, a red circle.") for item in items.items}
+    figures = items.bench.score(items.items, verdicts)
+    numbers = [name for name, value in figures.items() if isinstance(value, float)]
+    assert numbers
+    require_figures([items], [parse_fail_if(f"{name} < 0") for name in [*numbers, "failed", "at_limit"]])
 
 
 def test_a_run_is_held_against_the_run_before(tmp_path: Path) -> None:

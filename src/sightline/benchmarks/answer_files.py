@@ -160,7 +160,8 @@ def _choose(folder: Path, method: str | None, model: str | None, records: Sequen
     if not records:
         return InputError(f"{folder} holds no finished sample.")
     if not kept:
-        return InputError(f"{folder} holds no answers of that choice; its methods are {methods}, its models {models}.")
+        wanted = " of ".join(name for name in (method, model) if name is not None)
+        return InputError(f"{folder} holds no answers under {wanted}; its methods are {methods}, its models {models}.")
     if method is None and len({record.method for record in records}) > 1:
         return InputError(f"{folder} holds answers of several methods: choose one by --method from {methods}.")
     return InputError(f"{folder} holds answers of several models: choose one by --model from {models}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def command(
     folder = run_folder(out, "-".join(["eval", *dict.fromkeys(re.split("[:,]", name)[0] for name in benches)]))
     with output.job(folder, "answers") as on_progress:
         about = {"out": folder, "on_progress": on_progress, "track": track} | fields
-        found = evaluate(models, benches, methods or ("none",), **about)
+        ready = partial(gates.require, before=fail_if_worse)
+        found = evaluate(models, benches, methods or ("none",), ready=ready, **about)
     if not found.is_main:
         return  # another process ended at the same time and prints it
     output.sections(found.sections())

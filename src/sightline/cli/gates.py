@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sightline.errors import GateError, InputError
 from sightline.files.json import write_atomically
-from sightline.jobs.gates import FailIf, Gate, held, markdown, parse_fail_if, write_junit
+from sightline.jobs.gates import FailIf, Gate, held, markdown, parse_fail_if, require_figures, write_junit
+
+if TYPE_CHECKING:
+    from sightline.jobs.evaluation_plan import EvaluationPlan
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -29,6 +32,14 @@ class Gates:
     conditions: list[FailIf]
     junit: Path | None
     markdown: Path | None
+
+    def require(self, plan: EvaluationPlan, before: Path | None) -> None:
+        """InputError, before a model is loaded, for a figure or a run before that there is not."""
+        from sightline.jobs.regressions import require_run
+
+        require_figures(plan.benches, self.conditions)
+        if before is not None:
+            require_run(plan, before)
 
     def close(self, documents: Sequence[Mapping[str, Any]], more: Sequence[Gate] = ()) -> None:
         """Writes the files; GateError, in one sentence, where a condition or one of `more` failed."""

@@ -17,6 +17,7 @@ from sightline.data.picture_names import named_picture
 from sightline.errors import InputError
 from sightline.jobs.settings import ModelSettings
 from sightline.methods.registry import check_method
+from sightline.runs.description import RUN_FILE, described, refuse_command
 from sightline.runs.folder import fresh_folder
 from sightline.runs.processes import launched_as
 
@@ -35,8 +36,18 @@ def output_options(function: Function) -> Function:
     return json(debug(plugin_option(function)))
 
 
+def _own_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Callback of --out: another command's run folder is refused before anything is loaded."""
+    if value is not None and (value / RUN_FILE).is_file():
+        refuse_command(value, described(value)["command"], str(context.command.name))
+    return value
+
+
 out_option = click.option(
-    "--out", type=click.Path(path_type=Path), help="The run folder; an interrupted run in it is continued."
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=_own_folder,
+    help="The run folder; an interrupted run in it is continued.",
 )
 
 

@@ -12,6 +12,7 @@ from sightline.benchmarks.tilt import tilt_of
 from sightline.errors import InputError
 from sightline.jobs.blind import earned
 from sightline.jobs.by_field import scores_by
+from sightline.jobs.time_ratio import time_ratio
 from sightline.runs.records import Record, Records, damaged
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def score_of(
         error = next(record.error for of in lines.values() for record in of.values() if record.error)
         raise InputError(f"Not one of {len(names)} items of {bench.name} could be asked on {model}; the first: {error}")
     first, *others = plan.specs
+    for spec in plan.specs:
+        methods[spec.label] |= _times(lines[first.label], lines[spec.label], run.batch_size(model) != 1, seed)
     paired = [
         {"a": first.label, "b": spec.label}
         | compare_verdicts(bench, items.items, verdicts[first.label], verdicts[spec.label], seed=seed).to_dict()
@@ -173,6 +176,17 @@ def _of_method(
         "cache_bytes_per_item": _mean(records, "cache_bytes"),
         "method": spec.name,
     }
+
+
+def _times(first: Answers, other: Answers, is_batched: bool, seed: int) -> dict[str, Any]:
+    """How many times the first method's time, over the items that both answered."""
+    if first is other:
+        return {"times_the_first": 1.0, "times_the_first_ci95": None}
+    before, after = (
+        {name: of.seconds for name, of in side.items() if of.result is not None} for side in (first, other)
+    )
+    ratio, interval = time_ratio(before, after, is_batched, seed)
+    return {"times_the_first": ratio, "times_the_first_ci95": interval and list(interval)}
 
 
 def _mean(records: Sequence[Record], name: str) -> float | None:

@@ -28,7 +28,7 @@ from sightline.jobs.models import ModelSource, model_sources, pin_loaded
 from sightline.jobs.running_score import RunningScore
 from sightline.jobs.settings import job, settings_of
 from sightline.jobs.shared_answers import take_shared
-from sightline.jobs.sweep import Sweep, is_sweep, run_sweep
+from sightline.jobs.sweep import Sweep, is_sweep, plain_of, run_sweep
 from sightline.runs.batch_size import first_batch_size
 from sightline.runs.batches import Attempt, Outcome, free_memory
 from sightline.runs.folder import Run
@@ -55,6 +55,7 @@ def evaluate(
     processor: Any = None,
     on_progress: OnProgress | None = None,
     track: str | Track | None = None,
+    ready: Callable[[EvaluationPlan], None] | None = None,
     **fields: Any,
 ) -> Any:
     """Answers of models to benchmarks under any number of methods, scored, and compared with the first method.
@@ -69,6 +70,8 @@ def evaluate(
         on_progress: is called as the run goes on.
         track: an experiment tracker that is given progress and figures: trackio, wandb, mlflow, tensorboard, each also
             as NAME:PROJECT, or a function of (figures by name, entries done).
+        ready: is called with the items and methods before a model is loaded, and may raise; of a sweep with the method
+            that the others are compared with.
 
     Returns:
         An `Evaluation`; with a sweep among the methods a `Sweep`.
@@ -82,8 +85,10 @@ def evaluate(
     sinks = sinks_for(settings.sinks, models, lambda: first_samples(items[0], FIRST), settings, place)
     listed = list(methods) if isinstance(methods, Sequence) and not isinstance(methods, str) else [methods]
     if any(map(is_sweep, listed)):
-        return _swept(models, items, listed, settings, sinks, place, on_progress)
+        return _swept(models, items, listed, settings, sinks, place, on_progress, ready)
     plan = EvaluationPlan(models, items, beside(method_specs(methods, sinks), settings, sinks), settings, sinks)
+    if ready is not None:
+        ready(plan)
     name = place.name if place is not None else "-".join(["eval", *(each.name for each in items)])
     shown = {"model": plan.models[0].name, **plan.of_run(items[0]), **plan.info(items[0], 1)}
     with tracking(track if launched_as()[0] == 0 else None, name, shown, on_progress) as tracked:
@@ -100,17 +105,21 @@ def _swept(
     sinks: Any,
     place: Path | None,
     on_progress: OnProgress | None,
+    ready: Callable[[EvaluationPlan], None] | None,
 ) -> Sweep:
     """A sweep, with controls and views on the held-out half alone."""
     if len(models) != 1 or len(items) != 1:
         raise InputError("A sweep chooses on one benchmark and one model: give one of each.")
+    plain_methods = plain_of(methods, settings.controls)
+    if ready is not None:
+        ready(EvaluationPlan(models, tuple(items), method_specs(plain_methods[:1], sinks), settings, sinks))
 
     def run(half: BenchmarkItems, wanted: Sequence[Any], folder: Path | None, is_held_out: bool) -> Evaluation:
         specs = method_specs(wanted, sinks)
         specs = beside(specs, settings, sinks) if is_held_out else specs
         return run_evaluation(EvaluationPlan(models, (half,), specs, settings, sinks), folder, on_progress)
 
-    return run_sweep(methods, items[0], settings.seed, place, run)
+    return run_sweep(methods, plain_methods, items[0], settings.seed, place, run)
 
 
 def run_evaluation(plan: EvaluationPlan, out: Path | None, on_progress: OnProgress | None = None) -> Evaluation:

@@ -12,11 +12,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from sightline.errors import InputError
 from sightline.files.json import write_atomically
+
+if TYPE_CHECKING:
+    from sightline.jobs.benchmark_items import BenchmarkItems
 
 SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -26,6 +29,17 @@ SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+
+
+OF_A_RUN = (
+    "at_limit",
+    "failed",
+    "seconds_per_item",
+    "prefill_seconds_per_item",
+    "cache_bytes_per_item",
+    "times_the_first",
+)
+"""Figures that a method's document has beside those of its score."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,23 @@ def held(documents: Sequence[Mapping[str, Any]], conditions: Sequence[FailIf]) -
                 f"figures {', '.join(known)}."
             )
     return gates
+
+
+def require_figures(benches: Sequence[BenchmarkItems], conditions: Sequence[FailIf]) -> None:
+    """InputError, before a model is loaded, for a condition on a figure that the score of none of these will have."""
+    documents = []
+    for items in benches if conditions else ():
+        for answers in ({item.id: "" for item in items.items}, {item.id: _right(item.truth) for item in items.items}):
+            verdicts = {item.id: items.bench.verdict(item, answers[item.id]) for item in items.items}
+            names = {**items.bench.score(items.items, verdicts), **dict.fromkeys(OF_A_RUN)}
+            documents.append(
+                {"model": "", "bench": items.name, "methods": {"": {**dict.fromkeys([items.bench.headline]), **names}}}
+            )
+    held(documents, conditions)
+
+
+def _right(truth: Any) -> str:
+    return truth.capitalize() if isinstance(truth, str) else ""
 
 
 def write_junit(path: Path, gates: Sequence[Gate]) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.benchmarks.answer_files import run_folders
-from sightline.benchmarks.answers import score_answers
+from sightline.benchmarks.answers import Scored, score_answers
 from sightline.benchmarks.compare import compare_verdicts
 from sightline.errors import InputError
 from sightline.jobs.gates import Gate
+from sightline.runs.description import RUN_FILE, described
 
 if TYPE_CHECKING:
     from sightline.benchmarks.base import Benchmark, Item, Verdict
     from sightline.jobs.evaluation import Evaluation
+    from sightline.jobs.evaluation_plan import EvaluationPlan
     from sightline.jobs.score import Score
 
 
@@ -35,8 +37,7 @@ def not_worse_than_run(found: Evaluation, before: Path) -> list[Gate]:
     gates = []
     for score in found.scores:
         bench = score.items.bench
-        below = [folder for folder in run_folders(before) if folder.name.startswith(bench.name)]
-        folder = below[0] if below else before
+        folder = _folder_of(bench, before)
         for label, document in score.document["methods"].items():
             models = {each.document["model"] for each in found.scores}
             choice = {"method": document["method"], "model": score.model if len(models) > 1 else None}
@@ -45,6 +46,22 @@ def not_worse_than_run(found: Evaluation, before: Path) -> list[Gate]:
             about = {"parser": score.document["parser"], **choice}
             gates.append(_against(score.document, name, bench, folder, score.items.path, new, seed, about))
     return gates
+
+
+def require_run(plan: EvaluationPlan, before: Path) -> None:
+    """InputError, before a model is loaded, where `not_worse_than_run` would find no answers for one of the methods."""
+    for items in plan.benches:
+        for model in plan.models:
+            for spec in plan.specs:
+                choice = {"method": spec.name, "model": model.name if len(plan.models) > 1 else None}
+                about = {"parser": plan.parser, **choice}
+                wanted = items.bench, _folder_of(items.bench, before), items.path
+                _answers_before(*wanted, set(items.ids), plan.settings.seed, about)
+
+
+def _folder_of(bench: Benchmark, before: Path) -> Path:
+    below = [folder for folder in run_folders(before) if folder.name.startswith(bench.name)]
+    return below[0] if below else before
 
 
 def not_worse_than_answers(found: Score, before: Path) -> list[Gate]:
@@ -66,11 +83,20 @@ def _against(
     seed: int,
     about: Mapping[str, Any],
 ) -> Gate:
-    old = score_answers(bench, before, data, seed=seed, **about)
+    old = _answers_before(bench, before, data, set(new[1]), seed, about)
     pair = compare_verdicts(bench, new[0], old.judgements, new[1], seed=seed).to_dict()
-    if not pair["n"]:
-        raise InputError(f"{before} has no item of {bench.name} in common with these answers.")
     return _not_worse(document, pair, name)
+
+
+def _answers_before(
+    bench: Benchmark, before: Path, data: Path | None, ids: Set[str], seed: int, about: Mapping[str, Any]
+) -> Scored:
+    if (before / RUN_FILE).is_file() and (command := described(before)["command"]) != "eval":
+        raise InputError(f"{before} holds a run of `{command}`, which has no answers: give one of `eval`.")
+    old = score_answers(bench, before, data, seed=seed, **about)
+    if not ids & set(old.judgements):
+        raise InputError(f"{before} has no item of {bench.name} in common with these answers.")
+    return old
 
 
 def _not_worse(document: Mapping[str, Any], pair: Mapping[str, Any], name: str) -> Gate:

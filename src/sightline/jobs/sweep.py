@@ -73,12 +73,25 @@ class Sweep(Result):
     def to_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
         halves = {"tuning": self.tuning.to_dict(), "held_out": self.held_out.to_dict()}
-        found: dict[str, Any] = plain({"chosen": dict(self.chosen), **halves})
+        found: dict[str, Any] = plain({"chosen": dict(self.chosen), "tied": self.tied(), **halves})
         return found
+
+    def tied(self) -> dict[str, list[str]]:
+        """By sweep, as it was written, the settings of the best headline where several tie; the first is taken."""
+        best = {written: best_of(self.tuning, settings_in(written)) for written in self.chosen}
+        return {written: settings for written, settings in best.items() if len(settings) > 1}
+
+    def _tie(self, written: str) -> str:
+        """Words on a choice that the tuning half did not make."""
+        tied, of = self.tied().get(written), len(settings_in(written))
+        if tied is None:
+            return ""
+        words = f"all {of}" if len(tied) == of else f"{len(tied)} of {of}"
+        return f", the first of {words} that tie on this half ({', '.join(tied)}): it does not choose between them"
 
     def sections(self) -> list[Section]:
         """Both halves, and what was chosen between them."""
-        chosen = [f"Chosen of {written}: {setting}." for written, setting in self.chosen.items()]
+        chosen = [f"Chosen of {written}: {setting}{self._tie(written)}." for written, setting in self.chosen.items()]
         return [
             "The half that chooses:",
             *self.tuning.sections(),
@@ -127,18 +140,34 @@ def halves_of(items: BenchmarkItems, seed: int) -> tuple[BenchmarkItems, Benchma
     return tuning, replace(items, items=tuple(item for item in items.items if item.id not in first))
 
 
-def run_sweep(methods: Sequence[Any], items: BenchmarkItems, seed: int, folder: Path | None, run: Evaluate) -> Sweep:
+def plain_of(methods: Sequence[Any], has_controls: bool) -> list[Any]:
+    """The methods that are no sweep; on both halves the first is what the others are compared with.
+
+    The model as it is stands in front where there is none, and, being the first control, where controls are wanted.
+    """
+    found = [method for method in methods if not is_sweep(method)]
+    has_none = any(method is None or (isinstance(method, str) and method.strip() == "none") for method in found)
+    return found if found and (has_none or not has_controls) else ["none", *found]
+
+
+def run_sweep(
+    methods: Sequence[Any],
+    plain_methods: Sequence[Any],
+    items: BenchmarkItems,
+    seed: int,
+    folder: Path | None,
+    run: Evaluate,
+) -> Sweep:
     """Every setting of the sweeps on the tuning half; then the chosen ones, and the methods without, on the other.
 
-    Methods are compared with the first that is no sweep, or with none.
+    plain_methods: of `plain_of`, what both halves are compared with in front.
     """
-    plain_methods = [method for method in methods if not is_sweep(method)] or ["none"]
     sweeps = {str(method): settings_in(method) for method in methods if is_sweep(method)}
     tuning_items, held_out_items = halves_of(items, seed)
     places = [None if folder is None else folder / name for name in (TUNING, HELD_OUT)]
     every = [setting for settings in sweeps.values() for setting in settings]
     tuning = run(tuning_items, [plain_methods[0], *every], places[0], False)
-    chosen = {written: best_of(tuning, settings) for written, settings in sweeps.items()}
+    chosen = {written: best_of(tuning, settings)[0] for written, settings in sweeps.items()}
     held_out = run(held_out_items, [*plain_methods, *dict.fromkeys(chosen.values())], places[1], True)
     found = Sweep(chosen, tuning, held_out, folder)
     if folder is not None:
@@ -146,12 +175,13 @@ def run_sweep(methods: Sequence[Any], items: BenchmarkItems, seed: int, folder: 
     return found
 
 
-def best_of(tuning: Evaluation, settings: Sequence[str]) -> str:
-    """The setting of the best headline; the first of several alike."""
+def best_of(tuning: Evaluation, settings: Sequence[str]) -> list[str]:
+    """The settings of the best headline, several where they tie."""
     (score,) = tuning.scores
     sign = -1 if score.document["better"] == "smaller" else 1
     values = {setting: score.document["methods"][setting][score.document["headline"]] for setting in settings}
     known = {setting: sign * value for setting, value in values.items() if value is not None}
     if not known:
         raise InputError("No setting of the sweep has a score on the tuning half.")
-    return max(known, key=lambda setting: known[setting])
+    best = max(known.values())
+    return [setting for setting, value in known.items() if value == best]

@@ -7,11 +7,12 @@ fields of a spec such as `var:p=0.6,rho=0.5`.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -176,13 +177,22 @@ def parse_spec(spec: str, defaults: Mapping[str, Any] | None = None) -> Method |
                 f"'{part}' in the method '{spec}' is no field=value pair; write for example {_example(kind)}, and "
                 "lists as 2+3+4."
             )
-        if key not in fields:
-            raise InputError(f"The method {name} has no field '{key}'; its fields are {', '.join(fields) or 'none'}.")
+        check_field(name, key, list(fields))
         if key in named:
             raise InputError(f"The field '{key}' is given twice in the method '{spec}': give it once.")
         named.add(key)
         values[key] = _read(text.strip(), hints[key], f"field '{key}' of the method {name}")
     return kind(**values)
+
+
+def check_field(method: str, name: str, known: Sequence[str]) -> None:
+    """InputError, with the fields there are, for a name that is none of them."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(
+            f"The method {method} has no field '{name}'{meant}; its fields are {', '.join(known) or 'none'}."
+        )
 
 
 def _example(kind: type[Method]) -> str:

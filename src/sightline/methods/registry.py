@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.methods.base import METHODS, Method, parse_spec
+from sightline.methods.base import METHODS, Method, check_field, parse_spec
+from sightline.methods.listing import listed_methods
 from sightline.probes import sinks as sink_probes
 
 if TYPE_CHECKING:
@@ -20,8 +21,17 @@ def known_methods() -> Mapping[str, type[Method]]:
 
 
 def check_method(spec: str) -> None:
-    """InputError for a spec that begins with no method's name; torch is not imported for it."""
-    METHODS.check(spec.strip().partition(":")[0], "none")
+    """InputError for a spec that begins with no method's name, or names a field that the method has not.
+
+    Torch is not imported for it: the fields are those of the kept list.
+    """
+    name, _, written = spec.strip().partition(":")
+    METHODS.check(name, "none")
+    if written and name in METHODS.homes:
+        entry = next(entry for entry in listed_methods() if entry["name"] == name)
+        known = [field["name"] for field in entry["fields"]]
+        for part in filter(None, map(str.strip, written.split(","))):
+            check_field(name, part.partition("=")[0], known)
 
 
 def takes_sinks(spec: str) -> bool:

@@ -155,8 +155,11 @@ def _cost(values: Mapping[str, Any], base: str, other: str) -> str:
     before, after = (values[name].get("seconds_per_item") for name in (base, other))
     if not (_is_number(before) and _is_number(after)) or not before:
         return ""
-    times = after / before
-    return " at the same time" if 0.95 < times < 1.05 else f" at {times:.1f} times the time"
+    times, bounds = values[other].get("times_the_first") or after / before, values[other].get("times_the_first_ci95")
+    if 0.95 < times < 1.05 or (bounds and bounds[0] <= 1 <= bounds[1]):
+        return " at the same time"
+    is_sure = bounds or "times_the_first" not in values[other]
+    return f" at {times:.1f} times the time" + ("" if is_sure else ", by too few batches to be sure of")
 
 
 def _flipped_sample(

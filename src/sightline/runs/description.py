@@ -36,13 +36,16 @@ def described(folder: Path) -> dict[str, Any]:
 def refuse_difference(folder: Path, wanted: Mapping[str, Any]) -> None:
     """InputError where the folder holds a run of another command, or of other settings, which it names."""
     known = described(folder)
-    if known["command"] != wanted["command"]:
-        raise InputError(
-            f"{folder} holds a run of `{known['command']}`, not of `{wanted['command']}`: give another folder."
-        )
+    refuse_command(folder, known["command"], wanted["command"])
     for name, value in wanted["settings"].items():
         if known["settings"].get(name) != value:
             raise difference(folder, name, known["settings"].get(name), value)
+
+
+def refuse_command(folder: Path, known: str, wanted: str) -> None:
+    """InputError where they differ."""
+    if known != wanted:
+        raise InputError(f"{folder} holds a run of `{known}`, not of `{wanted}`: give another folder.")
 
 
 def difference(folder: Path, name: str, before: Any, now: Any) -> InputError:

@@ -18,7 +18,8 @@ from sightline.results.table import Section, Table
 PARTS = ("splits", "subtasks")
 """Fields of a score document with a document a part."""
 
-BESIDE = ("n", "failed", "seconds_per_item", "prefill_seconds_per_item", "cache_bytes_per_item", "unparsed")
+BESIDE = ("n", "failed", "seconds_per_item", "prefill_seconds_per_item", "cache_bytes_per_item", "unparsed",
+          "times_the_first")  # fmt: skip
 """Numbers of a method's document that have a column of their own."""
 
 RARE = ("missing", "incomplete", "mixed_pairs", "unknown", "at_limit")

@@ -27,7 +27,8 @@ def cost_table(document: Mapping[str, Any]) -> Cells:
     """A row a method: its gain over the first in the headline, what it costs, and whether it is on the front.
 
     Costs of an answer: seconds, those until its first token (prefill), and what the caches hold at its end; where these
-    two were measured. On the front: no other method is both better and quicker.
+    two were measured. On the front: no other method is both better and quicker, a difference in seconds within the
+    noise being none.
     """
     points = cost_points(document)
     has_more = any(point.prefill is not None or point.cache is not None for point in points)
@@ -40,13 +41,22 @@ def cost_table(document: Mapping[str, Any]) -> Cells:
             f"{point.value:.4f}",
             f"{point.gain:+.4f}",
             f"{point.seconds:.3g}",
-            f"{point.seconds / points[0].seconds:.2f}",
+            _times(point, points[0]),
             *((_short(point.prefill), _short(point.cache)) if has_more else ()),
             "front" if point in best else "",
         )
         for point in points
     ]
     return columns, rows
+
+
+def _times(point: CostPoint, first: CostPoint) -> str:
+    """How many times the first method's time, with its interval where there is one."""
+    times = point.seconds / first.seconds if point.times is None else point.times
+    if point is first or not point.is_spread_wanted:
+        return f"{times:.2f}"
+    bounds = "too few batches to tell" if point.spread is None else f"{point.spread[0]:.2f} to {point.spread[1]:.2f}"
+    return f"{times:.2f} ({bounds})"
 
 
 def _short(value: float | None) -> str:
@@ -63,6 +73,8 @@ class CostPoint:
         seconds: of an answer, by the clock.
         prefill: seconds until its first token.
         cache: megabytes in the caches at its end.
+        times, spread: how many times the first method's time on the same items, and the 95% interval of that.
+        is_spread_wanted: whether the document is one in which times have an interval where they can.
     """
 
     label: str
@@ -71,6 +83,9 @@ class CostPoint:
     seconds: float
     prefill: float | None = None
     cache: float | None = None
+    times: float | None = None
+    spread: tuple[float, float] | None = None
+    is_spread_wanted: bool = False
 
 
 def cost_points(document: Mapping[str, Any]) -> list[CostPoint]:
@@ -88,20 +103,31 @@ def cost_points(document: Mapping[str, Any]) -> list[CostPoint]:
             of["seconds_per_item"],
             of.get("prefill_seconds_per_item"),
             None if of.get("cache_bytes_per_item") is None else of["cache_bytes_per_item"] / 1e6,
+            of.get("times_the_first"),
+            (1.0, 1.0) if place == 0 else of.get("times_the_first_ci95") and tuple(of["times_the_first_ci95"]),
+            "times_the_first" in of,
         )
-        for label, of in methods.items()
+        for place, (label, of) in enumerate(methods.items())
         if "image" not in label and of.get(name) is not None and of.get("seconds_per_item")
     ]
 
 
 def front(points: Sequence[CostPoint], cost: str = "seconds") -> list[CostPoint]:
-    """Those that no other beats in one of gain and cost (a field of the points) without losing in the other."""
-    known = [(point, getattr(point, cost)) for point in points if getattr(point, cost) is not None]
-    return [
-        point
-        for point, own in known
-        if not any(
-            (other.gain >= point.gain and theirs < own) or (other.gain > point.gain and theirs <= own)
-            for other, theirs in known
-        )
-    ]
+    """Those that no other beats in one of gain and cost (a field of the points) without losing in the other.
+
+    Seconds differ where the intervals of their ratios to the first method's do not meet, in documents that have these;
+    of two that do not differ the one with the larger gain beats the other.
+    """
+    known = [point for point in points if getattr(point, cost) is not None]
+    return [point for point in known if not any(_beats(other, point, cost) for other in known if other is not point)]
+
+
+def _beats(one: CostPoint, other: CostPoint, cost: str) -> bool:
+    is_less, is_more = _is_less(one, other, cost), _is_less(other, one, cost)
+    return (one.gain >= other.gain and is_less) or (one.gain > other.gain and not is_more)
+
+
+def _is_less(one: CostPoint, other: CostPoint, cost: str) -> bool:
+    if cost == "seconds" and one.is_spread_wanted and other.is_spread_wanted:
+        return one.spread is not None and other.spread is not None and one.spread[1] < other.spread[0]
+    return bool(getattr(one, cost) < getattr(other, cost))
