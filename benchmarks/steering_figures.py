@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from scipy.stats import binomtest
 
-from sightline.stats import holm
+from sightline.stats import holm, sign_flip
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
@@ -17,14 +18,16 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def paired(ours: Sequence[bool], base: Sequence[bool]) -> dict[str, Any]:
-    """Difference of two shares over the same items, its 95% interval (normal, paired) and McNemar's exact p."""
-    gained = sum(a and not b for a, b in zip(ours, base, strict=True))
-    lost = sum(b and not a for a, b in zip(ours, base, strict=True))
-    count, delta = len(ours), (gained - lost) / len(ours)
-    half = 1.96 * math.sqrt(max(0.0, (gained + lost) / count - delta**2) / count)
-    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return {"delta": delta, "ci95": [delta - half, delta + half], "p_value": p, "flips": [gained, lost]}
+def paired(ours: Sequence[bool], base: Sequence[bool], scenes: int) -> dict[str, Any]:
+    """Difference of two shares over the same items, its 95% interval (normal) and exact sign-flip p, both over scenes.
+
+    Items that are `scenes` places apart are of one scene. Where each has one item the test is McNemar's.
+    """
+    changes = np.subtract(ours, base, dtype=int)
+    by_scene = changes.reshape(-1, scenes).mean(0)
+    delta, half = float(changes.mean()), 1.96 * float(by_scene.std()) / math.sqrt(scenes)
+    flips = [int((changes > 0).sum()), int((changes < 0).sum())]
+    return {"delta": delta, "ci95": [delta - half, delta + half], "p_value": sign_flip(by_scene), "flips": flips}
 
 
 def adjust(tests: Iterable[dict[str, Any]]) -> None:

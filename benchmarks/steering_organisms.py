@@ -4,9 +4,10 @@
     python benchmarks/steering_organisms.py --render           # only writes the tables of docs/steering_organisms.md
 
 Every model is asked where its fault shows and where it should not; `steering_questions.py` says what. Half of the
-answers are yes. Methods answer greedily. A difference to no method is paired, its p-value
-McNemar's exact one, adjusted by Holm over all tests of a model. Results stand in results/steering_MODEL.json, one entry
-a method, written as soon as it is done; those of the same settings are not measured again.
+answers are yes. Methods answer greedily. A difference to no method is paired, its p-value that of an exact sign-flip
+test over scenes (McNemar's where each has one question), adjusted by Holm over all tests of a model. Results stand in
+results/steering_MODEL.json, one entry a method, written as soon as it is done; those of the same settings are not
+measured again.
 """
 
 from __future__ import annotations
@@ -133,10 +134,13 @@ def _letter(text: str) -> str:
     return next((answer[0] for answer in answers if text.lower().startswith(answer)), "?")
 
 
-def figures(row: dict[str, Any], base: dict[str, Any], truths: dict[str, str]) -> dict[str, Any]:
+def figures(row: dict[str, Any], base: dict[str, Any], truths: dict[str, str], is_whole: bool) -> dict[str, Any]:
     """Every number of one row of the table, held against the row `base`."""
     right, before = (_right(each, truths) for each in (row, base))
-    told: dict[str, Any] = {"right": right, "tests": {part: paired(right[part], before[part]) for part in right}}
+    told: dict[str, Any] = {"right": right, "tests": {}}
+    for part in right:
+        scenes = len(right[part]) // (2 if part == "fault" and is_whole else 1)
+        told["tests"][part] = paired(right[part], before[part], scenes)
     told["both"] = statistics.fmean(map(min, *_pairs(right["fault"])))
     told["yes_ratio"] = 1 - row["said"]["fault"].count("n") / len(row["said"]["fault"])
     told["changed"] = row["said"] != base["said"] or row.get("captions") != base.get("captions")
@@ -145,7 +149,8 @@ def figures(row: dict[str, Any], base: dict[str, Any], truths: dict[str, str]) -
         counts, theirs = ({kind: _numbers(text) for kind, text in it["captions"].items()} for it in (row, base))
         told["chair_s"] = sum(map(bool, counts["invented"])) / len(counts["invented"])
         told["recall"] = sum(counts["recalled"]) / sum(counts["there"])
-        told["tests"]["captions"] = paired(*([each > 0 for each in it["invented"]] for it in (counts, theirs)))
+        named = ([each > 0 for each in it["invented"]] for it in (counts, theirs))
+        told["tests"]["captions"] = paired(*named, scenes=len(counts["invented"]))
     return told
 
 
@@ -181,7 +186,13 @@ def compared(document: dict[str, Any]) -> list[tuple[Row, dict[str, Any], dict[s
     for row in rows_of(known):
         entry = rows.get(row.title)
         if entry is not None:
-            found.append((row, entry, None if "refused" in entry else figures(entry, rows["none"], truths)))
+            found.append(
+                (
+                    row,
+                    entry,
+                    None if "refused" in entry else figures(entry, rows["none"], truths, FAULTS[name].is_whole),
+                )
+            )
     adjust(test for row, _, told in found if told and row.title != "none" for test in told["tests"].values())
     return found
 

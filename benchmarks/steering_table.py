@@ -5,7 +5,8 @@
 
 Each scene is asked about one kind that is there and three that are not (random, popular and adversarial, as in POPE;
 the present kind is shared by the three splits), and described once. Every method answers the same questions; a
-difference to no method is paired, its p-value McNemar's exact one, adjusted by Holm over all tests of a model. Results
+difference to no method is paired, its p-value that of an exact sign-flip test over scenes (McNemar's where each has one
+question), adjusted by Holm over all tests of a model. Results
 stand in results/steering_MODEL.json, one entry a method, written as soon as it is done; those of the same settings are
 not measured again.
 """
@@ -212,7 +213,7 @@ def figures(row: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
         told[how] = {
             "accuracy": sum(ours) / len(ours),
             "ci95": wilson(sum(ours), len(ours)),
-            "paired": paired(ours, theirs),
+            "paired": paired(ours, theirs, len(row["said"][how])),
         }
     answers = "".join(row["said"][kind] for kind in ("present", *NEGATIVES))
     # Half of a split's questions are about what is there.
@@ -227,7 +228,8 @@ def figures(row: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     told["chair_s"] = sum(map(bool, captions["invented"])) / len(captions["invented"])
     told["chair_i"] = sum(captions["invented"]) / max(1, sum(captions["mentions"]))
     told["recall"] = sum(captions["recalled"]) / sum(captions["there"])
-    told["chair_s_paired"] = paired(*([count > 0 for count in it["invented"]] for it in (captions, theirs)))
+    named = ([count > 0 for count in it["invented"]] for it in (captions, theirs))
+    told["chair_s_paired"] = paired(*named, scenes=len(captions["invented"]))
     return told
 
 
