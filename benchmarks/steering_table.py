@@ -67,16 +67,17 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=300)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--without", nargs="+", default=[], help="methods left out, as opera")
     parser.add_argument("--render", action="store_true", help="only write the tables")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore", SightlineWarning)
     for model in () if options.render else options.models:
-        _measure(model, options.scenes, options.batch)
+        _measure(model, options.scenes, options.batch, tuple(options.without))
     _render()
 
 
-def _measure(name: str, count: int, batch: int) -> None:
+def _measure(name: str, count: int, batch: int, without: tuple[str, ...]) -> None:
     path = RESULTS / f"steering_{name}.json"
     settings = {"scenes": count, "scene_seed": SCENE_SEED, "sampling_seed": 0, "queries": "generated"}
     document = json.loads(path.read_text()) if path.is_file() else {}
@@ -94,7 +95,7 @@ def _measure(name: str, count: int, batch: int) -> None:
         for row in ROWS:
             spec = row.spec.replace("SINKS", specs["found"]).replace("FORCED", specs["forced"])
             spec = spec.replace("HEADS", document["heads"])
-            if document["rows"].get(row.key, {}).get("spec") == spec:
+            if document["rows"].get(row.key, {}).get("spec") == spec or spec.partition(":")[0] in without:
                 continue
             if row.view not in views:
                 views[row.view] = _questions(vlm, scenes, batch, row.view)
