@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from report import made_runs
 from sightline.knockout.result import ImpactMap
 from sightline.knockout.source import Source
 from sightline.pages.contents import contents
+from sightline.pages.naming import distinct_names
 from sightline.pages.page_maps import impact_maps
 from sightline.pages.reading import read_runs
 from sightline.pages.tables.impact import sections
@@ -31,6 +33,8 @@ def write(folder: Path, mode: str, measure: str) -> Path:
     if mode == "patch":
         found.maps["recovered_gradient"] = values
     found.baseline.update(against=3, margins=[1.0, -1.0], outliers=0, patches=9, neurons=[])
+    if mode == "locate":
+        found.baseline.update(heads=["2.3", "4.3"], box=[1, 0, 2, 3])
     (folder / "impact.json").write_text(json.dumps(found.to_dict()))
     about = json.loads((folder / "run.json").read_text())
     about["settings"]["settings"] = {"mode": mode, "unit": "token"}
@@ -40,16 +44,27 @@ def write(folder: Path, mode: str, measure: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("mode", "measure", "acts", "merge"),
+    ("mode", "measure", "acts", "merge", "heading", "unit", "says"),
     [
-        ("lens", "lens", "looked at", np.max),
-        ("registers", "norm", "looked at", np.mean),
-        ("rollout", "rollout", "looked at", np.sum),
-        ("patch", "recovered", "restored", np.sum),
+        ("lens", "lens", "looked at", np.max, "The logit lens", "probability", "sure of “yes”, behind layer"),
+        ("registers", "norm", "looked at", np.mean, "Outliers in the vision tower", "norm", "0 of 9 patches are outl"),
+        ("rollout", "rollout", "looked at", np.sum, "Attention rollout", "share of the row", "rollout leads to the im"),
+        ("relevancy", "relevancy", "looked at", np.sum, "Relevance by gradients", "relevance (logits)", "gives the im"),
+        ("gradient", "gradient_attention", "looked at", np.sum, "Gradient x attention", "relevance (logits)", "gives"),
+        (
+            "locate",
+            "locate",
+            "looked at",
+            np.sum,
+            "Heads that look at one place",
+            "attention, sum of three heads",
+            "the heads 2.3, 4.3 look at one place: row 1, columns 0 to 2 of the patches.",
+        ),
+        ("patch", "recovered", "restored", np.sum, "What restoring brings back", "share of the difference", "brings b"),
     ],
 )
 def test_a_reading_is_merged_as_its_measure_can_be_and_makes_no_finding_of_hiding(
-    tmp_path: Path, mode: str, measure: str, acts: str, merge: Any
+    tmp_path: Path, mode: str, measure: str, acts: str, merge: Any, heading: str, unit: str, says: str
 ) -> None:
     found = contents(read_runs([write(tmp_path / "run", mode, measure)]))
     (entry,) = found["impact"]
@@ -58,7 +73,12 @@ def test_a_reading_is_merged_as_its_measure_can_be_and_makes_no_finding_of_hidin
     kept = ImpactMap.from_dict(document)
     places = [place for place, source in enumerate(kept.tokens) if source.modality == "image"]
     np.testing.assert_allclose(entry["series"]["image"], merge(kept.maps[measure][:, places], axis=1))
-    assert found["finding"] is None
+    said = "".join(text for text, _ in found["finding"]["parts"])
+    assert "hiding" not in said
+    assert says in said
+    assert entry["heading"] == heading
+    assert entry["unit"] == unit
+    assert "hidden" not in entry["shows"]
     assert found["samples"][0]["variants"][0]["maps"]["acts"] == acts
     words = plain_text(sections(document))
     assert acts in words
@@ -68,7 +88,17 @@ def test_a_reading_is_merged_as_its_measure_can_be_and_makes_no_finding_of_hidin
 def test_readings_of_one_model_are_called_by_their_mode(tmp_path: Path) -> None:
     folders = [write(tmp_path / "one", "lens", "lens"), write(tmp_path / "two", "rollout", "rollout")]
     names = [entry["name"] for entry in contents(read_runs(folders))["impact"]]
-    assert names == ["tiny-llava (mode lens)", "tiny-llava (mode rollout)"]
+    assert names == ["tiny-llava (lens)", "tiny-llava (rollout)"]
+
+
+def test_prompts_of_one_mode_are_called_by_their_word_and_never_by_a_dictionary() -> None:
+    runs = [
+        SimpleNamespace(info={}, name=word, settings={"prompts": [{"settings": {"mode": "lens", "target": word}}]})
+        for word in ("circle", "square")
+    ]
+    assert distinct_names(["m", "m"], runs) == ["m (lens: circle)", "m (lens: square)"]  # type: ignore[arg-type]
+    runs[0].settings["settings"], runs[1].settings["settings"] = {"words": "a" * 300}, {"words": "b" * 300}
+    assert max(map(len, distinct_names(["m", "m"], runs))) < 80  # type: ignore[arg-type]
 
 
 def test_tokens_without_a_place_in_the_picture_are_counted_and_heads_stand_by_name() -> None:

@@ -13,6 +13,7 @@ from sightline.errors import InputError
 from sightline.knockout.measures import ACTS, MEASURES, SIGNED
 from sightline.knockout.result import ImpactMap
 from sightline.pages.forest import is_control
+from sightline.pages.impact_words import said_of, words_of
 from sightline.pages.naming import display_name, distinct_names, last_name
 from sightline.pages.reading import UNFINISHED, RunFolder, impact_documents
 from sightline.probes.dominance import PUBLISHED, SampleDominance, SampleMaps, aggregate
@@ -205,7 +206,7 @@ def impacts(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     """Of each run of `impact`, what hiding text and image does by layer, or what is read there, mean over its prompts.
 
     "series": by modality, the sum over its sources (see `MERGED` for others), the mean over prompts of the commonest
-    layers. "acts": what the mode does with its sources.
+    layers. "acts": what the mode does with its sources; "says": its finding, where it hides none.
     """
     found = []
     for number, run in enumerate(runs):
@@ -218,9 +219,12 @@ def impacts(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
             except (InputError, KeyError, TypeError, ValueError, IndexError):
                 continue
         if maps:
-            found.append(_impact(number, maps))
-    names = distinct_names([entry["name"] for entry in found], [runs[entry["run"]] for entry in found])
-    return [entry | {"name": name} for entry, name in zip(found, names, strict=True)]
+            found.append((_impact(number, maps), maps))
+    names = distinct_names([entry["name"] for entry, _ in found], [runs[entry["run"]] for entry, _ in found])
+    return [
+        entry | {"name": name, "says": said_of(name, maps, entry["series"])}
+        for (entry, maps), name in zip(found, names, strict=True)
+    ]
 
 
 def _impact(number: int, maps: Sequence[ImpactMap]) -> dict[str, Any]:
@@ -234,6 +238,7 @@ def _impact(number: int, maps: Sequence[ImpactMap]) -> dict[str, Any]:
         "mode": first.mode,
         "measure": MEASURES.get(first.measure, first.measure),
         "signed": first.measure in SIGNED,
+        **words_of(first),
         "acts": "taken away" if first.tokens[0].kind == "head" else ACTS.get(first.mode, "hidden"),
         "merged": MERGED.get(first.measure, "sum"),
         "layers": list(first.layers),

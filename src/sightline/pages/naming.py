@@ -16,8 +16,12 @@ _PATH = re.compile(
 WORDS = ("prompt", "truth", "answer", "maps", "images")
 """Fields of a page's samples that are data, and stand as they are."""
 
-FIRST = ("data", "bench", "method", "queries", "limit", "new_tokens", "sinks", "seed")
+FIRST = ("data", "bench", "method", "mode", "queries", "limit", "new_tokens", "sinks", "seed")
 """Settings by which runs are best known apart, the first before the others."""
+
+
+LONGEST = 60
+"""Letters of a setting inside a name."""
 
 
 def display_name(model: str, method: str | None = None) -> str:
@@ -96,16 +100,31 @@ def is_telling(key: str) -> bool:
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with those of a job's own among them, which stand together under one name."""
-    inner = settings.get("settings")
-    rest = {name: value for name, value in settings.items() if name != "settings"}
-    return {**rest, **inner} if isinstance(inner, Mapping) else dict(settings)
+    prompts = settings.get("prompts")
+    first = prompts[0] if isinstance(prompts, list | tuple) and prompts and isinstance(prompts[0], Mapping) else {}
+    inner = settings.get("settings", first.get("settings"))
+    rest = {name: value for name, value in settings.items() if not _is_nested(value)}
+    if not isinstance(inner, Mapping):
+        return rest
+    found = {**rest, **inner}
+    if found.get("mode") == "lens" and found.get("target", "predicted") != "predicted":
+        found["mode"] = f"lens: {found.pop('target')}"
+    return found
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether a value is too much to be part of a name."""
+    return isinstance(value, Mapping) or (isinstance(value, list | tuple) and any(map(_is_nested, value)))
 
 
 def _written(key: str, value: Any) -> str:
     if isinstance(value, list | tuple):
         value = "+".join(map(str, value))
     text = last_name(str(value)) if value is not None else "none"
-    return text if key in ("data", "bench", "method") and value is not None else f"{key.replace('_', ' ')} {text}"
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return (
+        text if key in ("data", "bench", "method", "mode") and value is not None else f"{key.replace('_', ' ')} {text}"
+    )
 
 
 def settings_table(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:

@@ -72,25 +72,24 @@ function attentionOf(node, documents) {
 
 function impact() {
   if (!data.impact.length) return;
-  const acts = new Set(data.impact.map((found) => found.acts)), hides = acts.has("hidden");
-  const node = part("impact", hides ? "What hiding does" : "What is read and restored", hides
-    ? "Impact: each token is hidden from the model at a layer, and what that does to its answer is measured. This is what the model uses, where attention is only where it looks."
-    : "At each layer: what a reading finds there, or how much of an answer comes back when states are put back.");
-  node.append(el("div", { class: "charts" }, data.impact.map((found) => {
+  const groups = d3.groups(data.impact, (found) => found.heading);
+  groups.forEach(([heading, group], at) => impactOf(part(at ? `impact-${at + 1}` : "impact", heading, group[0].shows), group));
+}
+function impactOf(node, group) {
+  node.append(el("div", { class: "charts" }, group.map((found) => {
     const names = Object.keys(found.series);
     const rows = names.flatMap((name, place) => found.series[name].map((value, at) => ({ layer: found.layers[at], value, name, place })));
     const place = data.samples.findIndex((sample) => sample.run === found.run);
     const draw = (width) => Plot.plot({
       width, height: Math.max(210, Math.min(290, width * 0.62)), marginLeft: 48, marginBottom: 34, marginRight: 12, style: plotStyle,
-      x: { label: "layer", ...whole(width), inset: 8 }, y: { label: null, grid: true, ticks: 5, tickFormat: "~g", nice: true, zero: true },
+      x: { label: "layer", ...whole(width), inset: 8 }, y: { label: found.unit || null, grid: true, ticks: 5, tickFormat: "~g", nice: true, zero: true },
       marks: [Plot.ruleY([0], { stroke: "var(--soft)", strokeDasharray: "2 3" }), Plot.line(rows, { x: "layer", y: "value", z: "place", stroke: (row) => colour(row.place), strokeWidth: 2.3, strokeDasharray: (row) => row.place ? "5 3" : "none" }),
         Plot.dot(rows, { x: "layer", y: "value", fill: (row) => colour(row.place), r: 2.8 }), Plot.tip(rows, Plot.pointer({ x: "layer", y: "value", title: (row) => `${row.name}\nlayer ${row.layer}: ${row.value.toPrecision(3)}` }))],
     });
     const merged = { sum: "summed over sources", largest: "the largest of all sources", mean: "the mean of all sources" }[found.merged];
     const below = found.signed && { hidden: " Below zero: hiding makes the answer less likely.", "taken away": " Below zero: without the heads the answer is less likely." }[found.acts] || "";
     const note = `${found.name}, ${found.mode}: ${found.measure}, ${merged}, mean of ${plural(found.prompts, "prompt")}.${below}${found.left ? ` ${found.left} of other layers are left out.` : ""}`;
-    const title = { hidden: "Effect of hiding, by layer", "taken away": "Effect of taking heads away, by layer", restored: "Effect of restoring, by layer" }[found.acts] || "What is read, by layer";
-    const drawn = chart(title, note, draw, [["layer", ...names], found.layers.map((layer, at) => [layer, ...names.map((name) => found.series[name][at])])]);
+    const drawn = chart(found.chart, note, draw, [["layer", ...names], found.layers.map((layer, at) => [layer, ...names.map((name) => found.series[name][at])])]);
     drawn.querySelector("figcaption").append(legend(names.map((name, at) => [name, colour(at), at ? "dashed" : null])));
     if (place >= 0) drawn.append(el("p", { class: "note" }, el("a", { href: "#samples", click: () => show(place, true) }, "Look at its map, token by token")));
     return drawn;
