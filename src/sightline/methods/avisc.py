@@ -18,7 +18,7 @@ from sightline.attention.passes import LayoutSource
 from sightline.methods.base import register, setting
 from sightline.methods.contrast import ContrastMethod, contrast
 from sightline.methods.generating import check_least, check_share
-from sightline.methods.scoring import VISUAL, prompt_layout, require_image
+from sightline.methods.scoring import VISUAL, entering, prompt_layout, require_image
 from sightline.methods.second_pass import Change, same_prompt
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import TokenLayout
@@ -129,6 +129,6 @@ class _Blind:
         if not (self._is_next and is_bypassed(self._anatomy)) or self._silent is None:
             return None
         self._is_next = False
-        embeds: Tensor = kwargs["inputs_embeds"]
+        embeds = entering(self._method.name, self._anatomy, kwargs)
         silent = torch.nn.functional.pad(self._silent, (0, embeds.shape[1] - self._silent.shape[1]))
         return args, {**kwargs, "inputs_embeds": embeds.masked_fill(silent.to(embeds.device)[..., None], 0.0)}

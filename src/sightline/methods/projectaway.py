@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sightline.attention import EditedCall, ForwardPass, attach, bypassed
 from sightline.attention.hooks import Hooks
+from sightline.attention.inner import find_inner
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
@@ -140,5 +141,6 @@ def word_state(anatomy: Anatomy, ids: list[int], layer: int) -> Float[Tensor, " 
     device = next(anatomy.model.parameters()).device
     with Hooks(anatomy, in_bypassed=True) as hooks, bypassed(anatomy), torch.no_grad():
         hooks.after(anatomy.layers[layer - 1], note)
-        anatomy.model(input_ids=torch.tensor([start + list(ids)], device=device), use_cache=False)
+        speaker: Any = find_inner(anatomy) or anatomy.model  # an outer model may not run without a picture
+        speaker(input_ids=torch.tensor([start + list(ids)], device=device), use_cache=False)
     return torch.nn.functional.normalize(found[0], dim=-1)

@@ -24,7 +24,7 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError
 from sightline.methods.base import Method, anatomy_and_layout, setting
 from sightline.methods.dropping import Keep, LayerPruning
-from sightline.methods.scoring import VISUAL, require_image
+from sightline.methods.scoring import VISUAL, entering, require_image
 from sightline.methods.shorten import PromptPruning
 from sightline.methods.stages import Recycle, StagePruning
 from sightline.models.anatomy import Anatomy
@@ -89,7 +89,7 @@ class _FeaturePruning(PromptPruning):
         """Image features are in place as the decoder is entered."""
         if step.is_start:
             require_image(self._name, step.layout)
-            self._features = inputs["inputs_embeds"].detach()
+            self._features = entering(self._name, self._anatomy, inputs).detach()
         try:
             return super().at_decoder(step, inputs)
         finally:

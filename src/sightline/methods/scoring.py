@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.attention import ForwardPass
 from sightline.attention.passes import LayoutSource
-from sightline.errors import InputError
+from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
 from sightline.models.layout import Modality, TokenLayout, layout_of
 
@@ -34,6 +34,15 @@ def require_image(name: str, layout: TokenLayout) -> None:
     """InputError where no sample of the batch has an image."""
     if not bool(layout.mask(*VISUAL).any()):
         raise InputError(f"{name} acts on image tokens, and this prompt has none: give an image.")
+
+
+def entering(name: str, anatomy: Anatomy, inputs: Mapping[str, Any]) -> Float[Tensor, "batch positions hidden"]:
+    """The features with which a decoder is entered; ModelError for one that makes them itself, as Chameleon's."""
+    found = inputs.get("inputs_embeds")
+    if found is None:
+        kind = type(anatomy.model).__name__
+        raise ModelError(f"{name} works on image features as the decoder is entered, and {kind} makes them inside it.")
+    return found  # type: ignore[no-any-return]
 
 
 def require_no_image_behind_text(name: str, step: ForwardPass) -> None:

@@ -29,13 +29,15 @@ PROCESSOR_MAKER = "_get_logits_processor"
 
 
 def placed_first(make: Callable[..., Any], first: Callable[..., Any]) -> Callable[..., Any]:
-    """`make`, a model's PROCESSOR_MAKER, with `first` before all others: a penalty is then taken of what it returns."""
+    """`make`, a model's PROCESSOR_MAKER, with `first` before all others: a penalty is then taken of what it returns.
+
+    Also where the model's own `generate` loses the processors that it is given, as Janus's does.
+    """
 
     @functools.wraps(make)
     def ordered(*args: Any, **kwargs: Any) -> Any:
         made = make(*args, **kwargs)
-        rest = [each for each in made if each is not first]
-        return type(made)([first, *rest]) if len(rest) < len(made) else made
+        return type(made)([first, *(each for each in made if each is not first)])
 
     return ordered
 
