@@ -193,5 +193,9 @@ def test_a_layer_that_is_not_there_is_refused(method: Method, sentence: str) -> 
 
 def test_assisted_or_piecewise_prompts_are_refused() -> None:
     case, model = BY_NAME["llava"].make_inputs(1, None), BY_NAME["llava"].model()
-    with torch.no_grad(), DoLa().on(model), pytest.raises(InputError, match="one forward pass a step"):
+    with (
+        torch.no_grad(),
+        DoLa().on(model),
+        pytest.raises(InputError, match="dola needs the whole prompt in one pass: leave prefill_chunk_size out"),
+    ):
         model.generate(**case.inputs, **GREEDY, prefill_chunk_size=4)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
@@ -21,7 +22,14 @@ from sightline.attention.hooks import Hooks
 from sightline.attention.inner import find_inner
 from sightline.errors import InputError, ModelError
 from sightline.models.anatomy import Anatomy
-from sightline.models.transformers_api.generation import PROCESSOR_MAKER, LogitsProcessorList, given_to, placed_first
+from sightline.models.transformers_api.generation import (
+    PROCESSOR_MAKER,
+    LogitsProcessorList,
+    assistance,
+    given_to,
+    option_of,
+    placed_first,
+)
 
 Processor = Callable[[Int[Tensor, "rows length"], Tensor], Tensor]
 """From the tokens so far and the step's scores, [rows, vocabulary], to its new scores."""
@@ -30,9 +38,54 @@ Begin = Callable[[Mapping[str, Any]], AbstractContextManager[Processor]]
 """From what `generate` was given to the processor of that call, inside which the call runs."""
 
 
+_RUNNING: ContextVar[tuple[tuple[str, bool], ...]] = ContextVar("sightline_methods_running", default=())
+"""The methods inside whose `generate` this runs, and whether each is a decoding loop of its own."""
+
+
 @contextmanager
-def processed(name: str, anatomy: Anatomy, begin: Begin) -> Iterator[None]:
+def running(name: str, is_loop: bool = False) -> Iterator[None]:
+    """Inside, a `generate` runs whose passes a method follows, or whose loop it is.
+
+    Raises:
+        InputError: for a loop beside another, or beside what follows one pass a word.
+    """
+    for other, other_loops in _RUNNING.get():
+        if is_loop and other_loops:
+            raise InputError(f"{name} is entered twice, and an answer has one search: enter it once.")
+        if is_loop != other_loops:
+            loop, step = (name, other) if is_loop else (other, name)
+            raise InputError(
+                f"{loop} and {step} can't act together: {loop} tries several words of several beams in a pass, and "
+                f"{step} follows one pass a word: enter one of them."
+            )
+    token = _RUNNING.set((*_RUNNING.get(), (name, is_loop)))
+    try:
+        yield
+    finally:
+        _RUNNING.reset(token)
+
+
+def require_steps(name: str, anatomy: Anatomy, given: Mapping[str, Any]) -> None:
+    """InputError for the option with which words do not come one by one, from passes behind one whole prompt."""
+    model = anatomy.model
+    helper, scale = assistance(model, given), option_of(model, given, "guidance_scale")
+    if helper is not None:
+        raise InputError(f"{name} acts on one word after the other, and {helper} drafts several: leave {helper} out.")
+    if scale is not None and scale != 1:
+        raise InputError(
+            f"{name} acts on one word after the other, and guidance_scale runs a second prompt beside them: leave "
+            "guidance_scale out."
+        )
+    chunk = option_of(model, given, "prefill_chunk_size")
+    if chunk and chunk < int(given["input_ids"].shape[1]):
+        raise InputError(f"{name} needs the whole prompt in one pass: leave prefill_chunk_size out.")
+
+
+@contextmanager
+def processed(name: str, anatomy: Anatomy, begin: Begin, follows: bool = True) -> Iterator[None]:
     """Inside, every `generate` of the model has its scores changed by the processor that `begin` makes for it.
+
+    follows: the processor counts on one forward pass a word.
 
     Raises:
         ModelError: for a model that lets an inner language model generate.
@@ -52,7 +105,10 @@ def processed(name: str, anatomy: Anatomy, begin: Begin) -> Iterator[None]:
                 raise InputError(
                     f"{name} needs the prompt's input_ids: give generate the inputs that a processor makes."
                 )
-            with begin(given) as processor, Hooks(anatomy, keeps_rows=True) as making:
+            if follows:
+                require_steps(name, anatomy, given)
+            around = running(name) if follows else nullcontext()
+            with around, begin(given) as processor, Hooks(anatomy, keeps_rows=True) as making:
                 making.shadow(model, PROCESSOR_MAKER, lambda make: placed_first(make, processor))
                 processors = LogitsProcessorList([processor, *(options.get("logits_processor") or ())])
                 return original(**{**options, "logits_processor": processors})

@@ -126,7 +126,8 @@ class _Reader:
         name = self._name
         if self._passes != 1 or any(len(state) != len(scores) for state in self._states.values()):
             raise InputError(
-                f"{name} follows one forward pass a step: leave prefill_chunk_size and assistant models out."
+                f"{name} follows one forward pass a word, and this `generate` runs the model otherwise: leave out what "
+                "is not plain greedy search, sampling or beams."
             )
         self._passes = 0
         lens = Lens(self._anatomy, {layer: state.to(scores.device) for layer, state in self._states.items()})

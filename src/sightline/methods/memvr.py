@@ -151,8 +151,13 @@ class _Retracing:
         x, out = (part.reshape(batch, -1, part.shape[-1]).float() for part in (args[0], whole))
         changed = out.clone()
         real = self._real(out.shape[1])
+        shown = self._features * batch if len(self._features) == 1 else self._features
+        if len(shown) != batch:
+            raise InputError(
+                "memvr can't find a row's image where a batch changes its size: give one prompt at a time."
+            )
         for row in self._is_shown.nonzero()[:, 0].tolist():
-            v = self._features[row].to(x.device)
+            v = shown[row].to(x.device)
             if not len(v):
                 continue
             changed[row] = seen_again(x[row], out[row], v, self._method.r, real[row])

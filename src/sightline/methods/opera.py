@@ -20,10 +20,11 @@ from sightline.attention.inner import find_inner
 from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
-from sightline.methods.generating import check_least
+from sightline.methods.generating import check_least, require_steps, running
 from sightline.methods.opera_search import OperaSearch, WordEnds, WordReader
 from sightline.methods.scoring import VISUAL, prompt_layout
 from sightline.models.anatomy import Anatomy
+from sightline.models.entered import entered_methods
 from sightline.models.transformers_api.cache import cache_from, cache_of, is_static, select_rows, with_cache
 from sightline.models.transformers_api.generation import given_to
 
@@ -122,22 +123,41 @@ class _Loop:
         @wraps(original)
         def generate(*args: Any, **kwargs: Any) -> Any:
             options = given_to(original, args, kwargs)
-            if options.get("do_sample") or (options.get("num_return_sequences") or 1) > 1:
-                raise InputError("opera searches for one answer: leave do_sample and num_return_sequences out.")
-            if options.get("custom_generate") is not None or options.get("use_cache") is False:
-                raise InputError("opera is a decoding loop on a cache: leave custom_generate and use_cache=False out.")
-            images = prompt_layout(self._anatomy, self._source, options).mask(*VISUAL)
-            decode = partial(self.decode, images)
-            return original(**{**options, "num_beams": 1, "do_sample": False, "custom_generate": decode})
+            with running("opera", is_loop=True):
+                wrong = {
+                    "do_sample": options.get("do_sample"),
+                    "num_return_sequences": (options.get("num_return_sequences") or 1) > 1,
+                    "custom_generate": options.get("custom_generate") is not None,
+                    "use_cache=False": options.get("use_cache") is False,
+                }
+                if any(wrong.values()):
+                    name = next(name for name, is_given in wrong.items() if is_given)
+                    raise InputError(
+                        f"opera searches for one answer, by a loop of its own on a cache: leave {name} out."
+                    )
+                first = options.get("inputs")
+                require_steps("opera", self._anatomy, options if first is None else {**options, "input_ids": first})
+                images = prompt_layout(self._anatomy, self._source, options).mask(*VISUAL)
+                decode = partial(self.decode, images, options.get("streamer"))
+                return original(**{**options, "num_beams": 1, "do_sample": False, "custom_generate": decode})
 
         return generate
 
     def decode(
-        self, images: Bool[Tensor, "batch positions"], model: Any, input_ids: Tensor, logits_processor: Any,
-        stopping_criteria: Any, generation_config: Any, **kwargs: Any,
+        self, images: Bool[Tensor, "batch positions"], streamer: Any, model: Any, input_ids: Tensor,
+        logits_processor: Any, stopping_criteria: Any, generation_config: Any, **kwargs: Any,
     ) -> Any:  # fmt: skip
-        """The loop, as `generate` calls it with all inputs prepared. images: which positions are an image's."""
+        """The loop, as `generate` calls it with all inputs prepared.
+
+        images: which positions are an image's. streamer: is given the answer in one piece.
+        """
         kwargs = {name: value for name, value in kwargs.items() if name not in ("synced_gpus", "streamer")}
+        others = [name for name in entered_methods(id(self._anatomy.model)) if name != "opera"]
+        if others and len(input_ids) > 1:
+            raise InputError(
+                f"opera searches a batch one sample after the other, which {' and '.join(others)} can't follow: give "
+                "one prompt at a time."
+            )
         if is_static(cache_of(kwargs)):
             raise InputError("opera copies its cache: call generate without a static cache_implementation.")
         ends = WordEnds.of(generation_config, stopping_criteria)
@@ -153,6 +173,9 @@ class _Loop:
         pad = generation_config.pad_token_id
         pad = generation_config.eos_token_id if pad is None else pad
         pad = pad[0] if isinstance(pad, list) else pad or 0
+        if streamer is not None:  # no word is settled before the search ends
+            streamer.put(answers[0].cpu())
+            streamer.end()
         longest = max(map(len, answers))
         padded = [torch.nn.functional.pad(answer, (0, longest - len(answer)), value=pad) for answer in answers]
         sequences = torch.cat([input_ids, torch.stack(padded)], 1)
@@ -209,6 +232,11 @@ class _Words(WordReader):
         output = self.model(**inputs, return_dict=True)
         row = self.loop.row
         own = len(self.prompt)
+        if row.shape[1] != own + length:
+            raise InputError(
+                f"opera reads the attention to each position of the prompt, and {row.shape[1] - length} of {own} are "
+                "there: leave out the method that shortens the prompt, and caches that let go of it."
+            )
         return output.logits[:, -1].float(), row[:, own:], row[:, :own][:, self.image.cpu()].sum(-1)
 
 

@@ -101,7 +101,8 @@ class SecondPass:
         """Contrast the scores of all rows with those of the second pass."""
         if len(self.calls) != 1:
             raise InputError(
-                f"{self.name} follows one forward pass a step: leave prefill_chunk_size and assistant models out."
+                f"{self.name} follows one forward pass a word, and this `generate` runs the model otherwise: leave out "
+                "what is not plain greedy search, sampling or beams."
             )
         inputs = self.calls.pop()
         repeats = len(input_ids) // len(self.given["input_ids"])

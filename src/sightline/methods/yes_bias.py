@@ -56,7 +56,7 @@ class YesBias(Method):
         def tilted(input_ids: Tensor, scores: Tensor) -> Tensor:
             return self.tilt(scores, yes.to(scores.device), no.to(scores.device))
 
-        with processed(self.name, anatomy, _constant(tilted)):
+        with processed(self.name, anatomy, _constant(tilted), follows=False):
             yield
 
     def tilt(
@@ -96,7 +96,7 @@ class CutOff(Method):
         def cut(input_ids: Tensor, scores: Tensor) -> Tensor:
             return cut_off(scores, scores, self.beta)
 
-        with processed(self.name, anatomy, _constant(cut)):
+        with processed(self.name, anatomy, _constant(cut), follows=False):
             yield
 
 

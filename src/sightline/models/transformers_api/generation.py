@@ -63,8 +63,11 @@ def assistance(model: Any, given: Mapping[str, Any]) -> str | None:
     """The setting by which a `generate` with these arguments drafts tokens ahead; None where it does not."""
     if given.get("assistant_model") is not None:
         return "assistant_model"
-    configured = given.get("generation_config") or getattr(model, "generation_config", None)
-    for name in _ASSISTED:
-        if given.get(name) or (name not in given and getattr(configured, name, None)):
-            return name
-    return None
+    return next((name for name in _ASSISTED if option_of(model, given, name)), None)
+
+
+def option_of(model: Any, given: Mapping[str, Any], name: str) -> Any:
+    """An option of a `generate` with these arguments, or of its configuration; None without one."""
+    if name in given:
+        return given[name]
+    return getattr(given.get("generation_config") or getattr(model, "generation_config", None), name, None)
