@@ -176,7 +176,7 @@ def test_a_tower_without_outliers_has_norms_alone() -> None:
     plan = ImpactPlan(
         ModelSource("m"), (Request(sl.Sample("a"), sl.Study(mode="registers")),), ImpactSettings(), None, True
     )
-    assert plan.files(Path("nowhere")) == "impact.json, impact.csv, figures/"
+    assert plan.files(Path("nowhere")) == ""
     assert "None of 24 patches is an outlier" in plain_text(sections(found.to_dict()))
     assert ACTS["registers"] == "looked at"
     with pytest.raises(InputError, match="None of 24 patches has a norm above 3 medians behind layer"):

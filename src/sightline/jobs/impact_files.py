@@ -52,7 +52,7 @@ class PromptImpact:
             "mode": first.mode,
             "row": first.row,
             "sources": len(first.tokens),
-            "answers": [each.baseline.get("text") for each in self.maps[: 1 if self.comparison is not None else None]],
+            "answers": [_answer(each) for each in self.maps[: 1 if self.comparison is not None else None]],
             "prob": first.baseline.get("prob"),
             "top": _top(first),
         }
@@ -85,6 +85,12 @@ class PromptImpact:
             write_atomically(folder / f"{name}.json", json_text(listed))
         if self.parts is not None:
             parts_figure(self.parts, folder / "figures", pictures)
+
+
+def _answer(found: ImpactMap) -> str | None:
+    """What the row predicts, whichever token is followed."""
+    text: str | None = found.baseline.get("predicted_text", found.baseline.get("text"))
+    return text
 
 
 def lists_of(maps: Sequence[ImpactMap]) -> dict[str, Any]:

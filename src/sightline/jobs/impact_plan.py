@@ -17,8 +17,8 @@ from sightline.jobs.impact_config import Request
 from sightline.jobs.impact_settings import ImpactSettings
 from sightline.jobs.models import ModelSource
 
-LISTS = {"locate": "localization", "registers": "registers"}
-"""Files of names beside a map, by mode; a picture without outliers names no neurons."""
+LISTS = ("heads.json", "localization.json", "registers.json")
+"""Files of names beside maps, where there are any: a picture without outliers names no neurons."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,15 @@ class ImpactPlan:
         return folder / "prompts" / (f"{number:03d}-{name}" if name else f"{number:03d}")
 
     def files(self, folder: Path) -> str:
-        """The files of the run folder, in words; of a single prompt the lists that are there."""
-        own = "impact.csv" if self.compare is None else "impact_a.csv, impact_b.csv"
-        heads = "heads.json, " if any(each.study.unit == "head" for each in self.requests) else ""
-        modes = {each.study.mode for each in self.requests}
-        names = [f"{name}.json" for mode, name in LISTS.items() if mode in modes]
-        there = [name for name in names if not self.is_single or (folder / name).is_file()]
-        files = f"impact.json, {own}, {heads}{''.join(f'{name}, ' for name in there)}figures/"
-        return files if self.is_single else f"prompts/*/ ({files}), samples.jsonl, summary.json"
+        """The files that are in the run folder, in words."""
+        own = ("impact.json", "impact.csv", "impact_a.csv", "impact_b.csv", *LISTS)
+        places = [self.place_of(each, folder) for each in self.requests]
+        files = [name for name in own if any((place / name).is_file() for place in places)]
+        files += ["figures/"] if any((place / "figures").is_dir() for place in places) else []
+        if self.is_single:
+            return ", ".join(files)
+        beside = [name for name in (*LISTS, "samples.jsonl", "summary.json") if (folder / name).is_file()]
+        return ", ".join([f"prompts/*/ ({', '.join(files)})", *beside])
 
 
 def requests_of(samples: Sequence[Any], study: Any) -> tuple[Request, ...]:

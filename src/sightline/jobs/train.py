@@ -128,6 +128,8 @@ def run_training(
 
     evaluate = evaluator(settings) if settings.eval_limit else None
     vlm = _opened(source, settings, loading)
+    if on_progress is not None and not resume:
+        on_progress(Progress("Training", 0, steps))
     try:
         result = train_model(
             vlm, data, settings, folder, evaluate=evaluate, resume=resume, on_line=on_line, about=about

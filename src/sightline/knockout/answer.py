@@ -30,9 +30,11 @@ class RowAnswer:
         return cls(logits.double(), predicted if target is None else target, predicted)
 
     def baseline(self) -> dict[str, float | int]:
-        """The untouched run in numbers."""
-        log = float(self.logits.log_softmax(0)[self.token])
-        return {
+        """The untouched run in numbers; "predicted" and its probability where another token is followed."""
+        logs = self.logits.log_softmax(0)
+        log = float(logs[self.token])
+        other = {"predicted": self.predicted, "predicted_prob": float(logs[self.predicted].exp())}
+        return (other if self.predicted != self.token else {}) | {
             "token": self.token,
             "logit": float(self.logits[self.token]),
             "prob": float(torch.tensor(log).exp()),

@@ -38,7 +38,8 @@ class ImpactMap(Result):
         tokens: the sources of the maps' last axis.
         maps: by measure, float64 [layers, tokens], per head [layers, heads, tokens]; NaN where it is not defined, as
             for a layer without attention, or a row that would see nothing.
-        baseline: of the untouched model: "token" (id), "text", "logit", "prob", "logprob" of what the row predicts.
+        baseline: of the untouched model: "token" (id), "text", "logit", "prob", "logprob" of what is followed; where
+            the row predicts another token, "predicted", "predicted_text", "predicted_prob".
         controls: random sources of equal size; control_maps: their maps, as `maps`.
         settings: all that the numbers depend on.
         estimate: where the maps are estimated, how far they agree with exact cuts of a sample, see `estimate_check`.

@@ -179,6 +179,8 @@ class Study(StudySettings):
         tokenizer = getattr(model, "tokenizer", None)
         if baseline and tokenizer is not None:
             baseline["text"] = str(tokenizer.decode([baseline["token"]]))
+        if baseline.get("predicted", baseline.get("token")) != baseline.get("token") and tokenizer is not None:
+            baseline["predicted_text"] = str(tokenizer.decode([baseline["predicted"]]))
         if "against" in baseline and tokenizer is not None:
             baseline["against_text"] = str(tokenizer.decode([baseline["against"]]))
         return ImpactMap(

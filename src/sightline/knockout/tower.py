@@ -136,6 +136,8 @@ def tower_effects(
         sources, numbers = patch_sources(patches, layout, side)
         answer = answer_of(before, target)
         rows, local = [], []
+        if on_pass is not None:
+            on_pass(0, len(wanted) * len(numbers))
         for done, (layer, hidden) in enumerate((layer, hidden) for layer in wanted for hidden in numbers):
             first = max(0, layer - (window - 1) // 2)
             last = min(len(stack) - 1, layer + window // 2)

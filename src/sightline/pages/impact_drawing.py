@@ -88,7 +88,8 @@ def title(found: ImpactMap) -> str:
     parts.append("mean over rows" if found.row == "all" else f"row {found.row}")
     answer = found.baseline.get("text")
     if answer is not None:
-        parts.append(f"answer “{short_word(str(answer))}” ({found.baseline['prob']:.2f})")
+        kind = "followed" if "predicted_text" in found.baseline else "answer"
+        parts.append(f"{kind} “{short_word(str(answer))}” ({found.baseline['prob']:.2f})")
     return ", ".join(parts)
 
 

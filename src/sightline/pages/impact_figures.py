@@ -89,6 +89,9 @@ def heat_map(found: ImpactMap, measure: str | None = None) -> Figure:
     has_sums = any(len(column.indices) > 1 for column in columns)
     draw_cells(figure, axes, values, name, " summed" if has_sums else "")
     layer_ticks(axes, found.layers)
+    if found.mode == "locate":
+        axes.set_yticks([0], [_layer_name(found, 0)], fontsize=7)
+        axes.set_ylabel("")
     step = math.ceil(len(columns) / LABELS)
     shown = range(0, len(columns), step)
     axes.set_xticks(shown, [columns[place].label for place in shown], rotation=90, fontsize=6)
@@ -209,6 +212,8 @@ def _is_at(source: Any, image: int, count: int) -> bool:
 def _layer_name(found: ImpactMap, place: int) -> str:
     if found.mode == "vision":
         return "painted over"
+    if found.mode == "locate":
+        return f"heads {', '.join(found.baseline.get('heads', ()))}"
     if is_of_all_layers(found):
         return "hidden at every layer"
     return f"{'tower layer' if found.mode == 'tower' else 'layer'} {found.layers[place]}"

@@ -191,7 +191,7 @@ def impact_maps(found: Sequence[ImpactMap]) -> dict[str, Any]:
     first = found[0]
     alike = [each for each in found if each.tokens[: len(first.tokens)] == first.tokens and each.layers == first.layers]
     measure = first.measure
-    shown = [(str(each.baseline.get("text") or "answer"), each.values(measure)) for each in alike]
+    shown = [(_word(each), each.values(measure)) for each in alike]
     if AFTER in first.maps:
         shown = [("before", first.values()), ("with registers", first.values(AFTER))]
     values = np.stack([each[:, : len(first.tokens)] for _, each in shown])
@@ -224,6 +224,12 @@ def impact_maps(found: Sequence[ImpactMap]) -> dict[str, Any]:
         "hasSinks": False,
         "notes": notes,
     }
+
+
+def _word(found: ImpactMap) -> str:
+    """What the row predicts, and beside it the word that is followed where that is another."""
+    text = str(found.baseline.get("text") or "answer")
+    return f"{found.baseline['predicted_text']}; followed: {text}" if "predicted_text" in found.baseline else text
 
 
 def _signed_pack(values: Array) -> dict[str, Any]:

@@ -208,7 +208,9 @@ def _impact_sample(entry: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found = [ImpactMap.from_dict(each) for each in document.get("new_tokens", [document])]
         variant["maps"] = impact_maps(found)
-        variant["answer"] = document.get("text") or found[0].baseline.get("text")
+        variant["answer"] = document.get("text") or found[0].baseline.get(
+            "predicted_text", found[0].baseline.get("text")
+        )
     except (InputError, KeyError, TypeError, ValueError, IndexError) as error:
         variant["error"] = f"This map cannot be shown ({' '.join(str(error).split())})."
     images, foreign = _own_pictures(document.get("images", []))

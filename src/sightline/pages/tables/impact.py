@@ -10,6 +10,7 @@ import numpy as np
 from sightline.knockout.head_maps import agreement, is_of_heads, ranked_heads
 from sightline.knockout.measures import ACTS, MEASURES
 from sightline.knockout.result import ImpactMap
+from sightline.pages.impact_words import place_of
 from sightline.probes.dominance.stages import stage_layers
 from sightline.results.table import Section, Sections
 from sightline.stats import rank_correlation
@@ -53,12 +54,16 @@ def _show_map(output: Sections, document: dict[str, Any]) -> None:
         return
     if found.mode == "registers":
         output.text(_outliers(found))
+    heads = [str(name) for name in found.baseline.get("heads", ())] if found.mode == "locate" else []
+    if heads:
+        output.text(f"The heads {', '.join(heads)} look at one place: {place_of(found.baseline)}.")
     name = found.measure
     rows = []
     for stage, layers in _stages(found).items():
         for rank, (source, effect) in enumerate(found.top(layers, TOP, name)):
             flips = _flips(found, source, layers)
-            words = (stage, _span(layers)) if not rank else ("", "")
+            where = ", ".join(dict.fromkeys(name.partition(".")[0] for name in heads)) or _span(layers)
+            words = (stage, where) if not rank else ("", "")
             rows.append((*words, _text(source), _where(source), _short(effect), flips))
     columns = ("stage", "layers", ACTS.get(found.mode, "hidden"), "where", name, "flips")
     keep = slice(None) if "flip" in found.maps else slice(0, 5)
@@ -231,7 +236,14 @@ def _show_prompts(output: Sections, document: dict[str, Any]) -> None:
 def _answer(found: ImpactMap) -> str:
     word = found.baseline.get("text")
     token = f"token {found.baseline['token']}" if word is None else _quoted(str(word))
-    return f"{found.model}: row {found.row} predicts {token} with probability {found.baseline['prob']:.4f}."
+    prob = found.baseline["prob"]
+    if "predicted_prob" not in found.baseline:
+        return f"{found.model}: row {found.row} predicts {token} with probability {prob:.4f}."
+    told = found.baseline.get("predicted_text", f"token {found.baseline['predicted']}")
+    return (
+        f"{found.model}: row {found.row} predicts {_quoted(str(told))} with probability "
+        f"{found.baseline['predicted_prob']:.4f}; {token}, which is followed, has {prob:.3g}."
+    )
 
 
 def _stages(found: ImpactMap) -> dict[str, list[int]]:
