@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from sightline.benchmarks import Item, find_bench
-from sightline.benchmarks.compare import compare_verdicts, count_independent
+from sightline.benchmarks.compare import compare_verdicts, count_independent, independent_units
+from sightline.stats import sign_flip
 
 SHARED = 0.8
 
@@ -56,6 +57,40 @@ def simulate(spec: str, rounds: int, resamples: int, seed: int) -> dict[str, Any
     return {**about, "size": found / rounds, "coverage": held}
 
 
+def tilted(spec: str, rounds: int, seed: int, shares: tuple[float, ...] = (0.02, 0.05, 0.1)) -> dict[str, Any]:
+    """How often p is below 0.05 without a difference, and where a share of the units turns to no: {delta, found}.
+
+    By the units alone, without judging words anew in each round, so that thousands of rounds take seconds.
+    """
+    name, _, place = spec.partition(":")
+    name, _, split = name.partition("+")
+    bench = find_bench(name, split=split or None)
+    items = [entry for entry in bench.truths(Path(place)) if isinstance(entry, Item)]
+    units, truths = independent_units(bench, items), {item.id: item.truth for item in items}
+    of = np.repeat(np.arange(len(units)), [len(unit) for unit in units])
+    is_yes = np.array([truths[each] in ("yes", "A") for unit in units for each in unit])
+    rng = np.random.default_rng(seed)
+
+    def right() -> np.ndarray:
+        luck, own = rng.random(len(units)) < 0.75, rng.random(len(of)) < 0.75
+        return np.where((name in ("pope", "repope")) | (rng.random(len(of)) < SHARED), luck[of], own)
+
+    def p_value(before: np.ndarray, after: np.ndarray) -> float:
+        return sign_flip(*np.unique(np.bincount(of, after.astype(float) - before), return_counts=True))
+
+    size = float(np.mean([p_value(right(), right()) < 0.05 for _ in range(rounds)]))
+    found = {}
+    for share in shares:
+        pairs = [
+            (before, np.where((rng.random(len(units)) < share)[of], ~is_yes, before))
+            for before in (right() for _ in range(rounds // 10))
+        ]
+        delta = float(np.mean([after.mean() - before.mean() for before, after in pairs]))
+        found[f"{share:g}"] = {"delta": delta, "found": float(np.mean([p_value(*pair) < 0.05 for pair in pairs]))}
+    about = {"bench": spec.partition(":")[0], "items": len(items), "units": len(units), "rounds": rounds}
+    return {**about, "size": size, "tilted": found}
+
+
 def wrong(item: Item) -> str:
     """The other answer."""
     return {"yes": "No", "no": "Yes", "A": "B", "B": "A"}[str(item.truth)]
@@ -67,11 +102,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--p-alone", action="store_true", help="the test alone, also where a share of units turns to no"
+    )
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     found = []
     for spec in given.benches:
-        found.append(simulate(spec, given.rounds, given.resamples, given.seed))
+        if given.p_alone:
+            found.append(tilted(spec, given.rounds, given.seed))
+        else:
+            found.append(simulate(spec, given.rounds, given.resamples, given.seed))
         print(json.dumps(found[-1]), flush=True)
     if given.out is not None:
         given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
