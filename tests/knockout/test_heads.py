@@ -115,6 +115,25 @@ def test_the_strongest_heads_are_what_adhh_takes() -> None:
     assert -1 <= found.agreement <= 1
 
 
+def test_two_pictures_that_are_encoded_inside_the_decoder_go_with_each_row() -> None:
+    case, model = BY_NAME["chameleon"].make_inputs(1, None, images=2), BY_NAME["chameleon"].model()
+    found = head_effects(model, case.inputs, target=17)
+    attention: Any = find_anatomy(model).attentions[1]
+    width = attention.o_proj.in_features // 4
+
+    def silence(module: Any, args: tuple[Tensor]) -> tuple[Tensor]:
+        changed = args[0].clone()
+        changed[..., 2 * width : 3 * width] = 0
+        return (changed,)
+
+    handle = attention.o_proj.register_forward_pre_hook(silence)
+    with torch.no_grad():
+        without = model(**case.inputs).logits[0, -1].float().log_softmax(-1)[17]
+    handle.remove()
+    assert found.exact is not None
+    assert float(found.exact[1, 2]) == pytest.approx(float(without) - found.log_probability, abs=1e-4)
+
+
 def test_a_batch_and_an_unknown_token_are_refused() -> None:
     model = BY_NAME["llava"].model()
     with pytest.raises(InputError, match="takes one prompt"):

@@ -239,6 +239,9 @@ def repeating(rows: int) -> BeforeHook:
             return value
 
         changed = {name: repeated(value) for name, value in kwargs.items()}
+        if embeds is None:  # the pictures are encoded inside, those of each row anew
+            pixels = {name: value for name, value in kwargs.items() if "pixel" in name and isinstance(value, Tensor)}
+            changed |= {name: value.repeat(rows, *[1] * (value.dim() - 1)) for name, value in pixels.items()}
         for name in ("deepstack_visual_embeds", LATE):
             features = kwargs.get(name)
             if isinstance(features, Mapping):
