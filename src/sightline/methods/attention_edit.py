@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -125,6 +125,10 @@ class AttentionEdit(Method):
             InputError: for a layer the model has not, and for a prompt without an image.
         """
         anatomy, source = anatomy_and_layout(model, layout)
+        for field, words in (("rows", get_args(Rows)), ("stage", ("scores", "weights"))):
+            if getattr(self, field) not in words:
+                name = self.name or type(self).__name__
+                raise InputError(f"{field} is '{getattr(self, field)}' in {name}: give {', '.join(words)}.")
         layers = self.chosen_layers(anatomy)
         if self.is_idle:
             yield

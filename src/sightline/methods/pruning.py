@@ -6,6 +6,7 @@ is not computed, not cached and not attended to, and the token layout that probe
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from torch import Tensor
 from sightline.attention import ForwardPass, attach
 from sightline.attention.hooks import Hooks
 from sightline.attention.passes import LayoutSource
-from sightline.errors import InputError
+from sightline.errors import InputError, SightlineWarning
 from sightline.methods.base import Method, anatomy_and_layout, setting
 from sightline.methods.dropping import Keep, LayerPruning
 from sightline.methods.scoring import VISUAL, entering, require_image
@@ -44,6 +45,16 @@ def check_keep(name: str, *keep: float) -> None:
     for value in keep:
         if not 0 < value < inf or (value > 1 and value != round(value)):
             raise InputError(f"keep is {value} in {name}: give a share up to 1, or a whole number of tokens.")
+
+
+def warn_of_all(name: str, tokens: int, *keep: float) -> None:
+    """Say that numbers of tokens to keep, of which the last counts most, leave all that there are."""
+    if keep and min(keep) > 1 and min(keep) >= tokens:
+        warnings.warn(
+            f"{name} changes nothing: it keeps {min(keep):g} image tokens, and there are {tokens}: give fewer.",
+            SightlineWarning,
+            stacklevel=2,
+        )
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,8 @@ class _FeaturePruning(PromptPruning):
             self._features = torch.zeros(0)
 
     def _chosen(self, layout: TokenLayout) -> Bool[Tensor, "batch positions"]:
+        for tokens in layout.mask(*VISUAL).sum(1).tolist():
+            warn_of_all(self._name, tokens, self._method.keep)
         return kept_by_features(self._method.pick, self._method.keep, layout, self._features)
 
 
@@ -201,6 +214,11 @@ class StagedShares(StagedPruning):
             raise InputError(
                 f"{self.name} has {len(self.layers)} layers and {len(self.keep)} shares to keep: give as many of both."
             )
+        if self.layers is not None and list(self.layers) != sorted(set(self.layers)):
+            raise InputError(f"The layers of {self.name} are {self.layers}: give them in order, each once.")
+        for unit in ([share for share in self.keep if share <= 1], [count for count in self.keep if count > 1]):
+            if unit != sorted(unit, reverse=True):
+                raise InputError(f"keep is {self.keep} in {self.name}: give fewer tokens from layer to layer.")
 
     def stages(self, anatomy: Anatomy) -> Mapping[int, Keep]:
         """The last share for layers that fall together."""
@@ -229,6 +247,7 @@ class StagedShares(StagedPruning):
     def keep_share(self, share: float, scores: Tensor, image: Tensor, total: int) -> Tensor:
         """[positions], bool: which positions of one sample stay; image: [positions], those that are left."""
         count = self.count(share, total)
+        warn_of_all(self.name, total, *self.keep)
         if not self.random:
             return best_tokens(scores, image, count)
         stays, places = ~image, image.nonzero()[:, 0]

@@ -19,7 +19,7 @@ from sightline.errors import InputError, ModelError
 from sightline.methods.base import register, setting
 from sightline.methods.contrast import ContrastMethod, contrast
 from sightline.methods.generating import check_least, check_share
-from sightline.methods.pruning import best_tokens, check_keep, kept_count
+from sightline.methods.pruning import best_tokens, check_keep, kept_count, warn_of_all
 from sightline.methods.scoring import VISUAL, check_range, prompt_layout, require_image
 from sightline.methods.second_pass import Change, same_prompt
 from sightline.models.anatomy import Anatomy
@@ -98,6 +98,8 @@ class _LeastAttended:
         self._method, self._anatomy, self._given = method, anatomy, given
         self._layout = prompt_layout(anatomy, source, given)
         require_image(method.name, self._layout)
+        for tokens in self._layout.mask(*VISUAL).sum(1).tolist():
+            warn_of_all(f"The second pass of {method.name}", tokens, method.keep)
         self._offset = 0
         self._hidden: Tensor | None = None
         self._masks: dict[tuple[int, int], tuple[Any, Tensor]] = {}

@@ -17,7 +17,7 @@ from sightline.attention.passes import LayoutSource
 from sightline.errors import InputError, ModelError
 from sightline.methods.base import Method, anatomy_and_layout, register, setting
 from sightline.methods.generating import check_least
-from sightline.methods.pruning import check_keep, kept_count
+from sightline.methods.pruning import check_keep, kept_count, warn_of_all
 from sightline.methods.shorten import Choose, PromptPruning, TokenSelection
 from sightline.methods.tower import TowerChoice
 from sightline.models.anatomy import Anatomy
@@ -89,6 +89,7 @@ class VisionZip(Method):
     def split(self, scores: Float[Tensor, " patches"], has_class: bool = False) -> Zipped:
         """What becomes of the patches of one picture. has_class: whether a class token is among what is kept."""
         patches = len(scores)
+        warn_of_all(self.name, patches, self.keep)
         count = kept_count(patches, self.keep)
         one = int(has_class and count < patches)
         merged = max(0, min(self.merged, count - 1 - one, patches - 1))
