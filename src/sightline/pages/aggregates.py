@@ -13,7 +13,7 @@ from sightline.errors import InputError
 from sightline.knockout.measures import ACTS, MEASURES, SIGNED
 from sightline.knockout.result import ImpactMap
 from sightline.pages.forest import is_control
-from sightline.pages.impact_words import said_of, words_of
+from sightline.pages.impact_words import finding_of, meaning_of
 from sightline.pages.naming import display_name, distinct_names, last_name
 from sightline.pages.reading import UNFINISHED, RunFolder, impact_documents
 from sightline.probes.dominance import PUBLISHED, SampleDominance, SampleMaps, aggregate
@@ -222,7 +222,7 @@ def impacts(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
             found.append((_impact(number, maps), maps))
     names = distinct_names([entry["name"] for entry, _ in found], [runs[entry["run"]] for entry, _ in found])
     return [
-        entry | {"name": name, "says": said_of(name, maps, entry["series"])}
+        entry | {"name": name, "says": finding_of(name, maps, entry["series"])}
         for (entry, maps), name in zip(found, names, strict=True)
     ]
 
@@ -238,7 +238,7 @@ def _impact(number: int, maps: Sequence[ImpactMap]) -> dict[str, Any]:
         "mode": first.mode,
         "measure": MEASURES.get(first.measure, first.measure),
         "signed": first.measure in SIGNED,
-        **words_of(first),
+        **meaning_of(first),
         "acts": "taken away" if first.tokens[0].kind == "head" else ACTS.get(first.mode, "hidden"),
         "merged": MERGED.get(first.measure, "sum"),
         "layers": list(first.layers),

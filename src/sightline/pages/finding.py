@@ -221,8 +221,8 @@ def _of_impacts(document: Mapping[str, Any]) -> dict[str, Any] | None:
         if found["says"] is not None:
             prompts = f"{found['prompts']} prompt" + ("" if found["prompts"] == 1 else "s")
             place = next((at for at, sample in enumerate(document["samples"]) if sample["run"] == found["run"]), None)
-            said = [(text, tone) for text, tone in found["says"]]
-            return _result(said, [f"{prompts}: {found['measure']}. {found['shows']}"], place, ["none"])
+            shown = [(text, tone) for text, tone in found["says"]]
+            return _result(shown, [f"{prompts}: {found['measure']}. {found['shows']}"], place, ["none"])
         if found["acts"] != "hidden":
             continue
         sums = {name: sum(map(abs, values)) for name, values in found["series"].items()}

@@ -12,7 +12,7 @@ from sightline.knockout.result import ImpactMap
 
 
 @dataclass(frozen=True)
-class Words:
+class Meaning:
     """heading: of the part; chart: of each chart; shows: what the numbers are; unit: of the chart's axis."""
 
     heading: str
@@ -21,89 +21,89 @@ class Words:
     unit: str
 
 
-HIDING = Words(
+HIDING = Meaning(
     "What hiding does",
     "Effect of hiding, by layer",
     "Impact: each token is hidden from the model at a layer, and what that does to its answer is measured. This is "
     "what the model uses, where attention is only where it looks.",
     "",
 )
-HEADS = Words(
+HEADS = Meaning(
     "What heads do",
     "Effect of taking heads away, by layer",
     "Each head's output is taken away in turn, and what that does to the answer is measured.",
     "nats",
 )
-OF_MODE: dict[str, Words] = {
-    "local": Words(
+OF_MODE: dict[str, Meaning] = {
+    "local": Meaning(
         "What hiding does to each layer",
         "Change of the layer's output, by layer",
         "Each token is hidden from one layer, and how far that layer's own output moves is measured; what the answer "
         "makes of it is another matter.",
         "L2 distance",
     ),
-    "vision": Words(
+    "vision": Meaning(
         "What painting over does",
         "Effect of painting over, by part",
         "Parts of the picture are painted over, and what that does to the answer is measured.",
         "nats",
     ),
-    "tower": Words(
+    "tower": Meaning(
         "What hiding does in the vision tower",
         "Effect of hiding in the vision tower, by layer",
         "Each patch is hidden from the others in a layer of the vision tower, and what that does to the answer is "
         "measured.",
         "nats",
     ),
-    "deepstack": Words(
+    "deepstack": Meaning(
         "What added vision features do",
         "Effect of leaving features out, by layer",
         "The vision features that are added behind a layer are left out, and what that does to the answer is measured.",
         "nats",
     ),
-    "patch": Words(
+    "patch": Meaning(
         "What restoring brings back",
         "Share of the answer restored, by layer",
         "States of one prompt are put into the other's pass: 1 brings back all of the difference between their "
         "answers, 0 nothing.",
         "share of the difference",
     ),
-    "rollout": Words(
+    "rollout": Meaning(
         "Attention rollout",
         "Attention rollout, by layer",
         "Attention of all layers from here to the last multiplied, residuals included: which positions could have "
         "reached the answer's row. It reads weights alone, and hides nothing.",
         "share of the row",
     ),
-    "relevancy": Words(
+    "relevancy": Meaning(
         "Relevance by gradients",
         "Relevance by gradients, by layer",
         "Attention weighted by the gradient of the answer's logit, layers from here to the last multiplied: which "
         "positions speak for the answer. It reads one pass, and hides nothing.",
         "relevance (logits)",
     ),
-    "gradient": Words(
+    "gradient": Meaning(
         "Gradient x attention",
         "Gradient x attention, by layer",
         "In each layer alone, the answer row's attention weighted by the gradient of the answer's logit. It reads one "
         "pass, and hides nothing.",
         "relevance (logits)",
     ),
-    "lens": Words(
+    "lens": Meaning(
         "The logit lens",
         "Confidence in the word, by layer",
         "States behind each layer are read by the model's own unembedding: how sure a position is of the word. It "
         "reads one pass, and hides nothing.",
         "probability",
     ),
-    "locate": Words(
+    "locate": Meaning(
         "Heads that look at one place",
         "Attention of these heads",
         "The attention that the three heads of the lowest spatial entropy give to each patch, summed. It reads one "
         "pass, and hides nothing.",
         "attention, sum of three heads",
     ),
-    "registers": Words(
+    "registers": Meaning(
         "Outliers in the vision tower",
         "Norm of the patches, by layer of the tower",
         "Norms of the patches behind each layer of the vision tower; a few that stand far above the others carry "
@@ -114,12 +114,12 @@ OF_MODE: dict[str, Words] = {
 """By mode; HIDING of others, HEADS of the unit head."""
 
 
-def words_of(found: ImpactMap) -> dict[str, str]:
+def meaning_of(found: ImpactMap) -> dict[str, str]:
     """{"heading", "chart", "shows", "unit"} of a map."""
     return asdict(HEADS if is_of_heads(found) else OF_MODE.get(found.mode, HIDING))
 
 
-def said_of(name: str, maps: Sequence[ImpactMap], series: Mapping[str, Sequence[float]]) -> list[list[str]] | None:
+def finding_of(name: str, maps: Sequence[ImpactMap], series: Mapping[str, Sequence[float]]) -> list[list[str]] | None:
     """The finding of what hides no tokens, as [text, tone]; None where there is nothing to say, or it hides tokens.
 
     name: what the run is called. series: by modality, a number a layer.
@@ -131,8 +131,8 @@ def said_of(name: str, maps: Sequence[ImpactMap], series: Mapping[str, Sequence[
         return _parts(f"{name} owes “{word}” most to head ", best, ", of all heads that were taken away.")
     if first.mode in ("rollout", "relevancy"):
         image, text = (abs(series.get(key, [0.0])[0]) for key in ("image", "text"))
-        said = "attention rollout leads to" if first.mode == "rollout" else "relevance by gradients gives"
-        return _share(f"Through all layers of {name}, {said} the image ", image, text)
+        verb = "attention rollout leads to" if first.mode == "rollout" else "relevance by gradients gives"
+        return _share(f"Through all layers of {name}, {verb} the image ", image, text)
     if first.mode == "gradient":
         image, text = (sum(map(abs, series.get(key, []))) for key in ("image", "text"))
         return _share(f"In the layers of {name}, gradient x attention gives the image ", image, text)

@@ -239,9 +239,9 @@ def _answer(found: ImpactMap) -> str:
     prob = found.baseline["prob"]
     if "predicted_prob" not in found.baseline:
         return f"{found.model}: row {found.row} predicts {token} with probability {prob:.4f}."
-    told = found.baseline.get("predicted_text", f"token {found.baseline['predicted']}")
+    predicted = found.baseline.get("predicted_text", f"token {found.baseline['predicted']}")
     return (
-        f"{found.model}: row {found.row} predicts {_quoted(str(told))} with probability "
+        f"{found.model}: row {found.row} predicts {_quoted(str(predicted))} with probability "
         f"{found.baseline['predicted_prob']:.4f}; {token}, which is followed, has {prob:.3g}."
     )
 
