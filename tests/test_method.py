@@ -55,7 +55,7 @@ def test_a_spec_is_written_as_it_is_read() -> None:
     ("spec", "message"),
     [
         ("exampel", "no method named 'exampel' .did you mean example..; the methods are none, .*example"),
-        ("example:shaer=1", "no field 'shaer'; its fields are share, count"),
+        ("example:shaer=1", "no field 'shaer' .did you mean share..; its fields are share, count"),
         ("example:share", "no field=value pair; write for example example:share=0.6"),
         (
             "example:count=many",
