@@ -12,7 +12,15 @@ from click.testing import CliRunner
 import sightline as sl
 from sightline.cli.main import cli
 
-TIMES = ("seconds", "seconds_per_item", "prefill_seconds", "prefill_seconds_per_item", "started")
+TIMES = (
+    "seconds",
+    "seconds_per_item",
+    "prefill_seconds",
+    "prefill_seconds_per_item",
+    "times_the_first",
+    "times_the_first_ci95",
+    "started",
+)
 PLACES = ("answers", "folder", "report", "path")
 
 LONG = ["id", "model", "method", "layer", "stage", "head", "image", "answer", "value"]
