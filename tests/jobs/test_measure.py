@@ -12,6 +12,7 @@ import pytest
 
 import sightline as sl
 from sightline.attention import block_bytes
+from sightline.errors import InputError
 from sightline.models.vlm import VLM
 from sightline.models.vlm.fingerprint import WHOLE, folder_fingerprint
 from support.runs import lines_of
@@ -220,3 +221,8 @@ def test_a_failure_before_the_first_sample_leaves_no_folder(measured: Measured, 
     with pytest.raises(sl.InputError, match="does not exist"):
         measured("./no-such-model", data, out="run")
     assert not Path("run").exists()
+
+
+def test_two_methods_at_once_are_refused(data: Path) -> None:
+    with pytest.raises(InputError, match="takes one method at a time"):
+        sl.measure("tiny-llava", data, method=["vcd", "pai"])

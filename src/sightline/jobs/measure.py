@@ -118,6 +118,8 @@ def _measured(
     found = find_data(data, limit=settings.limit, seed=settings.seed)
     sinks = sinks_for(settings.sinks, models, lambda: found.samples, settings, out)
     specs = (MethodSpec(NONE, NONE), *(spec for spec in method_specs(method, sinks) if spec.name != NONE))
+    if len(specs) > 2:
+        raise InputError("measure takes one method at a time: give one, and measure the others in calls of their own.")
     about = {"method": specs[-1].name if len(specs) > 1 else None}
     found.require_field(settings.by)
     measured = run_measurement(MeasurementPlan(models, found, specs, settings, sinks, about), out, on_progress)
