@@ -48,7 +48,7 @@ def test_a_word_that_the_tokenizer_does_not_know_is_refused_wherever_words_are_t
 
 
 def test_a_token_that_is_not_in_the_vocabulary_is_refused() -> None:
-    with pytest.raises(InputError, match="There is no token 99999 in a vocabulary of"):
+    with pytest.raises(InputError, match="Token 99999 in image_lens is out of range: the model has tokens 0 to"):
         sl.image_lens(tiny(), tiny().encode(SAMPLE), [99_999])
 
 

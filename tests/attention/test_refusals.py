@@ -120,7 +120,7 @@ def test_assisted_decoding_is_refused(method: Any) -> None:
     model, case = LLAVA.model(), LLAVA.make_inputs()
     drafting = [{"assistant_model": BY_NAME["llama"].model()}, {"prompt_lookup_num_tokens": 2}]
     for given in drafting:
-        with pytest.raises(InputError, match="leave assistant_model"), method.on(model):
+        with pytest.raises(InputError, match=f"leave .*{next(iter(given))}.* out"), method.on(model):
             model.generate(**case.inputs, **FOUR, **given)
 
 

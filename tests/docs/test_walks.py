@@ -58,7 +58,10 @@ def test_methods_and_controls_that_are_advised_exist() -> None:
 def test_the_advice_quotes_what_was_measured() -> None:
     text = (DOCS / "which_method.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ") and line.count("|") == 5]
-    evidence = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("steering.md", "grounding_evidence.md"))
+    evidence = "".join(
+        (DOCS / page).read_text(encoding="utf-8")
+        for page in ("steering.md", "steering_organisms.md", "grounding_evidence.md")
+    )
     quoted = {number for row in rows for number in re.findall(r"\d+\.\d+", row)}
     assert len(quoted) > 12
     assert {number for number in quoted if number not in evidence} == set()

@@ -49,7 +49,8 @@ def edited(method: AttentionEdit, rows: Tensor = LAST, known: Any = None) -> Ten
     call, layer = call_of(SCORES), 16
     parts = (each[None, None, None] for each in (IMAGE, ~IMAGE, SYSTEM, BEHIND))
     keys = Keys(*parts, torch.isin(torch.arange(LENGTH), rows)[None], layer, known=known)
-    keys = keys.having(shared=method.at_pass(keys), seen=method.at_call(call, rows, keys), rows=torch.arange(len(rows)))
+    keys = keys.having(shared=method.at_pass(keys))
+    keys = keys.having(seen=method.at_call(call, rows, keys), rows=torch.arange(len(rows)))
     if method.stage == "weights":
         return method.edit(row_weights(call, rows), keys)[0]
     scores = method.edit(SCORES[None, :, rows], keys)

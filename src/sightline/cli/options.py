@@ -37,8 +37,11 @@ def output_options(function: Function) -> Function:
 
 
 def _own_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    """Callback of --out: another command's run folder is refused before anything is loaded."""
-    if value is not None and (value / RUN_FILE).is_file():
+    """Callback of --out: another command's run folder is refused before anything is loaded.
+
+    `reproduce` keeps the run of the command behind its table, and sees for itself whether it is of that table.
+    """
+    if value is not None and context.command.name != "reproduce" and (value / RUN_FILE).is_file():
         refuse_command(value, described(value)["command"], str(context.command.name))
     return value
 

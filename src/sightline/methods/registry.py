@@ -28,10 +28,11 @@ def check_method(spec: str) -> None:
     name, _, written = spec.strip().partition(":")
     METHODS.check(name, "none")
     if written and name in METHODS.homes:
-        entry = next(entry for entry in listed_methods() if entry["name"] == name)
-        known = [field["name"] for field in entry["fields"]]
-        for part in filter(None, map(str.strip, written.split(","))):
-            check_field(name, part.partition("=")[0], known)
+        # A name that another package took stands in no list.
+        for entry in (entry for entry in listed_methods() if entry["name"] == name):
+            known = [field["name"] for field in entry["fields"]]
+            for part in filter(None, map(str.strip, written.split(","))):
+                check_field(name, part.partition("=")[0], known)
 
 
 def takes_sinks(spec: str) -> bool:

@@ -107,6 +107,10 @@ class SecondPass:
         inputs = self.calls.pop()
         repeats = len(input_ids) // len(self.given["input_ids"])
         if not inputs.pop("filled"):
+            ids = inputs.get("input_ids")
+            if self.ids is not None and isinstance(ids, Tensor) and ids.shape[1] < input_ids.shape[1]:
+                kind = type(self.anatomy.model).__name__
+                raise InputError(f"{self.name} follows an answer by the cache, and {kind} hands it on unseen.")
             logits = self._start(inputs, repeats)
         elif isinstance(self.joined, SideBySide) and self.joined.logits is not None:
             logits = self.joined.logits

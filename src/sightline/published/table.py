@@ -99,7 +99,7 @@ class Reproduction:
 @cache
 def reproductions() -> dict[str, Reproduction]:
     """All, by name."""
-    return {path.stem: read_reproduction(path) for path in sorted(TABLES.glob("*.yaml"))}
+    return {path.stem: read_reproduction(path) for path in sorted(TABLES.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def find_reproduction(name: str) -> Reproduction:
