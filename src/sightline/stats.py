@@ -48,7 +48,9 @@ def sign_flip(changes: ArrayLike, counts: ArrayLike | None = None) -> float:
     totals = np.bincount(place, often).astype(int)
     chances = _chances([(int(size), int(count)) for size, count in zip(sizes, totals, strict=True) if size])
     sums = 2 * np.arange(len(chances)) - (len(chances) - 1)
-    return min(1.0, float(chances[np.abs(sums) >= abs(int(steps @ often))].sum()))
+    is_as_large = np.abs(sums) >= abs(int(steps @ often))
+    # Chances that are all of them add up to 1 but for rounding.
+    return 1.0 if chances[~is_as_large].sum() == 0 else min(1.0, float(chances[is_as_large].sum()))
 
 
 def _whole(shares: NDArray[np.float64], counts: NDArray[np.int_]) -> NDArray[np.int_]:
