@@ -187,7 +187,8 @@ def _states(
         found.append(patches if each_patch else patches.mean(0))
 
     def enters(module: Any, args: Any, kwargs: Any) -> None:
-        keep(args[0] if args else kwargs["hidden_states"])
+        # Llama 4 has called it otherwise.
+        keep(args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()))))
 
     def leaves(module: Any, args: Any, output: Any) -> None:
         keep(output if isinstance(output, Tensor) else output[0])
