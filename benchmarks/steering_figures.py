@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,3 +50,16 @@ def difference(told: dict[str, Any]) -> str:
     value = told["p_holm"]
     said = "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
     return f"{100 * told['delta']:+.1f}, p {said}"
+
+
+def write_tables(page: Path, results: Mapping[str, Path], table: Callable[[dict[str, Any]], str]) -> None:
+    """Puts the table of each model that was measured between its marks on a page."""
+    text = page.read_text(encoding="utf-8")
+    for model, path in results.items():
+        begin, end = f"<!-- {model} -->", f"<!-- end of {model} -->"
+        if not path.is_file() or begin not in text:
+            continue
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}\n{table(json.loads(path.read_text()))}\n{end}{after}"
+    page.write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from common import machine
-from steering_figures import adjust, difference, paired, share
+from steering_figures import adjust, difference, paired, share, write_tables
 from steering_questions import FAULTS, Asked, questions_of
 from steering_rows import Made, Row, rows_of
 from steering_table import RESULTS, ROOT, caption_counts, sinks_of
@@ -59,7 +59,7 @@ def main() -> None:
     warnings.simplefilter("ignore", SightlineWarning)
     for model in () if options.render else options.models:
         _measure(model, options)
-    _render()
+    write_tables(PAGE, {model: RESULTS / f"steering_{model}.json" for model in FAULTS}, _table)
 
 
 def _measure(name: str, options: argparse.Namespace) -> None:
@@ -195,20 +195,6 @@ def compared(document: dict[str, Any]) -> list[tuple[Row, dict[str, Any], dict[s
             )
     adjust(test for row, _, told in found if told and row.title != "none" for test in told["tests"].values())
     return found
-
-
-def _render() -> None:
-    """The tables, between the marks of the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    for model in FAULTS:
-        path = RESULTS / f"steering_{model}.json"
-        begin, end = f"<!-- {model} -->", f"<!-- end of {model} -->"
-        if not path.is_file() or begin not in page:
-            continue
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(end)
-        page = f"{before}{begin}\n{_table(json.loads(path.read_text()))}\n{end}{after}"
-    PAGE.write_text(page, encoding="utf-8")
 
 
 def _table(document: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from common import machine
-from steering_figures import adjust, difference, paired, wilson
+from steering_figures import adjust, difference, paired, wilson, write_tables
 from steering_rows import ROWS, Made, Row
 
 import sightline as sl
@@ -74,7 +74,7 @@ def main() -> None:
     warnings.simplefilter("ignore", SightlineWarning)
     for model in () if options.render else options.models:
         _measure(model, options.scenes, options.batch, tuple(options.without))
-    _render()
+    write_tables(PAGE, {model: RESULTS / f"steering_{model}.json" for model in MODELS}, _table)
 
 
 def _measure(name: str, count: int, batch: int, without: tuple[str, ...]) -> None:
@@ -236,20 +236,6 @@ def figures(row: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 
 def _right(row: dict[str, Any], kind: str, truth: str) -> list[bool]:
     return [answer == truth for answer in row["said"][kind]]
-
-
-def _render() -> None:
-    """The tables, between the marks of the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    for model in MODELS:
-        path = RESULTS / f"steering_{model}.json"
-        begin, end = f"<!-- {model} -->", f"<!-- end of {model} -->"
-        if not path.is_file() or begin not in page:
-            continue
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(end)
-        page = f"{before}{begin}\n{_table(json.loads(path.read_text()))}\n{end}{after}"
-    PAGE.write_text(page, encoding="utf-8")
 
 
 def _table(document: dict[str, Any]) -> str:
